@@ -1,0 +1,64 @@
+# Everything runs from .venv, which `make setup` builds and every other target brings up to date first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN ?= runs/demo
+
+# A mirror that drops a connection should cost a retry, not the set-up.
+retry = for attempt in 1 2 3; do $(1) && break || { [ $$attempt = 3 ] && exit 1; sleep $$((attempt * 5)); }; done
+pip_install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps
+# xdist takes one worker a core; more than four only compete for JAX's own threads.
+pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
+.PHONY: help setup gl test test-slow lint format demo bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(STAMP) gl  ## Build .venv and see to the libraries that rendering needs
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or newer, or say: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11. Say: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "Python cannot build environments. On Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) (some minutes the first time)"
+	@$(call retry,$(pip_install) -r requirements.lock)
+	@$(call retry,$(pip_install) --no-build-isolation --editable .)
+	@touch $@
+
+gl:
+	@bash tools/gl.sh
+
+test: setup  ## Fast tests
+	$(pytest) -m "not slow"
+
+test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
+	$(pytest) -m slow
+
+lint: $(STAMP)  ## Ruff, basedpyright and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Apply Ruff's fixes and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its curve
+	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --run $(RUN)
+	$(BIN)/prudence evaluate $(RUN) --video
+	$(BIN)/prudence plot $(RUN)
+
+bench: setup  ## Speed of the update, of the environments and of the training loop
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove .venv and every cache; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
