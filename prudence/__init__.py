@@ -1,0 +1,1 @@
+"""Safe reinforcement learning with world models."""

@@ -1,0 +1,61 @@
+"""The contract between an agent and the program that runs it."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation
+
+Mode = Literal["train", "explore", "evaluate"]
+
+
+class Agent(abc.ABC):
+    """Static configuration plus pure functions over one pytree of state.
+
+    An agent object is hashable and immutable; everything that changes lives in its ``AgentState``
+    (one ``equinox.Module``: parameters, optimiser states, slow copies, normalisers, constraint
+    states, step), which is all that a checkpoint stores.
+
+    ``key`` is a typed key (``jax.random.key``), keyword-only, and consumed by the callee.
+    """
+
+    @abc.abstractmethod
+    def init(self, *, key: Key) -> Any:
+        """A fresh ``AgentState``."""
+
+    @abc.abstractmethod
+    def init_carry(self, num_envs: int) -> Any:
+        """What ``act`` remembers between steps (latents, last action, warm starts), for E environments."""
+
+    @abc.abstractmethod
+    def act(
+        self,
+        state: Any,
+        carry: Any,
+        observation: Observation,
+        is_first: Bool[Array, " E"],
+        *,
+        key: Key,
+        mode: Mode,
+    ) -> tuple[Float[Array, "E A"], Any, Metrics]:
+        """Chooses actions for E environments; the carry of an environment resets on ``is_first``.
+
+        Returns actions (continuous in [-1, 1], discrete one-hot), the next carry, and diagnostics.
+        """
+
+    @abc.abstractmethod
+    def update(self, state: Any, batches: Batch, *, key: Key) -> tuple[Any, Metrics]:
+        """One gradient step for each of the U batches in ``batches`` (``[U, B, T, ...]``), in one
+        dispatch. Metrics are averages over them."""
+
+    @abc.abstractmethod
+    def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
+        """Called after each finished *training* episode (never after an evaluation episode)."""
+
+    @abc.abstractmethod
+    def report(self, state: Any, batch: Batch, *, key: Key) -> dict[str, np.ndarray]:
+        """Diagnostics too dear for every step: open-loop prediction, calibration of the cost head."""

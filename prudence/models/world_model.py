@@ -1,0 +1,376 @@
+"""A world model: encoder, dynamics, decoder, and heads for reward, costs and continuation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from prudence.models.rssm import RSSM, Latent, LatentState, RSSMConfig
+from prudence.nets import MLP, Activation, ConvDecoder, ConvEncoder, NormKind
+from prudence.ops.distributions import Bernoulli, SymlogMSE, TwoHot
+from prudence.ops.losses import balanced_kl
+from prudence.ops.normalise import symlog
+from prudence.types import Batch, Key, Metrics, Observation, ObservationSpec, Spaces, Trajectory
+
+HeadKind = Literal["twohot", "symexp_twohot", "symlog_mse", "bernoulli"]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A head that maps features to a distribution over one number.
+
+    Attributes:
+        kind: ``twohot`` (bins uniform in symlog space, 2023 release), ``symexp_twohot`` (current
+            generation), ``symlog_mse``, or ``bernoulli`` (the probability that the target is > 0; its
+            mean times ``bernoulli_scale`` is the prediction, LAMBDA).
+        limit: outermost bin in symlog space.
+        out_scale: variance of the last layer's initial weights; 0 starts at the constant 0.
+    """
+
+    kind: HeadKind = "twohot"
+    layers: int = 2
+    units: int = 512
+    bins: int = 255
+    limit: float = 20.0
+    out_scale: float = 0.0
+    bernoulli_scale: float = 1.0
+    norm: NormKind = "layer"
+    activation: Activation = "silu"
+
+
+class Head(eqx.Module):
+    """Features ``[F]`` to distributions over ``shape`` numbers (``()`` or ``(C,)``)."""
+
+    net: MLP
+    shape: tuple[int, ...] = eqx.field(static=True)
+    config: HeadConfig = eqx.field(static=True)
+
+    def __init__(self, in_size: int, shape: tuple[int, ...], config: HeadConfig, *, key: Key):
+        c = config
+        numbers = 1 if not shape else shape[0]
+        out_size = numbers * (c.bins if "twohot" in c.kind else 1)
+        style = {"norm": c.norm, "activation": c.activation}
+        self.net = MLP(in_size, c.units, c.layers, out_size, **style, out_scale=c.out_scale, key=key)
+        self.shape = shape
+        self.config = config
+
+    def __call__(self, features: Float[Array, "*batch F"]) -> TwoHot | SymlogMSE | Bernoulli:
+        """A distribution whose ``mean`` and ``log_prob`` have shape ``[*batch, *shape]``."""
+        c = self.config
+        out = self.net(features)
+        if "twohot" in c.kind:
+            return TwoHot(out.reshape(*out.shape[:-1], *self.shape, c.bins), c.limit, c.kind == "symexp_twohot")
+        out = out.reshape(*out.shape[:-1], *self.shape)
+        return Bernoulli(out) if c.kind == "bernoulli" else SymlogMSE(out)
+
+    def predict(self, features: Float[Array, "*batch F"]) -> Float[Array, "*batch *shape"]:
+        """The expected number."""
+        mean = self(features).mean
+        return mean * self.config.bernoulli_scale if self.config.kind == "bernoulli" else mean
+
+    def negative_log_likelihood(
+        self, features: Float[Array, "*batch F"], target: Float[Array, "*batch *shape"]
+    ) -> Float[Array, "*batch *shape"]:
+        """Elementwise over ``shape``; a Bernoulli head's target is whether the number is positive."""
+        if self.config.kind == "bernoulli":
+            target = (target > 0).astype(jnp.float32)
+        return -self(features).log_prob(target)
+
+
+@dataclass(frozen=True)
+class LossScales:
+    """Weights of the world model's losses (DreamerV3's defaults; 2023 release: dynamics .5)."""
+
+    image: float = 1.0
+    vector: float = 1.0
+    reward: float = 1.0
+    cost: float = 1.0
+    continue_: float = 1.0
+    dynamics: float = 0.5
+    representation: float = 0.1
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes and losses of a world model.
+
+    Attributes:
+        encoder_keys: observations that the encoder sees; None means all but ``privileged``.
+        decoder_keys: observations that are reconstructed; None means those that the encoder sees.
+        unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
+            LAMBDA 100): unsafe samples are rare.
+        free_nats: free bits of the summed KL.
+    """
+
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    encoder_keys: tuple[str, ...] | None = None
+    decoder_keys: tuple[str, ...] | None = None
+    mlp_layers: int = 2
+    mlp_units: int = 512
+    cnn_depth: int = 32
+    reward: HeadConfig = field(default_factory=HeadConfig)
+    cost: HeadConfig = field(default_factory=lambda: HeadConfig(out_scale=1.0))
+    continue_: HeadConfig = field(default_factory=lambda: HeadConfig(kind="bernoulli", out_scale=1.0))
+    scales: LossScales = field(default_factory=LossScales)
+    unsafe_weight: float = 10.0
+    free_nats: float = 1.0
+    norm: NormKind = "layer"
+    activation: Activation = "silu"
+
+
+class Encoder(eqx.Module):
+    """Dict of observations to one embedding: convolutions for images, one MLP for all vectors."""
+
+    images: dict[str, ConvEncoder]
+    vectors: MLP | None
+    ranks: dict[str, int] = eqx.field(static=True)
+    out_size: int = eqx.field(static=True)
+
+    def __init__(self, specs: dict[str, ObservationSpec], config: WorldModelConfig, *, key: Key):
+        c = config
+        keys = iter(jax.random.split(key, len(specs) + 1))
+        self.ranks = {k: len(specs[k].shape) for k in sorted(specs)}
+        self.images = {
+            k: ConvEncoder(specs[k].shape, c.cnn_depth, norm=c.norm, key=next(keys))
+            for k in self.keys
+            if specs[k].is_image
+        }
+        size = sum(math.prod(specs[k].shape) for k in self.keys if k not in self.images)
+        style = {"norm": c.norm, "activation": c.activation}
+        self.vectors = MLP(size, c.mlp_units, c.mlp_layers, **style, key=next(keys)) if size else None
+        self.out_size = sum(e.out_size for e in self.images.values()) + (c.mlp_units if size else 0)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The observations that are encoded."""
+        return tuple(self.ranks)
+
+    def __call__(self, observation: Observation) -> Float[Array, "*batch F"]:
+        parts = [net(observation[k]) for k, net in self.images.items()]
+        if self.vectors is not None:
+            flat = [flatten(observation[k], self.ranks[k]) for k in self.keys if k not in self.images]
+            x = symlog(jnp.concatenate(flat, -1).astype(jnp.float32))
+            parts.append(self.vectors(x.astype(self.vectors.layers[0].linear.weight.dtype)))
+        return jnp.concatenate(parts, -1)
+
+
+def flatten(x: Array, rank: int) -> Array:
+    """Joins the last ``rank`` axes into one (a new one if ``rank`` is 0)."""
+    return x.reshape(*x.shape[: x.ndim - rank], -1)
+
+
+class Decoder(eqx.Module):
+    """Features to every observation's mean; the mirror of :class:`Encoder`."""
+
+    images: dict[str, ConvDecoder]
+    vectors: MLP | None
+    sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+
+    def __init__(self, in_size: int, specs: dict[str, ObservationSpec], config: WorldModelConfig, *, key: Key):
+        c = config
+        keys = iter(jax.random.split(key, len(specs) + 1))
+        names = sorted(specs)
+        self.images = {
+            k: ConvDecoder(in_size, specs[k].shape, c.cnn_depth, norm=c.norm, key=next(keys))
+            for k in names
+            if specs[k].is_image
+        }
+        self.sizes = tuple((k, math.prod(specs[k].shape)) for k in names if k not in self.images)
+        size = sum(n for _, n in self.sizes)
+        style = {"norm": c.norm, "activation": c.activation}
+        self.vectors = MLP(in_size, c.mlp_units, c.mlp_layers, size, **style, key=next(keys)) if size else None
+
+    def __call__(self, features: Float[Array, "*batch F"]) -> dict[str, Array]:
+        """Images in [0, 1] as ``[height, width, channels]``; vectors, flat, in symlog space. float32."""
+        out: dict[str, Array] = {k: net(features).astype(jnp.float32) for k, net in self.images.items()}
+        if self.vectors is not None:
+            flat, start = self.vectors(features).astype(jnp.float32), 0
+            for name, size in self.sizes:
+                out[name] = flat[..., start : start + size]
+                start += size
+        return out
+
+
+class Posterior(NamedTuple):
+    """Filtered sequences: states ``[B, T, ...]`` and the posterior and prior latents at each step."""
+
+    states: LatentState
+    posterior: Latent
+    prior: Latent
+
+
+class WorldModel(eqx.Module):
+    """Encoder, RSSM, decoder and heads (SafeDreamer section 3; LAMBDA section 4)."""
+
+    encoder: Encoder
+    rssm: RSSM
+    decoder: Decoder
+    reward_head: Head
+    cost_head: Head
+    continue_head: Head
+    config: WorldModelConfig = eqx.field(static=True)
+
+    def __init__(self, spaces: Spaces, config: WorldModelConfig, *, key: Key):
+        k = jax.random.split(key, 6)
+        specs = dict(spaces.observations)
+        encoded = _select(specs, config.encoder_keys, [n for n in specs if n != "privileged"])
+        decoded = _select(specs, config.decoder_keys, list(encoded))
+        features = config.rssm.feature_size
+        self.encoder = Encoder(encoded, config, key=k[0])
+        self.rssm = RSSM(spaces.action.size, self.encoder.out_size, config.rssm, key=k[1])
+        self.decoder = Decoder(features, decoded, config, key=k[2])
+        self.reward_head = Head(features, (), config.reward, key=k[3])
+        self.cost_head = Head(features, (spaces.num_costs,), config.cost, key=k[4])
+        self.continue_head = Head(features, (), config.continue_, key=k[5])
+        self.config = config
+
+    @property
+    def feature_size(self) -> int:
+        return self.config.rssm.feature_size
+
+    def observe(self, batch: Batch, *, key: Key) -> Posterior:
+        """Filters ``[B, T]`` sequences into posterior states."""
+        embeds = self.encoder({k: batch.observation[k] for k in self.encoder.keys})
+        return Posterior(*self.rssm.observe(batch.prev_action, embeds, batch.is_first, key=key))
+
+    def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[LatentState, Metrics]]:
+        """The scaled sum of all losses, the posterior states ``[B, T, ...]`` and metrics.
+
+        SafeDreamer eq. 3, LAMBDA eq. 5: negative log-likelihoods of observations, reward, costs and
+        continuation, and the balanced KL. Every loss is ``[B, T]`` until it is averaged here.
+        """
+        filtered = self.observe(batch, key=key)
+        losses = self._reconstruction_losses(filtered.states.features, batch)
+        losses.update(self._head_losses(filtered.states.features, batch))
+        sg = jax.lax.stop_gradient
+        dynamics, representation = balanced_kl(
+            sg(filtered.posterior).kl(filtered.prior), filtered.posterior.kl(sg(filtered.prior)), self.config.free_nats
+        )
+        losses["dynamics"], losses["representation"] = dynamics, representation
+        scales = self._scales(losses)
+        assert set(losses) == set(scales)
+        means = {name: loss.mean() for name, loss in losses.items()}
+        total = sum((scales[name] * mean for name, mean in means.items()), start=jnp.zeros(()))
+        metrics = {f"model/{name}": mean for name, mean in means.items()}
+        metrics |= {
+            "model/loss": total,
+            "model/posterior_entropy": filtered.posterior.entropy().mean(),
+            "model/prior_entropy": filtered.prior.entropy().mean(),
+        }
+        return total, (filtered.states, metrics)
+
+    def _reconstruction_losses(self, features: Array, batch: Batch) -> dict[str, Float[Array, "B T"]]:
+        losses = {}
+        for name, mean in self.decoder(features).items():
+            target = batch.observation[name]
+            if name in self.decoder.images:
+                error = jnp.square(mean - target.astype(jnp.float32) / 255).sum((-3, -2, -1))
+            else:
+                error = jnp.square(mean - symlog(target.reshape(mean.shape))).sum(-1)
+            losses[f"reconstruct_{name}"] = error
+        return losses
+
+    def _head_losses(self, features: Array, batch: Batch) -> dict[str, Float[Array, "B T"]]:
+        unsafe = jnp.where(batch.cost > 0, self.config.unsafe_weight, 1.0)
+        return {
+            "reward": self.reward_head.negative_log_likelihood(features, batch.reward),
+            "cost": (unsafe * self.cost_head.negative_log_likelihood(features, batch.cost)).sum(-1),
+            "continue": self.continue_head.negative_log_likelihood(
+                features, 1 - batch.is_terminal.astype(jnp.float32)
+            ),
+        }
+
+    def _scales(self, losses: dict[str, Array]) -> dict[str, float]:
+        s = self.config.scales
+        fixed = {
+            "reward": s.reward,
+            "cost": s.cost,
+            "continue": s.continue_,
+            "dynamics": s.dynamics,
+            "representation": s.representation,
+        }
+        images = {f"reconstruct_{k}": s.image for k in self.decoder.images}
+        vectors = {f"reconstruct_{k}": s.vector for k, _ in self.decoder.sizes}
+        return fixed | images | vectors
+
+    def filter_step(
+        self,
+        state: LatentState,
+        prev_action: Float[Array, "E A"],
+        observation: Observation,
+        is_first: Bool[Array, " E"],
+        *,
+        key: Key | None,
+    ) -> LatentState:
+        """One filtering step for E environments (acting); the posterior's mode if ``key`` is None."""
+        embed = self.encoder({k: observation[k] for k in self.encoder.keys})
+        return self.rssm.observe_step(state, prev_action, embed, is_first, key=key)[0]
+
+    def imagine(
+        self,
+        policy: Callable[[Float[Array, "B F"], Key], Float[Array, "B A"]],
+        start: LatentState,
+        horizon: int,
+        *,
+        key: Key,
+    ) -> Trajectory:
+        """Rolls ``policy`` out for ``horizon`` steps from states ``[B, ...]``.
+
+        Gradients reach the policy's parameters through the dynamics (pathwise).
+        """
+
+        def step(state: LatentState, step_key: Key) -> tuple[LatentState, tuple]:
+            act_key, dynamics_key = jax.random.split(step_key)
+            actions = policy(state.features, act_key)
+            following = self.rssm.imagine_step(state, actions, key=dynamics_key)
+            return following, (following, actions)
+
+        _, (states, actions) = jax.lax.scan(step, start, jax.random.split(key, horizon))
+        states = jax.tree.map(lambda s, rest: jnp.concatenate([s[None], rest]), start, states)
+        return self.trajectory(states, actions)
+
+    def trajectory(self, states: LatentState, actions: Float[Array, "H B A"]) -> Trajectory:
+        """What the heads predict along states ``[H+1, B, ...]``."""
+        features = states.features
+        return Trajectory(
+            actor_features=features,
+            critic_features=features,
+            actions=actions,
+            rewards=self.reward_head.predict(features),
+            costs=self.cost_head.predict(features),
+            continues=self.continue_head.predict(features),
+        )
+
+    def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
+        """Filters the first ``context`` steps and imagines the rest under the recorded actions.
+
+        Returns, for ``[B, T]`` sequences, the predicted observations by name (images in [0, 1],
+        vectors in symlog space), and ``reward [B, T]``, ``cost [B, T, C]``.
+        """
+        observe_key, imagine_key = jax.random.split(key)
+        head = jax.tree.map(lambda x: x[:, :context], batch)
+        seen = self.observe(head, key=observe_key).states
+
+        last = jax.tree.map(lambda x: x[:, -1], seen)
+        future = self.rssm.imagine(last, batch.prev_action[:, context:], key=imagine_key)
+        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, future)
+        features = states.features
+        return self.decoder(features) | {
+            "reward": self.reward_head.predict(features),
+            "cost": self.cost_head.predict(features),
+        }
+
+
+def _select(specs: dict, names: tuple[str, ...] | None, default: list[str]) -> dict:
+    chosen = default if names is None else list(names)
+    missing = [n for n in chosen if n not in specs]
+    if missing or not chosen:
+        raise ValueError(f"observations {missing or 'to encode'} are missing: the environment offers {sorted(specs)}")
+    return {n: specs[n] for n in chosen}

@@ -1,0 +1,245 @@
+"""Networks: dense layers, perceptrons, convolutional encoder and decoder, recurrent cell.
+
+All modules act on the trailing axes and accept any batch axes before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from prudence.types import Key
+
+NormKind = Literal["layer", "rms", "none"]
+Activation = Literal["silu", "elu", "relu", "tanh"]
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "elu": jax.nn.elu,
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+}
+
+
+def cast(tree: Any, dtype: jnp.dtype) -> Any:
+    """Every floating-point array of ``tree`` in ``dtype`` (mixed precision: parameters stay float32
+    in the optimiser and are cast where they are used)."""
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+def _fan_normal(key: Key, shape: tuple[int, ...], fan: float, scale: float) -> Array:
+    """Truncated normal of variance ``scale / fan`` (DreamerV3's initialisation, fan averaged)."""
+    # A unit normal truncated at 2 has standard deviation 0.8796.
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape) * jnp.sqrt(scale / fan) / 0.87962566
+
+
+class Linear(eqx.Module):
+    """``y = W x + b`` over the last axis of ``x``."""
+
+    weight: Float[Array, "i o"]
+    bias: Float[Array, " o"]
+
+    def __init__(self, in_size: int, out_size: int, *, key: Key, scale: float = 1.0):
+        """``scale`` multiplies the initial variance; 0 makes the layer start as the constant 0."""
+        self.weight = _fan_normal(key, (in_size, out_size), (in_size + out_size) / 2, scale)
+        self.bias = jnp.zeros(out_size)
+
+    def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
+        return x @ self.weight + self.bias
+
+
+class BlockLinear(eqx.Module):
+    """A block-diagonal :class:`Linear`: inputs and outputs are split into ``blocks`` groups."""
+
+    weight: Float[Array, "blocks i o"]
+    bias: Float[Array, "blocks o"]
+
+    def __init__(self, in_size: int, out_size: int, blocks: int, *, key: Key):
+        if in_size % blocks or out_size % blocks:
+            raise ValueError(f"{blocks} blocks divide neither {in_size} inputs nor {out_size} outputs evenly")
+        fan_in, fan_out = in_size // blocks, out_size // blocks
+        self.weight = _fan_normal(key, (blocks, fan_in, fan_out), (fan_in + fan_out) / 2, 1.0)
+        self.bias = jnp.zeros((blocks, fan_out))
+
+    def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
+        batch, (blocks, size, _) = x.shape[:-1], self.weight.shape
+        if blocks == 1:
+            return x @ self.weight[0] + self.bias[0]
+        groups = x.reshape(*batch, blocks, size)
+        return (jnp.einsum("...gi,gio->...go", groups, self.weight) + self.bias).reshape(*batch, -1)
+
+
+class Norm(eqx.Module):
+    """Layer or root-mean-square normalisation over the last axis, computed in float32."""
+
+    scale: Array | None
+    offset: Array | None
+    kind: NormKind = eqx.field(static=True)
+
+    def __init__(self, size: int, kind: NormKind):
+        self.kind = kind
+        self.scale = None if kind == "none" else jnp.ones(size)
+        self.offset = jnp.zeros(size) if kind == "layer" else None
+
+    def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
+        if self.scale is None:
+            return x
+        y = x.astype(jnp.float32)
+        if self.offset is None:
+            y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + 1e-4) * self.scale
+        else:
+            y = y - y.mean(-1, keepdims=True)
+            y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + 1e-3) * self.scale + self.offset
+        return y.astype(x.dtype)
+
+
+class Dense(eqx.Module):
+    """Linear, normalisation, activation."""
+
+    linear: Linear
+    norm: Norm
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(self, in_size: int, out_size: int, *, norm: NormKind, activation: Activation, key: Key):
+        self.linear = Linear(in_size, out_size, key=key)
+        self.norm = Norm(out_size, norm)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
+        return _ACTIVATIONS[self.activation](self.norm(self.linear(x)))
+
+
+class MLP(eqx.Module):
+    """``layers`` :class:`Dense` layers of ``units`` and, if ``out_size`` is given, a linear one."""
+
+    layers: tuple[Dense, ...]
+    output: Linear | None
+
+    def __init__(
+        self,
+        in_size: int,
+        units: int,
+        layers: int,
+        out_size: int | None = None,
+        *,
+        norm: NormKind = "layer",
+        activation: Activation = "silu",
+        out_scale: float = 1.0,
+        key: Key,
+    ):
+        keys = jax.random.split(key, layers + 1)
+        sizes = [in_size] + [units] * layers
+        self.layers = tuple(
+            Dense(a, b, norm=norm, activation=activation, key=k)
+            for a, b, k in zip(sizes[:-1], sizes[1:], keys[:-1], strict=True)
+        )
+        self.output = None if out_size is None else Linear(sizes[-1], out_size, key=keys[-1], scale=out_scale)
+
+    def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
+        for layer in self.layers:
+            x = layer(x)
+        return x if self.output is None else self.output(x)
+
+
+class ConvEncoder(eqx.Module):
+    """Image to features: convolutions of kernel 4 and stride 2 down to 4x4 pixels, doubling the depth
+    (DreamerV3, 2023 release). Images are ``uint8 [height, width, channels]``; height = width = 2^n."""
+
+    kernels: tuple[Float[Array, "4 4 i o"], ...]
+    norms: tuple[Norm, ...]
+
+    def __init__(self, shape: tuple[int, ...], depth: int, *, norm: NormKind = "layer", key: Key):
+        depths = [shape[-1], *_depths(shape, depth)]
+        keys = jax.random.split(key, len(depths) - 1)
+        pairs = list(zip(depths[:-1], depths[1:], strict=True))
+        self.kernels = tuple(
+            _fan_normal(k, (4, 4, i, o), 16 * (i + o) / 2, 1.0) for (i, o), k in zip(pairs, keys, strict=True)
+        )
+        self.norms = tuple(Norm(o, norm) for _, o in pairs)
+
+    @property
+    def out_size(self) -> int:
+        return 16 * self.kernels[-1].shape[-1]
+
+    def __call__(self, image: Array) -> Float[Array, "*batch F"]:
+        batch = image.shape[:-3]
+        x = image.reshape(-1, *image.shape[-3:]).astype(self.kernels[0].dtype) / 255 - 0.5
+        for kernel, norm in zip(self.kernels, self.norms, strict=True):
+            x = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            x = jax.nn.silu(norm(x))
+        return x.reshape(*batch, -1)
+
+
+class ConvDecoder(eqx.Module):
+    """Features to an image in [0, 1] (unclipped): the mirror of :class:`ConvEncoder`, by transposed
+    convolutions; the mean is offset by one half."""
+
+    project: Linear
+    kernels: tuple[Float[Array, "4 4 i o"], ...]
+    norms: tuple[Norm, ...]
+
+    def __init__(self, in_size: int, shape: tuple[int, ...], depth: int, *, norm: NormKind = "layer", key: Key):
+        depths = [*reversed(_depths(shape, depth)), shape[-1]]
+        project_key, *keys = jax.random.split(key, len(depths))
+        pairs = list(zip(depths[:-1], depths[1:], strict=True))
+        self.project = Linear(in_size, 16 * depths[0], key=project_key)
+        self.kernels = tuple(
+            _fan_normal(k, (4, 4, i, o), 16 * (i + o) / 2, 1.0) for (i, o), k in zip(pairs, keys, strict=True)
+        )
+        self.norms = tuple(Norm(o, norm) for _, o in pairs[:-1])
+
+    def __call__(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch height width channels"]:
+        batch = x.shape[:-1]
+        x = self.project(x).reshape(-1, 4, 4, self.kernels[0].shape[-2])
+        for index, kernel in enumerate(self.kernels):
+            x = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            if index < len(self.norms):
+                x = jax.nn.silu(self.norms[index](x))
+        return x.reshape(*batch, *x.shape[-3:]) + 0.5
+
+
+def _depths(shape: tuple[int, ...], depth: int) -> list[int]:
+    size = shape[0]
+    if len(shape) != 3 or shape[0] != shape[1] or size < 8 or size & (size - 1):
+        raise ValueError(
+            f"images must be square with a side of 8, 16, 32, 64 ... pixels and have channels last; got {shape}. "
+            "Resize them in a wrapper around the environment."
+        )
+    return [depth * 2**i for i in range((size // 4).bit_length() - 1)]
+
+
+class GRUCell(eqx.Module):
+    r"""Gated recurrent unit with normalised pre-activations (DreamerV3).
+
+    .. math::
+        (r, c, u) = \mathrm{norm}(W[x, h]),\; r=σ(r),\; c=\tanh(r ⊙ c),\; u=σ(u-1),\; h' = u ⊙ c + (1-u) ⊙ h
+
+    With ``blocks`` > 1 the recurrent weights are block-diagonal over h and every block sees all of x
+    (the current generation; 1 is the dense cell of the 2023 release).
+    """
+
+    input: Linear
+    recurrent: BlockLinear
+    norm: Norm
+
+    def __init__(self, in_size: int, size: int, *, blocks: int = 1, norm: NormKind = "layer", key: Key):
+        input_key, recurrent_key = jax.random.split(key)
+        self.input = Linear(in_size, 3 * size, key=input_key)
+        self.recurrent = BlockLinear(size, 3 * size, blocks, key=recurrent_key)
+        self.norm = Norm(3 * size, norm)
+
+    def __call__(self, x: Float[Array, "*batch i"], h: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        recurrent, blocks = self.recurrent(h), self.recurrent.weight.shape[0]
+        if blocks > 1:
+            # Each block yields its own (reset, candidate, update): regroup them gate by gate.
+            by_block = recurrent.reshape(*h.shape[:-1], blocks, 3, -1)
+            recurrent = by_block.swapaxes(-3, -2).reshape(*h.shape[:-1], -1)
+        reset, candidate, update = jnp.split(self.norm(self.input(x) + recurrent), 3, -1)
+        update = jax.nn.sigmoid(update - 1)
+        candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
+        return update * candidate + (1 - update) * h

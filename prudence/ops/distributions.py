@@ -1,0 +1,198 @@
+"""Distributions that the field's libraries do not offer in good order.
+
+Each is a pytree of parameters (``equinox.Module``) in float32, with ``log_prob``, ``mode``, ``mean``,
+``sample(key=...)`` and ``entropy`` where they exist. Event axes are the trailing ones and are summed.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from prudence.ops.losses import binary_cross_entropy
+from prudence.ops.normalise import symexp, symlog
+from prudence.types import Key
+
+
+class OneHot(eqx.Module):
+    r"""Independent one-hot variables with straight-through samples and uniform mixing.
+
+    Probabilities are :math:`(1-u)\,\mathrm{softmax}(x) + u/K` (DreamerV3's unimix; u = .01), which
+    bounds the KL between any two. A sample's gradient is that of the probabilities (Bengio 2013).
+    """
+
+    logits: Float[Array, "*batch S K"]
+
+    @classmethod
+    def create(cls, logits: Float[Array, "*batch S K"], unimix: float = 0.0) -> OneHot:
+        """From unnormalised logits, mixed with ``unimix`` of the uniform distribution."""
+        logits = logits.astype(jnp.float32)
+        if unimix:
+            probs = (1 - unimix) * jax.nn.softmax(logits) + unimix / logits.shape[-1]
+            return cls(jnp.log(probs))
+        return cls(jax.nn.log_softmax(logits))
+
+    @property
+    def probs(self) -> Float[Array, "*batch S K"]:
+        return jnp.exp(self.logits)
+
+    def sample(self, *, key: Key) -> Float[Array, "*batch S K"]:
+        hard = jax.nn.one_hot(jax.random.categorical(key, self.logits), self.logits.shape[-1])
+        return self._straight_through(hard)
+
+    def mode(self) -> Float[Array, "*batch S K"]:
+        return self._straight_through(jax.nn.one_hot(jnp.argmax(self.logits, -1), self.logits.shape[-1]))
+
+    def _straight_through(self, hard: Array) -> Array:
+        return hard + self.probs - jax.lax.stop_gradient(self.probs)
+
+    def log_prob(self, value: Float[Array, "*batch S K"]) -> Float[Array, "*batch"]:
+        return (value * self.logits).sum((-2, -1))
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return -(self.probs * self.logits).sum((-2, -1))
+
+    def kl(self, other: OneHot) -> Float[Array, "*batch"]:
+        r""":math:`\mathrm{KL}(self ‖ other) = \sum_{s,k} p (\ln p - \ln q)`, summed over latents."""
+        return (self.probs * (self.logits - other.logits)).sum((-2, -1))
+
+
+class Normal(eqx.Module):
+    """Diagonal Gaussian over the last axis."""
+
+    mean: Float[Array, "*batch F"]
+    std: Float[Array, "*batch F"]
+
+    def sample(self, *, key: Key) -> Float[Array, "*batch F"]:
+        return self.mean + self.std * jax.random.normal(key, self.mean.shape)
+
+    def mode(self) -> Float[Array, "*batch F"]:
+        return self.mean
+
+    def log_prob(self, value: Float[Array, "*batch F"]) -> Float[Array, "*batch"]:
+        z = (value - self.mean) / self.std
+        return (-0.5 * z**2 - jnp.log(self.std) - 0.5 * jnp.log(2 * jnp.pi)).sum(-1)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return (jnp.log(self.std) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)).sum(-1)
+
+    def kl(self, other: Normal) -> Float[Array, "*batch"]:
+        r""":math:`\sum \ln(σ_q/σ_p) + (σ_p^2 + (μ_p-μ_q)^2)/(2σ_q^2) - \tfrac12`."""
+        ratio = (self.std**2 + (self.mean - other.mean) ** 2) / (2 * other.std**2)
+        return (jnp.log(other.std) - jnp.log(self.std) + ratio - 0.5).sum(-1)
+
+
+class TanhNormal(eqx.Module):
+    r"""tanh of a diagonal Gaussian: actions in (-1, 1)^A (LAMBDA section 4, SAC).
+
+    ``log_prob`` uses :math:`\ln(1-\tanh^2 x) = 2(\ln 2 - x - \mathrm{softplus}(-2x))`. The entropy has
+    no closed form: ``entropy`` is that of the Gaussian before tanh plus the log-Jacobian at its mean.
+    """
+
+    normal: Normal
+
+    def sample(self, *, key: Key) -> Float[Array, "*batch A"]:
+        return jnp.tanh(self.normal.sample(key=key))
+
+    def mode(self) -> Float[Array, "*batch A"]:
+        return jnp.tanh(self.normal.mean)
+
+    def log_prob(self, value: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
+        x = jnp.arctanh(jnp.clip(value, -1 + 1e-6, 1 - 1e-6))
+        return self.normal.log_prob(x) - _log_tanh_slope(x).sum(-1)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return self.normal.entropy() + _log_tanh_slope(self.normal.mean).sum(-1)
+
+
+def _log_tanh_slope(x: Array) -> Array:
+    return 2 * (jnp.log(2.0) - x - jax.nn.softplus(-2 * x))
+
+
+class TwoHot(eqx.Module):
+    r"""Categorical over fixed bins that represents one real number (DreamerV3 eqs. 8 to 10).
+
+    A target is encoded by the two bins around it, weighted so that their mean is the target.
+    Two variants (facts: the two DreamerV3 generations):
+
+    * ``symlog`` (2023 release, SafeDreamer): bins uniform in symlog space,
+      :math:`\hat x = \mathrm{symexp}(\sum_i p_i b_i)`;
+    * ``symexp`` (current): bins at :math:`\mathrm{symexp}(b_i)`, :math:`\hat x = \sum_i p_i\,\mathrm{symexp}(b_i)`,
+      which is unbiased for noisy targets, e.g. returns. Summed from both ends inwards so that
+      symmetric probabilities give exactly zero.
+    """
+
+    logits: Float[Array, "*batch bins"]
+    limit: float = eqx.field(static=True)
+    symexp_bins: bool = eqx.field(static=True)
+
+    @property
+    def bins(self) -> Float[Array, " bins"]:
+        """Bin positions in the space in which targets are encoded."""
+        bins = np.linspace(-self.limit, self.limit, self.logits.shape[-1], dtype=np.float32)
+        return jnp.asarray(np.sign(bins) * np.expm1(np.abs(bins)) if self.symexp_bins else bins)
+
+    @property
+    def mean(self) -> Float[Array, "*batch"]:
+        probs = jax.nn.softmax(self.logits.astype(jnp.float32))
+        if not self.symexp_bins:
+            return symexp((probs * self.bins).sum(-1))
+        weighted = probs * self.bins
+        half = weighted.shape[-1] // 2
+        middle = weighted[..., half : weighted.shape[-1] - half].sum(-1)
+        return middle + (weighted[..., :half] + weighted[..., ::-1][..., :half]).sum(-1)
+
+    def mode(self) -> Float[Array, "*batch"]:
+        return self.mean
+
+    def log_prob(self, value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        target = two_hot(value if self.symexp_bins else symlog(value), self.bins)
+        return (target * jax.nn.log_softmax(self.logits.astype(jnp.float32))).sum(-1)
+
+
+def two_hot(value: Float[Array, "*batch"], bins: Float[Array, " bins"]) -> Float[Array, "*batch bins"]:
+    """Weights on the two neighbouring bins whose mean is ``value``; clipped to the outermost bins."""
+    value = jnp.clip(value.astype(jnp.float32), bins[0], bins[-1])
+    above = jnp.clip(jnp.searchsorted(bins, value, side="right", method="compare_all"), 1, bins.size - 1)
+    low, high = bins[above - 1], bins[above]
+    weight = (value - low) / (high - low)
+    classes = bins.size
+    return (
+        jax.nn.one_hot(above - 1, classes) * (1 - weight)[..., None] + jax.nn.one_hot(above, classes) * weight[..., None]
+    )
+
+
+class Bernoulli(eqx.Module):
+    """A probability; ``log_prob`` accepts soft targets in [0, 1]."""
+
+    logit: Float[Array, "*batch"]
+
+    @property
+    def mean(self) -> Float[Array, "*batch"]:
+        return jax.nn.sigmoid(self.logit.astype(jnp.float32))
+
+    def mode(self) -> Float[Array, "*batch"]:
+        return (self.logit > 0).astype(jnp.float32)
+
+    def log_prob(self, value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        return -binary_cross_entropy(self.logit.astype(jnp.float32), value)
+
+
+class SymlogMSE(eqx.Module):
+    """Squared error against the symlog of the target; ``mean`` maps back (DreamerV3 eq. 9)."""
+
+    prediction: Float[Array, "*shape"]
+
+    @property
+    def mean(self) -> Float[Array, "*shape"]:
+        return symexp(self.prediction.astype(jnp.float32))
+
+    def mode(self) -> Float[Array, "*shape"]:
+        return self.mean
+
+    def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Elementwise ``-(prediction - symlog(value))²``: not summed."""
+        return -jnp.square(self.prediction.astype(jnp.float32) - symlog(value))

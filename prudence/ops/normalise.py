@@ -1,0 +1,46 @@
+"""Normalisation of returns, and symmetric logarithms."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def symlog(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r""":math:`\operatorname{sign}(x) \ln(1+|x|)` (DreamerV3 eq. 9)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r""":math:`\operatorname{sign}(x) (e^{|x|}-1)`, the inverse of :func:`symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+class PercentileScale(eqx.Module):
+    r"""Running range of returns, :math:`S = \mathrm{EMA}(P_{95} - P_5)` (DreamerV3 eq. 11).
+
+    Advantages are divided by :math:`\max(1, S)`, so that small returns are not blown up. The two
+    percentiles are averaged with weight ``rate`` for the newest batch.
+    """
+
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    rate: float = eqx.field(static=True, default=0.01)
+    floor: float = eqx.field(static=True, default=1.0)
+
+    @classmethod
+    def init(cls, rate: float = 0.01, floor: float = 1.0) -> PercentileScale:
+        """A fresh normaliser with scale ``floor`` (the papers' 1)."""
+        return cls(jnp.zeros(()), jnp.zeros(()), rate, floor)
+
+    def update(self, returns: Float[Array, "*shape"]) -> PercentileScale:
+        """The normaliser after seeing a batch of returns."""
+        low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
+        mix = lambda old, new: (1 - self.rate) * old + self.rate * new  # noqa: E731
+        return PercentileScale(mix(self.low, low), mix(self.high, high), self.rate, self.floor)
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """``max(floor, P95 - P5)``."""
+        return jnp.maximum(self.floor, self.high - self.low)

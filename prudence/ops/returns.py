@@ -1,0 +1,44 @@
+"""Returns of imagined and of real trajectories."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def lambda_returns(
+    rewards: Float[Array, "T *batch"],
+    values: Float[Array, "T *batch"],
+    discounts: Float[Array, "T *batch"],
+    lambda_: float,
+) -> Float[Array, "T-1 *batch"]:
+    r"""TD(λ) returns of states 0 … T-2 of a trajectory of T states, in forward order.
+
+    .. math::
+        R^λ_t = r_{t+1} + γ_{t+1} \left[(1-λ) V_{t+1} + λ R^λ_{t+1}\right],\quad R^λ_{T-1} = V_{T-1}
+
+    (SafeDreamer eq. 6; LAMBDA section 4; DreamerV3.) The same function serves rewards and costs.
+
+    Args:
+        rewards: ``rewards[t]`` arrived *with* state t, so ``rewards[0]`` is not used.
+        values: value estimates of the states.
+        discounts: γ × probability that the episode goes on at state t; ``discounts[0]`` is not used.
+        lambda_: λ in [0, 1]; 0 gives one-step targets, 1 the Monte-Carlo return bootstrapped at the end.
+
+    Returns:
+        ``[T-1, *batch]`` returns; entry t belongs to state t.
+    """
+
+    def step(following: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        reward, value, discount = inputs
+        now = reward + discount * ((1 - lambda_) * value + lambda_ * following)
+        return now, now
+
+    _, returns = jax.lax.scan(step, values[-1], (rewards[1:], values[1:], discounts[1:]), reverse=True)
+    return returns
+
+
+def cumulative_discount(discounts: Float[Array, "T *batch"]) -> Float[Array, "T *batch"]:
+    """Weight of state t in a discounted objective: ``Π_{k=1..t} discounts[k]``, 1 at the start."""
+    return jnp.cumprod(jnp.concatenate([jnp.ones_like(discounts[:1]), discounts[1:]]), axis=0)

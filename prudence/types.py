@@ -1,0 +1,149 @@
+"""What the parts of Prudence exchange.
+
+Axis legend (docs/shapes.md). Every field and every public function states its shape in it:
+
+======  ==========================================================
+``E``   parallel environments
+``B``   sequences in a batch
+``T``   steps of a sequence
+``H``   imagined steps
+``N``   posterior samples, or candidate plans
+``C``   constraints
+``A``   action size
+``D``   deterministic (recurrent) size of a latent state
+``S``   stochastic latents
+``K``   classes of a discrete latent
+``F``   features
+======  ==========================================================
+
+A leading ``...`` (or ``*batch``) stands for any batch axes.
+
+Time index: ``observation``, ``reward``, ``cost`` and the flags at *t* arrived together, after
+``prev_action`` at *t*. The action chosen in answer to them is ``prev_action`` at *t + 1*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+Observation = dict[str, Any]
+"""Named observations: ``image`` ``uint8 [..., height, width, channels]``, others ``float32 [..., F]``."""
+
+Metrics = dict[str, Any]
+"""Scalars by name, ``group/name``."""
+
+Key = PRNGKeyArray
+
+
+class ObservationSpec(NamedTuple):
+    """Shape and type of one named observation, without batch axes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_image(self) -> bool:
+        return self.dtype == "uint8" and len(self.shape) == 3
+
+
+class ActionSpec(NamedTuple):
+    """Continuous actions lie in [-1, 1]^A; discrete ones are one-hot vectors of size A."""
+
+    kind: Literal["continuous", "discrete"]
+    size: int
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What an environment exchanges with an agent. Hashable, and stored in every checkpoint.
+
+    ``costs`` names the C constraints, in the order of every cost vector's last axis.
+    """
+
+    observation: tuple[tuple[str, ObservationSpec], ...]
+    action: ActionSpec
+    costs: tuple[str, ...] = ("cost",)
+
+    @property
+    def observations(self) -> Mapping[str, ObservationSpec]:
+        return dict(self.observation)
+
+    @property
+    def num_costs(self) -> int:
+        return len(self.costs)
+
+
+class Transition(NamedTuple):
+    """What arrived from the environments at one step (NumPy, axes ``[E, ...]``), or a batch of
+    sequences of it as replay returns them (``[B, T, ...]``; then it is called a batch).
+
+    Attributes:
+        observation: named observations.
+        prev_action: ``[..., A]`` the action that led here; zeros where ``is_first``.
+        reward: ``[...]`` summed over repeated raw steps; 0 where ``is_first``.
+        cost: ``[..., C]`` likewise, one column a constraint.
+        is_first: ``[...]`` the observation is the first of an episode.
+        is_last: ``[...]`` the episode ended here, by termination or by truncation.
+        is_terminal: ``[...]`` the episode *terminated* here: there is no future value.
+            Truncation (a time limit, a crashed worker) is ``is_last`` without ``is_terminal``.
+    """
+
+    observation: Observation
+    prev_action: Float[Array | np.ndarray, "... A"]
+    reward: Float[Array | np.ndarray, "..."]
+    cost: Float[Array | np.ndarray, "... C"]
+    is_first: Bool[Array | np.ndarray, "..."]
+    is_last: Bool[Array | np.ndarray, "..."]
+    is_terminal: Bool[Array | np.ndarray, "..."]
+
+
+Batch = Transition
+"""Sequences ``[B, T, ...]`` of transitions; with a leading axis when several are given at once."""
+
+
+class Trajectory(NamedTuple):
+    """Imagined by a world model under a policy: the start state and H steps after it.
+
+    ``actor_features`` and ``critic_features`` are the same array for a symmetric model and differ
+    for paired (privileged) ones, which is why one actor-critic serves both.
+
+    Attributes:
+        actor_features: ``[H+1, B, F]``.
+        critic_features: ``[H+1, B, F']``.
+        actions: ``[H, B, A]``, ``actions[t]`` taken at state t.
+        rewards: ``[H+1, B]`` predicted to arrive with state t.
+        costs: ``[H+1, B, C]`` likewise.
+        continues: ``[H+1, B]`` probability that the episode goes on at state t.
+    """
+
+    actor_features: Float[Array, "H+1 B F"]
+    critic_features: Float[Array, "H+1 B G"]
+    actions: Float[Array, "H B A"]
+    rewards: Float[Array, "H+1 B"]
+    costs: Float[Array, "H+1 B C"]
+    continues: Float[Array, "H+1 B"]
+
+
+class EpisodeSummary(NamedTuple):
+    """A finished training episode, as ``Agent.on_episode`` receives it.
+
+    Attributes:
+        episode_return: sum of rewards.
+        episode_cost: ``[C]`` sum of costs over the episode.
+        length: decisions.
+    """
+
+    episode_return: float
+    episode_cost: np.ndarray
+    length: int
+
+
+def tree_index(tree: Any, index: Any) -> Any:
+    """``leaf[index]`` for every array of ``tree``."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
