@@ -1,0 +1,218 @@
+"""Where environments run: in this process, or spread over worker processes.
+
+Both answer commands by environment index. A command is one of
+
+- ``("reset", seed)``: starts an episode;
+- ``("step", action)``: ``float32 [A]``, a one-hot vector where actions are discrete;
+- ``("replay", seed, actions)``: starts an episode and takes ``actions`` ``[n, A]`` one after another;
+- ``("render",)``: a picture, ``uint8 [height, width, 3]``;
+- ``("describe",)``: its :class:`~prudence.envs.base.Description`.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from prudence.envs import registry
+from prudence.envs.base import EnvConfig, EnvError
+
+Command = tuple[Any, ...]
+_log = logging.getLogger(__name__)
+
+
+class Row(NamedTuple):
+    """What one environment returned to a reset or a step (``cost`` is ``float32 [C]``)."""
+
+    observation: dict[str, np.ndarray]
+    reward: float
+    cost: np.ndarray
+    terminated: bool
+    truncated: bool
+
+
+class Crash(NamedTuple):
+    """The environment (or the process that it was in) failed, and will be made anew."""
+
+    reason: str
+
+
+class Runner:
+    """Owns one environment and answers its commands."""
+
+    def __init__(self, config: EnvConfig) -> None:
+        self._config = config
+        self._env: gym.Env | None = None
+
+    def execute(self, command: Command) -> Any:
+        """The answer, or a :class:`Crash` when the environment raised. :class:`EnvError` passes through:
+        trying again does not mend a configuration."""
+        try:
+            return getattr(self, f"_{command[0]}")(*command[1:])
+        except EnvError:
+            raise
+        except Exception:
+            self.close()
+            return Crash(traceback.format_exc())
+
+    def close(self) -> None:
+        env, self._env = self._env, None
+        if env is not None:
+            try:
+                env.close()
+            except Exception as error:  # A broken environment may fail here again; it is gone either way.
+                _log.debug("Closing %s failed: %s", self._config.task, error)
+
+    @property
+    def env(self) -> gym.Env:
+        if self._env is None:
+            self._env = registry.make(self._config)
+        return self._env
+
+    def _describe(self) -> Any:
+        return registry.describe(self.env, self._config)
+
+    def _render(self) -> Any:
+        return self.env.render()
+
+    def _reset(self, seed: int) -> Row:
+        observation, _ = self.env.reset(seed=seed)
+        costs = len(self.env.get_wrapper_attr("cost_names"))
+        return Row(observation, 0.0, np.zeros(costs, np.float32), False, False)
+
+    def _step(self, action: np.ndarray) -> Row:
+        discrete = isinstance(self.env.action_space, gym.spaces.Discrete)
+        step = self.env.step(int(np.argmax(action)) if discrete else action)
+        observation, reward, terminated, truncated, info = step
+        return Row(observation, float(reward), info["cost"], bool(terminated), bool(truncated))
+
+    def _replay(self, seed: int, actions: np.ndarray) -> Row:
+        row = self._reset(seed)
+        for action in actions:
+            row = self._step(action)
+        return row
+
+
+class Backend(abc.ABC):
+    """Runs commands for environments 0 to E - 1."""
+
+    @abc.abstractmethod
+    def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
+        """The answers (or a :class:`Crash`) by environment. Raises :class:`EnvError`."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Frees environments and processes. May be called twice."""
+
+
+class InProcess(Backend):
+    """Environments in this process, one after another."""
+
+    def __init__(self, config: EnvConfig, num_envs: int) -> None:
+        self._runners = [Runner(config) for _ in range(num_envs)]
+
+    def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
+        return {index: self._runners[index].execute(command) for index, command in commands.items()}
+
+    def close(self) -> None:
+        for runner in self._runners:
+            runner.close()
+
+
+class Processes(Backend):
+    """Environments spread over worker processes; environment i lives in worker i mod W.
+
+    Workers are spawned, not forked: JAX runs threads in the parent, and a fork would copy their locks.
+    A worker that dies is started again, and its pending commands are answered with a :class:`Crash`.
+    """
+
+    def __init__(self, config: EnvConfig, num_envs: int, workers: int) -> None:
+        self._config = config
+        self._context = multiprocessing.get_context("spawn")
+        self._num_workers = min(workers, num_envs)
+        self._workers = [self._start() for _ in range(self._num_workers)]
+
+    def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
+        shares: dict[int, dict[int, Command]] = {}
+        for index, command in commands.items():
+            shares.setdefault(index % self._num_workers, {})[index] = command
+        sent = {worker: self._send(worker, share) for worker, share in shares.items()}
+        answers: dict[int, Any] = {}
+        for worker, share in shares.items():
+            answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)
+        for answer in answers.values():
+            if isinstance(answer, EnvError):
+                raise answer
+        return answers
+
+    def close(self) -> None:
+        for process, connection in self._workers:
+            connection.close()  # A worker ends when its pipe does.
+            _end(process)
+        self._workers = []
+
+    def _start(self) -> tuple[Any, Connection]:
+        parent, child = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(child, self._config), daemon=True)
+        process.start()
+        child.close()
+        return process, parent
+
+    def _send(self, worker: int, share: dict[int, Command]) -> bool:
+        try:
+            self._workers[worker][1].send(share)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def _receive(self, worker: int) -> dict[int, Any] | None:
+        try:
+            return self._workers[worker][1].recv()
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def _restart(self, worker: int, share: dict[int, Command]) -> dict[int, Any]:
+        process, connection = self._workers[worker]
+        connection.close()
+        _end(process)
+        self._workers[worker] = self._start()
+        code = process.exitcode
+        reason = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
+        return {index: Crash(f"worker process {process.pid} died: {reason}") for index in share}
+
+
+def _end(process: Any) -> None:
+    process.join(timeout=5)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _work(connection: Connection, config: EnvConfig) -> None:
+    """The main loop of a worker: answers until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what Ctrl-C means.
+    runners: dict[int, Runner] = {}
+    while True:
+        try:
+            commands: dict[int, Command] = connection.recv()
+        except EOFError:
+            break
+        connection.send({index: _answer(runners, config, index, command) for index, command in commands.items()})
+    for runner in runners.values():
+        runner.close()
+
+
+def _answer(runners: dict[int, Runner], config: EnvConfig, index: int, command: Command) -> Any:
+    try:
+        return runners.setdefault(index, Runner(config)).execute(command)
+    except EnvError as error:  # Raised again in the parent.
+        return error

@@ -1,0 +1,114 @@
+"""How an environment is named and configured, and what it tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+from prudence.types import Spaces
+
+OBSERVATION_MODES = ("lidar", "coordinates", "vision")
+
+
+class EnvError(Exception):
+    """An environment cannot be used as it is configured; the message says what to do."""
+
+
+class Entry(NamedTuple):
+    """A named part of a vector observation: ``observation[start:stop].reshape(shape)``."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+
+
+Layout = dict[str, tuple[Entry, ...]]
+"""The entries of every vector observation, by the observation's name."""
+
+
+def entries(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[Entry, ...]:
+    """Lays named shapes out one after another.
+
+    >>> entries([("goal", (2,)), ("hazards", (8, 2))])[1]
+    Entry(name='hazards', start=2, stop=18, shape=(8, 2))
+    """
+    placed, start = [], 0
+    for name, shape in shapes:
+        size = 1
+        for length in shape:
+            size *= length
+        placed.append(Entry(name, start, start + size, tuple(shape)))
+        start += size
+    return tuple(placed)
+
+
+class Description(NamedTuple):
+    """What an environment is, without having to hold it.
+
+    Attributes:
+        spaces: observations, action and costs.
+        time_limit: raw steps until truncation, or None.
+        layout: named entries of the vector observations, where they are known.
+    """
+
+    spaces: Spaces
+    time_limit: int | None
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Names an environment. Hashable; ``EnvConfig(**json.loads(json.dumps(asdict(config))))`` equals it.
+
+    Attributes:
+        task: a task of :func:`prudence.envs.registry.task_ids`, any Gymnasium id, or ``module:Class``.
+        obs: observations of a suite's task, any of ``lidar``, ``coordinates``, ``vision``.
+        action_repeat: raw steps that one decision lasts; rewards and costs are summed over them.
+        costs: ``total``: one constraint, ``cost``; ``separate``: one for each cost that the task
+            reports; or the names of those wanted.
+        cameras: pictures of ``vision``: the front camera (3 channels), or front and back (6).
+        image_size: height and width of those pictures.
+        quality: ``fidelity`` renders as the suite does; ``fast`` without multisampling, shadows and reflections.
+        time_limit: raw steps until an episode is truncated; None is the task's own.
+        kwargs: for the constructor of a Gymnasium id or class, as pairs.
+    """
+
+    task: str
+    obs: tuple[str, ...] = ("lidar",)
+    action_repeat: int = 1
+    costs: Literal["total", "separate"] | tuple[str, ...] = "total"
+    cameras: Literal["front", "both"] = "front"
+    image_size: int = 64
+    quality: Literal["fidelity", "fast"] = "fast"
+    time_limit: int | None = None
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # JSON has no tuples
+            object.__setattr__(self, field.name, _as_tuple(getattr(self, field.name)))
+        _check(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")
+        _check(isinstance(self.obs, tuple), f"obs={self.obs!r} must be a tuple, such as ('lidar', 'vision')")
+        unknown = [mode for mode in self.obs if mode not in OBSERVATION_MODES]
+        _check(bool(self.obs) and not unknown, f"obs={self.obs!r}: choose from {', '.join(OBSERVATION_MODES)}")
+        _check(len(set(self.obs)) == len(self.obs), f"obs={self.obs!r} names a mode twice")
+        _check(self.action_repeat >= 1, f"action_repeat={self.action_repeat} must be at least 1")
+        _check(
+            self.costs in ("total", "separate") or (isinstance(self.costs, tuple) and len(self.costs) > 0),
+            f"costs={self.costs!r}: give 'total', 'separate' or a tuple of names",
+        )
+        _check(self.cameras in ("front", "both"), f"cameras={self.cameras!r}: choose 'front' or 'both'")
+        _check(self.quality in ("fidelity", "fast"), f"quality={self.quality!r}: choose 'fidelity' or 'fast'")
+        _check(self.image_size >= 8, f"image_size={self.image_size} must be at least 8")
+        _check(self.time_limit is None or self.time_limit >= 1, f"time_limit={self.time_limit} must be at least 1")
+
+
+def _as_tuple(value: Any) -> Any:
+    """``value`` with every list in it turned into a tuple."""
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise EnvError(f"EnvConfig: {message}.")

@@ -1,0 +1,266 @@
+"""Probe environments: small, without a simulator, each with a known answer that isolates one thing.
+
+Registered in Gymnasium under the ids of ``TASKS``. In all of them L is the length of an episode.
+Continuous actions are numbers in [-1, 1]; the ``-discrete`` forms have arms instead.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Probe(gym.Env[Any, Any], abc.ABC):
+    """What the probes share: an episode of ``length`` steps over a small state."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    cost_names: ClassVar[tuple[str, ...]] = ("cost",)
+    length: ClassVar[int] = 20
+
+    def __init__(self, *, discrete: bool = False, arms: int = 2, features: int = 1, render_mode: str | None = None):
+        self.discrete = discrete
+        self.render_mode = render_mode
+        self.action_space = spaces.Discrete(arms) if discrete else spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.observation_space: spaces.Space = spaces.Box(-1.0, 1.0, (features,), np.float32)
+        self.time = 0
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Draws the state of a new episode from ``self.np_random``."""
+
+    @abc.abstractmethod
+    def observe(self) -> np.ndarray:
+        """The observation of the state."""
+
+    @abc.abstractmethod
+    def advance(self, action: Any) -> tuple[float, float | np.ndarray, bool]:
+        """Moves the state; returns reward, cost and whether the episode terminated. ``self.time`` counts
+        the steps *before* this one."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        gym.Env.reset(self, seed=seed)
+        self.time = 0
+        self.start()
+        return self.observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward, cost, terminated = self.advance(action if self.discrete else np.asarray(action, np.float64))
+        self.time += 1
+        return self.observe(), reward, terminated, False, {"cost": cost}
+
+    def render(self) -> Any:
+        """``uint8 [64, 64, 3]``: one grey column for each number of the observation."""
+        values = np.atleast_1d(self.observe()).ravel()
+        grey = np.clip((values + 1.0) * 127.5, 0, 255).astype(np.uint8)
+        columns = grey[np.arange(64) * len(grey) // 64]
+        return np.broadcast_to(columns[None, :, None], (64, 64, 3)).copy()
+
+
+class Value(Probe):
+    """Reward 1 at every step, whatever is done; truncated after L = 20 steps, never terminated.
+
+    Known answer: return 20, and the value of *every* state is 1 / (1 - γ). A learner that takes
+    truncation for termination finds less.
+    """
+
+    def start(self) -> None:
+        pass
+
+    def observe(self) -> np.ndarray:
+        return np.zeros(1, np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        return 1.0, 0.0, False
+
+
+class Terminal(Probe):
+    """Reward 1 at every step; *terminates* after L = 10 steps; the observation is the time, t / L.
+
+    Known answer: return 10; the value at time t is (1 - γ^(L-t)) / (1 - γ).
+    """
+
+    length = 10
+
+    def start(self) -> None:
+        pass
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.time / self.length], np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        return 1.0, 0.0, self.time + 1 >= self.length
+
+
+class Policy(Probe):
+    """The observation is a sign s, drawn anew at each step; L = 20.
+
+    Continuous: reward 1 - (a - s/2)²; known answer a = s/2, return 20. Discrete: reward 1 for arm
+    [s > 0]; known answer return 20; an arm chosen at random gets 10.
+    """
+
+    def start(self) -> None:
+        self.sign = self._draw()
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.sign], np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        reward = float(action == (self.sign > 0)) if self.discrete else 1.0 - float(action[0] - self.sign / 2) ** 2
+        self.sign = self._draw()
+        return reward, 0.0, False
+
+    def _draw(self) -> float:
+        return float(self.np_random.integers(2) * 2 - 1)
+
+
+class Discount(Probe):
+    """The first action chooses between reward 0.5 now (a > 0; arm 1) and reward 1 at the end (a ≤ 0;
+    arm 0), L = 5 steps, of which the last terminates. Later actions do nothing. The observation is
+    [t / L, choice]; choice is 0 before it is made, then -1 (wait) or 1 (now).
+
+    Known answer: waiting is worth γ⁴ against 0.5 now, so wait when γ > 0.841; return 1.
+    """
+
+    length = 5
+
+    def start(self) -> None:
+        self.choice = 0.0
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.time / self.length, self.choice], np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        last = self.time + 1 >= self.length
+        if self.time > 0:
+            return float(last and self.choice < 0), 0.0, last
+        self.choice = 1.0 if (action == 1 if self.discrete else action[0] > 0) else -1.0
+        return 0.5 * float(self.choice > 0), 0.0, last
+
+
+class Memory(Probe):
+    """A sign s is shown once, at the first observation, and is to be named at the last of L = 5 steps.
+    The observation is [s at time 0, else 0; 1 when the answer is due, else 0].
+
+    Continuous: the last reward is 1 - (a - s/2)²; discrete: 1 for arm [s > 0]. Known answer: return 1
+    with memory; without it 0.75 at best (continuous, a = 0) and 0.5 (discrete). The last step terminates.
+    """
+
+    length = 5
+
+    def start(self) -> None:
+        self.sign = float(self.np_random.integers(2) * 2 - 1)
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.sign * (self.time == 0), self.time == self.length - 1], np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        last = self.time + 1 >= self.length
+        answer = float(action == (self.sign > 0)) if self.discrete else 1.0 - float(action[0] - self.sign / 2) ** 2
+        return answer * last, 0.0, last
+
+
+class Cost(Probe):
+    """A safe arm and an unsafe arm that pays more; L = 20.
+
+    Risk is max(0, a), or arm 1; a step pays 0.5 + risk / 2 and costs ``risk``. Known answer, for a
+    budget of d an episode: return 10 + d / 2 and cost d. Without a budget: return 20, cost 20; with
+    budget zero: return 10, and no action above 0.
+    """
+
+    def start(self) -> None:
+        pass
+
+    def observe(self) -> np.ndarray:
+        return np.zeros(1, np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        risk = float(action) if self.discrete else max(0.0, float(action[0]))
+        return 0.5 + risk / 2, risk, False
+
+
+class Conflict(Probe):
+    """Two constraints that forbid opposite directions (C = 2, with ``costs="separate"``); L = 20.
+
+    Continuous: reward |a|; ``cost_left`` is max(0, -a - 1/4), ``cost_right`` max(0, a - 1/4). Discrete:
+    arms left, middle, right pay 1, 1/4, 1; left and right cost 1 of their own. Known answer, for budgets
+    (0, 0): |a| = 1/4, or the middle arm, return 5; whoever holds only one constraint takes the other
+    direction (return 20).
+    """
+
+    cost_names = ("cost_left", "cost_right")
+
+    def start(self) -> None:
+        pass
+
+    def observe(self) -> np.ndarray:
+        return np.zeros(1, np.float32)
+
+    def advance(self, action: Any) -> tuple[float, np.ndarray, bool]:
+        if self.discrete:
+            return (1.0, 0.25, 1.0)[int(action)], np.array([action == 0, action == 2], np.float64), False
+        position = float(action[0])
+        return abs(position), np.maximum(0.0, np.array([-position, position]) - 0.25), False
+
+
+class Pixels(Probe):
+    """A white square on a picture whose right half is red; the action moves it by up to 0.2 in x and y; L = 25.
+
+    Positions lie in [-1, 1]². It starts at x = -0.6 and any height. A step pays 1 - |x - 0.5| and costs
+    1 where x > 0. Known answer: without a budget it goes to x = 0.5 and stays (return above 23, cost about
+    20); with budget zero it stops at x ≤ 0 (return about 12, cost 0).
+    """
+
+    length = 25
+
+    def __init__(self, *, size: int = 64, render_mode: str | None = None):
+        Probe.__init__(self, render_mode=render_mode)
+        self.size = size
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
+
+    def start(self) -> None:
+        self.position = np.array([-0.6, self.np_random.uniform(-0.8, 0.8)])
+
+    def observe(self) -> np.ndarray:
+        picture = np.zeros((self.size, self.size, 3), np.uint8)
+        picture[:, self.size // 2 :, 0] = 160
+        side = self.size // 8
+        column, row = np.round((self.position + 1) / 2 * (self.size - side)).astype(int)
+        picture[row : row + side, column : column + side] = 255
+        return picture
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        self.position = np.clip(self.position + 0.2 * np.clip(action, -1.0, 1.0), -1.0, 1.0)
+        return 1.0 - abs(float(self.position[0]) - 0.5), float(self.position[0] > 0), False
+
+    def render(self) -> np.ndarray:
+        return self.observe()
+
+
+_PROBES: dict[str, tuple[type[Probe], dict[str, Any]]] = {
+    "probe/value": (Value, {}),
+    "probe/value-discrete": (Value, {"discrete": True}),
+    "probe/terminal": (Terminal, {}),
+    "probe/policy": (Policy, {}),
+    "probe/policy-discrete": (Policy, {"discrete": True}),
+    "probe/discount": (Discount, {"features": 2}),
+    "probe/discount-discrete": (Discount, {"features": 2, "discrete": True}),
+    "probe/memory": (Memory, {"features": 2}),
+    "probe/memory-discrete": (Memory, {"features": 2, "discrete": True}),
+    "probe/cost": (Cost, {}),
+    "probe/cost-discrete": (Cost, {"discrete": True}),
+    "probe/conflict": (Conflict, {}),
+    "probe/conflict-discrete": (Conflict, {"discrete": True, "arms": 3}),
+    "probe/pixels": (Pixels, {}),
+    "probe/pixels-16": (Pixels, {"size": 16}),
+}
+
+TASKS = tuple(_PROBES)
+
+for _id, (_probe, _kwargs) in _PROBES.items():
+    if _id not in gym.registry:  # The module may be imported twice by a process that spawns workers.
+        gym.register(_id, entry_point=_probe, max_episode_steps=_probe.length, kwargs=_kwargs)

@@ -1,0 +1,110 @@
+"""From a name to an environment: the suite's tasks, the probes, any Gymnasium id, any ``module:Class``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
+
+from prudence.envs import probes, safety_gymnasium, wrappers
+from prudence.envs.base import Description, EnvConfig, EnvError, Layout
+from prudence.types import ActionSpec, ObservationSpec, Spaces
+
+
+def task_ids() -> list[str]:
+    """The tasks that Prudence knows by name. Any other Gymnasium id and ``module:Class`` work too."""
+    return [*safety_gymnasium.TASKS, *probes.TASKS]
+
+
+def make(config: EnvConfig) -> gym.Env:
+    """The environment that ``config`` names, in Prudence's shape.
+
+    Its observations are a dict (``uint8 [height, width, channels]`` pictures, ``float32 [F]`` vectors), its
+    actions ``[-1, 1]^A`` or Discrete, ``info["cost"]`` is ``float32 [C]``, and a step is one *decision*
+    of ``config.action_repeat`` raw steps.
+
+    Raises:
+        EnvError: the task is unknown, not installed, or of a shape that cannot be used.
+    """
+    if config.task in safety_gymnasium.TASKS:
+        return safety_gymnasium.make(config)
+    env, time_limit = _load(config)
+    env = wrappers.Costs(env, config.task, config.costs)
+    env = wrappers.DictObservation(env, config.task)
+    env = wrappers.RescaleAction(env, config.task)
+    return wrappers.ActionRepeat(env, config.action_repeat, config.time_limit or time_limit)
+
+
+def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
+    """What ``env``, made from ``config``, exchanges with an agent."""
+    assert isinstance(env.observation_space, spaces.Dict)
+    observation = tuple(
+        (key, ObservationSpec(tuple(space.shape or ()), str(space.dtype)))
+        for key, space in env.observation_space.spaces.items()
+    )
+    if isinstance(env.action_space, spaces.Discrete):
+        action = ActionSpec("discrete", int(env.action_space.n))
+    else:
+        action = ActionSpec("continuous", int((env.action_space.shape or (0,))[0]))
+    return Spaces(observation, action, tuple(env.get_wrapper_attr("cost_names")))
+
+
+def layout_of(env: gym.Env) -> Layout:
+    """The named entries of its vector observations; those of a custom environment in its ``layout``
+    attribute, else none."""
+    return env.get_wrapper_attr("layout") if env.has_wrapper_attr("layout") else {}
+
+
+def describe(env: gym.Env, config: EnvConfig) -> Description:
+    """Spaces, time limit and layout of ``env``, made from ``config``."""
+    return Description(spaces_of(env, config), env.get_wrapper_attr("time_limit"), layout_of(env))
+
+
+def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
+    """The environment as its author wrote it, and its own time limit."""
+    kwargs = dict(config.kwargs)
+    constructor = _class_of(config.task)
+    if constructor is not None:
+        return constructor(**_with_render_mode(constructor, kwargs)), None
+    try:
+        if ":" in config.task:
+            importlib.import_module(config.task.split(":")[0])
+        spec = gym.spec(config.task.split(":")[-1])
+    except (gym.error.Error, ImportError) as error:
+        raise EnvError(_unknown(config.task, error)) from error
+    entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    # Our own wrapper applies the time limit, so that it can be changed and is known beforehand.
+    env = gym.make(
+        spec, max_episode_steps=-1, disable_env_checker=True, **_with_render_mode(entry, {**spec.kwargs, **kwargs})
+    )
+    return env, spec.max_episode_steps
+
+
+def _class_of(task: str) -> Any:
+    """The class (or function) that ``module:Class`` names, or None for a Gymnasium id."""
+    module, _, name = task.partition(":")
+    if not name:
+        return None
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0] and error.name != module:
+            raise  # The module exists, and what it imports does not: its own message is the better one.
+        raise EnvError(f"{task}: there is no module {module!r} on the Python path. {error}.") from error
+
+
+def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Adds ``render_mode="rgb_array"`` where the environment offers it."""
+    offers = (getattr(constructor, "metadata", None) or {}).get("render_modes", ())
+    return {"render_mode": "rgb_array", **kwargs} if "rgb_array" in offers else kwargs
+
+
+def _unknown(task: str, error: Exception) -> str:
+    known = [*task_ids(), *gym.registry]
+    near = difflib.get_close_matches(task, known, n=3, cutoff=0.6)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`prudence list tasks` names those that are known."
+    return f"There is no task {task!r} ({error}) {hint} Your own is named by module:Class."

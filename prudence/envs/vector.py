@@ -1,0 +1,282 @@
+"""Several environments stepped together, every returned row a valid replay record.
+
+**Autoreset is explicit and takes a step of its own** (Gymnasium's next-step mode): after a row with
+``is_last``, the next ``step`` ignores that environment's action, resets it, and returns its ``is_first``
+row (reward, cost and previous action 0). No row mixes two episodes.
+
+**Episodes are reproducible.** Episode k of environment i is reset with a seed drawn from
+``SeedSequence([seed, i, k])``, so the state of an environment is k and the actions since its reset.
+``state`` returns these, and ``restore`` brings every environment back to exactly where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from prudence.envs.backends import Backend, Crash, InProcess, Processes, Row
+from prudence.envs.base import Description, EnvConfig, EnvError
+from prudence.types import Spaces, Transition
+
+MAX_CRASHES = 3
+_log = logging.getLogger(__name__)
+
+
+def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0) -> VectorEnv:
+    """``num_envs`` environments of ``config``.
+
+    Args:
+        config: what to make.
+        num_envs: E.
+        seed: of the whole run of episodes; two vectors with one seed give the same episodes.
+        workers: 0 steps in this process; more spread the environments over that many processes.
+
+    Raises:
+        EnvError: as :func:`prudence.envs.registry.make`.
+    """
+    if num_envs < 1 or workers < 0 or seed < 0:
+        raise EnvError(f"make_vector: num_envs={num_envs} must be at least 1, workers={workers} and seed={seed} ≥ 0.")
+    backend = Processes(config, num_envs, workers) if workers else InProcess(config, num_envs)
+    try:
+        description = backend.execute({0: ("describe",)})[0]
+        if isinstance(description, Crash):
+            raise EnvError(f"{config.task} could not be made.\n{description.reason}")
+        return VectorEnv(config, num_envs, seed, backend, description)
+    except BaseException:
+        backend.close()
+        raise
+
+
+class VectorEnv:
+    """See :func:`make_vector`. All that it returns is NumPy with axes ``[E, ...]``."""
+
+    def __init__(self, config: EnvConfig, num_envs: int, seed: int, backend: Backend, about: Description) -> None:
+        self.config = config
+        self.num_envs = num_envs
+        self.raw_steps = config.action_repeat
+        self.spaces: Spaces = about.spaces
+        self.layout = about.layout
+        self._seed = seed
+        self._backend = backend
+        self._time_limit = about.time_limit
+        self._episode = np.full(num_envs, -1, np.int64)
+        self._crashes = np.zeros(num_envs, np.int64)
+        self._actions: list[list[np.ndarray]] = [[] for _ in range(num_envs)]
+        self._last: Transition | None = None
+
+    @property
+    def steps_per_episode(self) -> int | None:
+        """Decisions until the time limit, or None when there is none."""
+        return None if self._time_limit is None else -(-self._time_limit // self.raw_steps)
+
+    def reset(self) -> Transition:
+        """Starts the next episode in every environment (the first, at first)."""
+        nothing = np.zeros((self.num_envs, self.spaces.action.size), np.float32)
+        return self._advance(nothing, np.ones(self.num_envs, bool))
+
+    def step(self, actions: Float[np.ndarray, "E A"]) -> Transition:
+        """Takes one decision everywhere, except that an environment whose episode is over starts the next.
+
+        Raises:
+            ValueError: actions are not finite, or not ``[E, A]``.
+            EnvError: an environment crashed three times in a row without finishing an episode.
+        """
+        if self._last is None:
+            raise EnvError("step() before reset().")
+        return self._advance(self._executable(actions), np.array(self._last.is_last))
+
+    def render(self, index: int = 0) -> np.ndarray:
+        """A picture of environment ``index``, ``uint8 [height, width, 3]``."""
+        picture = self._backend.execute({index: ("render",)})[index]
+        if picture is None or isinstance(picture, Crash):
+            raise EnvError(f"{self.config.task} cannot be rendered. {picture.reason if picture else ''}")
+        return np.asarray(picture)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Where every environment stands: episodes, their actions so far, and the last row."""
+        if self._last is None:
+            return {}
+        width = self.spaces.action.size
+        taken = [np.asarray(actions, np.float32).reshape(-1, width) for actions in self._actions]
+        last = {f"last/{name}": np.array(getattr(self._last, name)) for name in Transition._fields[1:]}
+        seen = {f"observation/{name}": np.array(value) for name, value in self._last.observation.items()}
+        return {
+            "seed": np.array(self._seed),
+            "episode": self._episode.copy(),
+            "crashes": self._crashes.copy(),
+            "length": np.array([len(actions) for actions in taken]),
+            "actions": np.concatenate(taken),
+            **last,
+            **seen,
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> Transition:
+        """Brings every environment to where ``state`` was taken, and returns the row that was last then.
+
+        Each is reset with its episode's seed and repeats the actions of that episode. An environment that
+        does not arrive at the observation recorded is not deterministic: it starts its next episode
+        instead (its row is then ``is_first``), and a warning is logged.
+
+        Raises:
+            EnvError: ``state`` is of another number of environments, or another seed.
+        """
+        if not state:
+            return self.reset()
+        if len(state["episode"]) != self.num_envs or int(state["seed"]) != self._seed:
+            raise EnvError(
+                f"The state is of {len(state['episode'])} environments with seed {int(state['seed'])}, "
+                f"this is {self.num_envs} with seed {self._seed}: make it with the same."
+            )
+        self._episode = np.array(state["episode"])
+        self._crashes = np.array(state["crashes"])
+        pieces = np.split(state["actions"], np.cumsum(state["length"])[:-1])
+        self._actions = [list(piece) for piece in pieces]
+        self._last = Transition(observation=_below(state, "observation/"), **_below(state, "last/"))
+        return self._replay()
+
+    def close(self) -> None:
+        """Frees environments and processes. May be called twice."""
+        self._backend.close()
+
+    def _replay(self) -> Transition:
+        """Repeats the current episodes, and starts the next where one does not come out the same."""
+        assert self._last is not None
+        running = np.flatnonzero(~self._last.is_last)  # A finished episode is reset next; it needs no past.
+        width = self.spaces.action.size
+        rows = self._backend.execute(
+            {
+                int(i): ("replay", self._episode_seed(i), np.asarray(self._actions[i], np.float32).reshape(-1, width))
+                for i in running
+            }
+        )
+        strays = [i for i, row in rows.items() if not self._arrived(i, row)]
+        for i in strays:
+            _log.warning(
+                "%s, environment %d: repeating episode %d did not lead to the observation recorded%s. The environment "
+                "is not deterministic given its seed; its next episode is started.",
+                self.config.task, i, self._episode[i], f" ({rows[i].reason})" if isinstance(rows[i], Crash) else "",
+            )  # fmt: skip
+        return self._write(self._start(strays)) if strays else self._last
+
+    def _arrived(self, index: int, row: Row | Crash) -> bool:
+        assert self._last is not None
+        return not isinstance(row, Crash) and all(
+            np.array_equal(value, self._last.observation[name][index]) for name, value in row.observation.items()
+        )
+
+    def _advance(self, actions: np.ndarray, fresh: np.ndarray) -> Transition:
+        """One step of every environment, or the first row of a new episode where ``fresh``."""
+        commands: dict[int, tuple] = {}
+        for i in range(self.num_envs):
+            if fresh[i]:
+                self._open(i)
+            commands[i] = ("reset", self._episode_seed(i)) if fresh[i] else ("step", actions[i])
+        rows = self._backend.execute(commands)
+        done = {}
+        for i, row in rows.items():
+            if isinstance(row, Crash):
+                self._count_crash(i, row)
+            elif fresh[i]:
+                done[i] = self._first(row)
+            else:
+                done[i] = self._next(i, actions[i], row)
+        crashed = [i for i, row in rows.items() if isinstance(row, Crash)]
+        done |= {i: self._truncated(i, actions[i]) for i in crashed if not fresh[i]}
+        return self._write(done | self._start([i for i in crashed if fresh[i]]))
+
+    def _start(self, indices: list[int]) -> dict[int, Transition]:
+        """First rows of the next episodes, trying further ones where a reset crashes."""
+        done: dict[int, Transition] = {}
+        while indices:
+            for i in indices:
+                self._open(i)
+            rows = self._backend.execute({i: ("reset", self._episode_seed(i)) for i in indices})
+            done |= {i: self._first(row) for i, row in rows.items() if not isinstance(row, Crash)}
+            for i, row in rows.items():
+                if isinstance(row, Crash):
+                    self._count_crash(i, row)
+            indices = [i for i in indices if i not in done]
+        return done
+
+    def _open(self, index: int) -> None:
+        self._episode[index] += 1
+        self._actions[index] = []
+
+    def _first(self, row: Row) -> Transition:
+        zero = np.zeros(self.spaces.action.size, np.float32)
+        return _row(row.observation, zero, 0.0, np.zeros_like(row.cost), is_first=True)
+
+    def _next(self, index: int, action: np.ndarray, row: Row) -> Transition:
+        self._actions[index].append(action)
+        last = row.terminated or row.truncated
+        if last:
+            self._crashes[index] = 0
+        return _row(row.observation, action, row.reward, row.cost, is_last=last, is_terminal=row.terminated)
+
+    def _truncated(self, index: int, action: np.ndarray) -> Transition:
+        """The last row of an episode that a crash cut off: the last observation again, and nothing gained."""
+        assert self._last is not None
+        observation = {name: value[index] for name, value in self._last.observation.items()}
+        return _row(observation, action, 0.0, np.zeros(self.spaces.num_costs, np.float32), is_last=True)
+
+    def _count_crash(self, index: int, crash: Crash) -> None:
+        self._crashes[index] += 1
+        name = f"{self.config.task}, environment {index}"
+        _log.warning("%s crashed in episode %d, which ends as truncated: %s", name, self._episode[index], crash.reason)
+        if self._crashes[index] >= MAX_CRASHES:
+            raise EnvError(
+                f"{name} crashed {MAX_CRASHES} times in a row without finishing an episode; mend it, the last "
+                f"reason was:\n{crash.reason}"
+            )
+
+    def _write(self, rows: dict[int, Transition]) -> Transition:
+        """Joins rows (those of environments not in ``rows`` stay) and remembers the result."""
+        if self._last is not None:
+            rows = {i: rows.get(i) or _take(self._last, i) for i in range(self.num_envs)}
+        ordered = [rows[i] for i in range(self.num_envs)]
+        observation = {name: np.stack([row.observation[name] for row in ordered]) for name in ordered[0].observation}
+        columns = {name: np.stack([getattr(row, name) for row in ordered]) for name in Transition._fields[1:]}
+        self._last = Transition(observation=observation, **columns)
+        return self._last
+
+    def _executable(self, actions: np.ndarray) -> np.ndarray:
+        """The actions as they are carried out: clipped to [-1, 1], or one-hot."""
+        kind, size = self.spaces.action
+        actions = np.asarray(actions, np.float32)
+        if actions.shape != (self.num_envs, size):
+            raise ValueError(f"actions have shape {actions.shape}; {(self.num_envs, size)} is expected.")
+        if not np.isfinite(actions).all():
+            raise ValueError("actions are not finite: the policy has diverged.")
+        return np.eye(size, dtype=np.float32)[actions.argmax(-1)] if kind == "discrete" else np.clip(actions, -1, 1)
+
+    def _episode_seed(self, index: int | np.integer) -> int:
+        sequence = np.random.SeedSequence([self._seed, int(index), int(self._episode[index])])
+        return int(sequence.generate_state(1)[0])
+
+
+def _row(
+    observation: dict[str, Any],
+    prev_action: np.ndarray,
+    reward: float,
+    cost: np.ndarray,
+    *,
+    is_first: bool = False,
+    is_last: bool = False,
+    is_terminal: bool = False,
+) -> Transition:
+    """One environment's transition, without the E axis."""
+    return Transition(
+        observation, prev_action, np.float32(reward), cost, np.bool_(is_first), np.bool_(is_last), np.bool_(is_terminal)
+    )  # fmt: skip
+
+
+def _take(rows: Transition, index: int) -> Transition:
+    observation = {name: value[index] for name, value in rows.observation.items()}
+    return Transition(observation, *(getattr(rows, name)[index] for name in Transition._fields[1:]))
+
+
+def _below(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
