@@ -1,0 +1,274 @@
+"""The files behind the replay: append-only chunks of fixed-size rows, each row with its checksum.
+
+A row is what E environments sent at one step: E records, then a CRC-32. A chunk file is::
+
+    magic (8 bytes) · header length (uint32) · CRC-32 of the header (uint32)
+    header (JSON, padded with spaces): format version, layout of a record, number of environments, first row
+    row 0 · row 1 · ...
+
+Rows have absolute numbers; a chunk is named after its first row and ends where the next chunk begins. A number
+that no chunk holds is a *gap*. Everything is little-endian; nothing is compressed or pickled, so a window of T
+steps is a strided slice of a memory map.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from prudence.types import Spaces
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+SUFFIX = ".chunk"
+_MAGIC = b"PRUDRPLY"
+_PREFIX = struct.Struct("<8sII")
+_PAGE = 4096
+_CHECKSUM_BYTES = 4
+
+Fields = dict[str, np.ndarray]
+"""Arrays ``[rows, E, ...]`` by field name; an observation is called ``observation/<name>``."""
+
+
+class ReplayLayoutError(ValueError):
+    """The replay on disk was written for other spaces or another number of environments."""
+
+
+class ReplayDiskError(OSError):
+    """The replay could not be written, most often since the disk is full. What was written before stays intact."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a row consists of.
+
+    Attributes:
+        fields: name, dtype and shape (without batch axes) of each field of a record.
+        num_envs: E, records in a row.
+    """
+
+    fields: tuple[tuple[str, str, tuple[int, ...]], ...]
+    num_envs: int
+
+    @classmethod
+    def of(cls, spaces: Spaces, num_envs: int) -> Layout:
+        """The layout for ``spaces``: every field of a ``Transition``, the widest types first so that all align."""
+        fields = [
+            ("prev_action", "<f4", (spaces.action.size,)),
+            ("reward", "<f4", ()),
+            ("cost", "<f4", (spaces.num_costs,)),
+            ("is_first", "|b1", ()),
+            ("is_last", "|b1", ()),
+            ("is_terminal", "|b1", ()),
+        ]
+        for name, spec in spaces.observation:
+            dtype = np.dtype(spec.dtype).newbyteorder("<")
+            fields.append((f"observation/{name}", dtype.str, tuple(spec.shape)))
+        fields.sort(key=lambda field: -np.dtype(field[1]).itemsize)
+        return cls(tuple(fields), num_envs)
+
+    @cached_property
+    def record(self) -> np.dtype:
+        return np.dtype([(name, dtype, shape) for name, dtype, shape in self.fields], align=True)
+
+    @cached_property
+    def row(self) -> np.dtype:
+        return np.dtype([("records", self.record, (self.num_envs,)), ("checksum", "<u4")])
+
+    def header(self, first: int) -> bytes:
+        """The first bytes of a chunk whose first row is ``first``; a multiple of a page long."""
+        content = {
+            "format": FORMAT_VERSION,
+            "fields": [[name, dtype, list(shape)] for name, dtype, shape in self.fields],
+            "num_envs": self.num_envs,
+            "first": first,
+        }
+        text = json.dumps(content).encode()
+        length = -(-(len(text) + _PREFIX.size) // _PAGE) * _PAGE - _PREFIX.size
+        text = text.ljust(length)
+        return _PREFIX.pack(_MAGIC, length, zlib.crc32(text)) + text
+
+    def split(self, rows: np.ndarray) -> Fields:
+        """Views ``[R, E, ...]`` by field name of ``rows`` (``[R]`` of dtype ``row``)."""
+        records = rows["records"]
+        return {name: records[name] for name, _, _ in self.fields}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk on disk: rows ``first`` to ``stop`` (exclusive) of it are valid."""
+
+    path: Path
+    first: int
+    rows: int
+
+    @property
+    def stop(self) -> int:
+        return self.first + self.rows
+
+
+class OpenChunk:
+    """The chunk being filled. Its rows are in memory; the first ``written`` of them are on disk too.
+
+    Rows never change once appended, so other threads may read them while more are appended.
+    """
+
+    def __init__(self, directory: Path, layout: Layout, first: int, capacity: int):
+        self.path = directory / f"{first:012d}{SUFFIX}"
+        self.first = first
+        self.rows = 0
+        self.written = 0
+        self._header = layout.header(first)
+        self._data = np.zeros(capacity, layout.row)
+        self._bytes = self._data.view(np.uint8).reshape(capacity, layout.row.itemsize)
+        self.fields = layout.split(self._data)
+
+    @property
+    def stop(self) -> int:
+        return self.first + self.rows
+
+    @property
+    def is_full(self) -> bool:
+        return self.rows == len(self._data)
+
+    def append(self, values: Mapping[str, np.ndarray]) -> None:
+        """Adds a row; ``values`` holds ``[E, ...]`` for every field of the layout."""
+        for name, target in self.fields.items():
+            np.copyto(target[self.rows], values[name], casting="same_kind")
+        self.rows += 1
+
+    def write(self) -> None:
+        """Makes every row durable (fsync).
+
+        Raises:
+            ReplayDiskError: the disk is full or failed; the file is put back to what it was.
+        """
+        if self.written == self.rows:
+            return
+        for index in range(self.written, self.rows):
+            self._data["checksum"][index] = _checksum(self._bytes[index], self.first + index)
+        before = len(self._header) + self.written * self._data.itemsize if self.written else 0
+        try:
+            self._write_from(before)
+        except OSError as error:
+            self._undo(before)
+            raise _disk_error(self.path.parent, error) from error
+        self.written = self.rows
+
+    def _write_from(self, position: int) -> None:
+        with open(self.path, "r+b" if position else "wb") as file:
+            file.seek(position)
+            if not position:
+                file.write(self._header)
+            file.write(self._bytes[self.written : self.rows].data)
+            file.flush()
+            os.fsync(file.fileno())
+        if not position:
+            sync_directory(self.path.parent)
+
+    def _undo(self, length: int) -> None:
+        if length:
+            os.truncate(self.path, length)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def map_chunk(chunk: Chunk, layout: Layout) -> Fields:
+    """The fields of a chunk as a read-only memory map."""
+    with open(chunk.path, "rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    rows = np.frombuffer(data, layout.row, chunk.rows, offset=len(layout.header(chunk.first)))
+    return layout.split(rows)
+
+
+def scan_chunks(directory: Path, layout: Layout) -> list[Chunk]:
+    """Every chunk in ``directory``, oldest first, cut where it is torn; chunks without a valid row are deleted.
+
+    Reads all of them once, to compare every checksum.
+
+    Raises:
+        ReplayLayoutError: a chunk was written with another layout.
+    """
+    chunks: list[Chunk] = []
+    paths = sorted(directory.glob(f"*{SUFFIX}"))
+    for path, following in zip(paths, [*paths[1:], None], strict=False):
+        first = int(path.stem)
+        rows = _count_valid_rows(path, first, layout)
+        if rows == 0:
+            path.unlink()
+        else:
+            chunks.append(Chunk(path, first, min(rows, int(following.stem) - first) if following else rows))
+    return chunks
+
+
+def _count_valid_rows(path: Path, first: int, layout: Layout) -> int:
+    header = layout.header(first)
+    data = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
+    if data[: len(header)].tobytes() != header:
+        _refuse_other_layout(path, data, layout)
+        log.warning("replay: dropped %s, whose header is torn", path)
+        return 0
+    body = data[len(header) :]
+    complete = len(body) // layout.row.itemsize
+    rows = body[: complete * layout.row.itemsize].reshape(complete, layout.row.itemsize)
+    valid = next((index for index in range(complete) if not _is_intact(rows[index], first + index)), complete)
+    torn = len(body) - valid * layout.row.itemsize
+    if torn:
+        log.warning("replay: dropped the last %d bytes of %s, which are torn; %d rows are intact", torn, path, valid)
+    return valid
+
+
+def _refuse_other_layout(path: Path, data: np.ndarray, layout: Layout) -> None:
+    if len(data) < _PREFIX.size:
+        return
+    magic, length, checksum = _PREFIX.unpack(data[: _PREFIX.size].tobytes())
+    text = data[_PREFIX.size : _PREFIX.size + length].tobytes()
+    if magic != _MAGIC or zlib.crc32(text) != checksum:
+        return
+    found, wanted = json.loads(text), json.loads(layout.header(0)[_PREFIX.size :])
+    keys = ("format", "num_envs", "fields")
+    differences = [f"{key} {found.get(key)}, asked for {wanted[key]}" for key in keys if found.get(key) != wanted[key]]
+    if not differences:
+        return
+    raise ReplayLayoutError(
+        f"{path} was written with another layout: {'; '.join(differences)}. "
+        "Use another run directory, or the task and the number of environments that this one was started with."
+    )
+
+
+def _checksum(row: np.ndarray, number: int) -> int:
+    # The row's number is the CRC's start value: an intact row in the wrong place is found as well.
+    return zlib.crc32(row[:-_CHECKSUM_BYTES].data, number & 0xFFFFFFFF)
+
+
+def _is_intact(row: np.ndarray, number: int) -> bool:
+    return _checksum(row, number) == int.from_bytes(row[-_CHECKSUM_BYTES:].tobytes(), "little")
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the creation, renaming or deletion of files in ``directory`` durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(directory: Path, error: OSError) -> ReplayDiskError:
+    return ReplayDiskError(
+        error.errno,
+        f"cannot write the replay: {error.strerror}. Nothing that was saved before is lost: make room on this disk and "
+        "repeat the command, which resumes the run, or start one with a smaller --replay-capacity or on another disk",
+        str(directory),
+    )
