@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 		|| { rm -rf $(VENV); echo "Python cannot build environments. On Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV) (some minutes the first time)"
 	@$(call retry,$(pip_install) -r requirements.lock)
-	@$(call retry,$(pip_install) --no-build-isolation --editable .)
+	@$(call retry,$(pip_install) --quiet --no-build-isolation --editable .)
 	@touch $@
 
 gl:
