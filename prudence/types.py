@@ -63,12 +63,18 @@ class ActionSpec(NamedTuple):
 class Spaces:
     """What an environment exchanges with an agent. Hashable, and stored in every checkpoint.
 
-    ``costs`` names the C constraints, in the order of every cost vector's last axis.
+    Attributes:
+        observation: named observations and their shapes.
+        action: kind and size A.
+        costs: names of the C constraints, in the order of every cost vector's last axis.
+        episode_steps: decisions until the time limit, if the task has one: what turns an expected cost
+            per decision into an expected cost per episode.
     """
 
     observation: tuple[tuple[str, ObservationSpec], ...]
     action: ActionSpec
     costs: tuple[str, ...] = ("cost",)
+    episode_steps: int | None = None
 
     @property
     def observations(self) -> Mapping[str, ObservationSpec]:

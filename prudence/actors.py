@@ -1,0 +1,93 @@
+"""Policies: features to distributions over actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from prudence.nets import MLP, Activation, NormKind
+from prudence.ops.distributions import Normal, OneHot, TanhNormal
+from prudence.types import ActionSpec, Key
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    """Sizes and distribution of a policy.
+
+    Attributes:
+        continuous: ``normal`` (mean tanh(x), std in [min_std, max_std]; DreamerV3, SafeDreamer; samples
+            are clipped to [-1, 1]) or ``tanh_normal`` (mean 5·tanh(x/5) before tanh; LAMBDA).
+        unimix: share of the uniform distribution in discrete policies.
+        out_scale: variance of the last layer's initial weights.
+    """
+
+    layers: int = 2
+    units: int = 512
+    continuous: Literal["normal", "tanh_normal"] = "normal"
+    min_std: float = 0.1
+    max_std: float = 1.0
+    unimix: float = 0.01
+    out_scale: float = 0.01
+    norm: NormKind = "layer"
+    activation: Activation = "silu"
+
+
+class Policy(eqx.Module):
+    """An action distribution with actions as the world expects them."""
+
+    distribution: OneHot | Normal | TanhNormal
+
+    def sample(self, *, key: Key) -> Float[Array, "*batch A"]:
+        """A reparametrised (continuous) or straight-through (discrete) sample."""
+        return self._executed(self.distribution.sample(key=key))
+
+    def mode(self) -> Float[Array, "*batch A"]:
+        return self._executed(self.distribution.mode())
+
+    def _executed(self, action: Array) -> Array:
+        if isinstance(self.distribution, OneHot):
+            return action.squeeze(-2)
+        # The world clips actions, so the model must see clipped ones; the gradient passes unclipped,
+        # since half of a policy's samples lie outside when its mean is at the border.
+        return action + jax.lax.stop_gradient(jnp.clip(action, -1, 1) - action)
+
+    def log_prob(self, action: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
+        discrete = isinstance(self.distribution, OneHot)
+        return self.distribution.log_prob(action[..., None, :] if discrete else action)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return self.distribution.entropy()
+
+
+class Actor(eqx.Module):
+    """A perceptron from features to a :class:`Policy`."""
+
+    net: MLP
+    kind: str = eqx.field(static=True)
+    config: ActorConfig = eqx.field(static=True)
+
+    def __init__(self, in_size: int, action: ActionSpec, config: ActorConfig, *, key: Key):
+        c = config
+        out_size = action.size if action.kind == "discrete" else 2 * action.size
+        style = {"norm": c.norm, "activation": c.activation}
+        self.net = MLP(in_size, c.units, c.layers, out_size, **style, out_scale=c.out_scale, key=key)
+        self.kind = "onehot" if action.kind == "discrete" else c.continuous
+        self.config = c
+
+    def __call__(self, features: Float[Array, "*batch F"]) -> Policy:
+        c = self.config
+        out = self.net(features).astype(jnp.float32)
+        if self.kind == "onehot":
+            return Policy(OneHot.create(out[..., None, :], c.unimix))
+        mean, std = jnp.split(out, 2, -1)
+        if self.kind == "normal":
+            std = c.min_std + (c.max_std - c.min_std) * jax.nn.sigmoid(std + 2)
+            return Policy(Normal(jnp.tanh(mean), std))
+        # softplus^-1(5): the initial standard deviation is 5 before tanh (LAMBDA).
+        std = jax.nn.softplus(std + jnp.log(jnp.expm1(5.0))) + 1e-4
+        return Policy(TanhNormal(Normal(5 * jnp.tanh(mean / 5), std)))

@@ -1,0 +1,378 @@
+"""The core that SafeDreamer's BSRP-Lag, DreamerV3 and their kin share.
+
+Learn a world model from replay; improve an actor and its critics on trajectories imagined by it,
+under a constraint on imagined costs. Named systems are compositions of this core (their modules
+carry the papers' names).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from prudence.actors import Actor, ActorConfig
+from prudence.agents.base import Agent, Mode
+from prudence.constraints import Constraint, Unconstrained
+from prudence.critics import Critic, CriticConfig
+from prudence.models.rssm import LatentState
+from prudence.models.world_model import WorldModel, WorldModelConfig
+from prudence.nets import cast
+from prudence.ops.normalise import PercentileScale
+from prudence.ops.returns import cumulative_discount, lambda_returns
+from prudence.optim import Optimised, OptimiserConfig
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory
+
+
+@dataclass(frozen=True)
+class DreamerConfig:
+    """Sizes and choices of a Dreamer-like agent. Defaults follow SafeDreamer (2023 DreamerV3 base).
+
+    Attributes:
+        horizon: H, imagined steps.
+        imagination_starts: posterior states from which to imagine, drawn at random from the batch;
+            None takes all.
+        discount: γ of rewards; 1 − 1/333 in the papers.
+        cost_discount: γ of costs.
+        lambda_: λ of both returns.
+        entropy: weight of the policy's entropy.
+        gradient: ``pathwise`` (through the dynamics), ``reinforce``, or ``auto``: pathwise for
+            continuous and reinforce for discrete actions (DreamerV3, 2023 release).
+        return_scale_floor: smallest divisor of returns.
+        cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
+        cost_estimate: unit of the imagined cost that is held against d. ``sum``: Σ over the horizon of
+            cost returns (SafeDreamer's pessimistic variant); ``mean``: their mean; ``episode``: the
+            mean rescaled to the expected undiscounted cost of an episode, (1−γ_c)·T·mean.
+        violation_source: ``imagined``: the estimate above (the papers); ``episodes``: the running mean
+            of finished training episodes' costs sets the pressure, imagination only its gradient.
+        violation_bound: violations are clipped to ± this many budgets before they move the
+            multiplier, so that it falls as fast as it rises; None (the papers) clips nothing.
+        compute_dtype: type of activations; parameters are always float32.
+    """
+
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    cost_critic: CriticConfig = field(default_factory=CriticConfig)
+    model_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-4, clip=1000.0))
+    actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-5, eps=1e-5))
+    constraint: Constraint = field(default_factory=Unconstrained)
+    horizon: int = 15
+    imagination_starts: int | None = None
+    discount: float = 1 - 1 / 333
+    cost_discount: float = 1 - 1 / 333
+    lambda_: float = 0.95
+    entropy: float = 3e-4
+    gradient: Literal["auto", "pathwise", "reinforce"] = "auto"
+    return_scale_floor: float = 1.0
+    cost_limit: float | tuple[float, ...] = 2.0
+    cost_estimate: Literal["sum", "mean", "episode"] = "sum"
+    violation_source: Literal["imagined", "episodes"] = "imagined"
+    violation_bound: float | None = None
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def constrained(self) -> bool:
+        return not isinstance(self.constraint, Unconstrained)
+
+
+class EpisodeCost(eqx.Module):
+    """Running mean of finished training episodes' costs, ``[C]``, without the bias of its start."""
+
+    total: Float[Array, " C"]
+    weight: Float[Array, ""]
+    rate: float = eqx.field(static=True, default=0.1)
+
+    def update(self, cost: Float[Array, " C"]) -> EpisodeCost:
+        keep = 1 - self.rate
+        return EpisodeCost(keep * self.total + self.rate * cost, keep * self.weight + self.rate, self.rate)
+
+    @property
+    def mean(self) -> Float[Array, " C"]:
+        """0 before the first episode."""
+        return self.total / jnp.maximum(self.weight, 1e-8)
+
+
+class DreamerState(eqx.Module):
+    """Everything that training changes."""
+
+    world_model: Optimised[WorldModel]
+    actor: Optimised[Actor]
+    critic: Critic
+    cost_critic: Critic | None
+    return_scale: PercentileScale
+    constraint: Any
+    episode_cost: EpisodeCost
+    step: Int[Array, ""]
+
+
+class DreamerCarry(NamedTuple):
+    """What acting remembers, for E environments."""
+
+    latent: LatentState
+    prev_action: Float[Array, "E A"]
+
+
+@dataclass(frozen=True)
+class Dreamer(Agent):
+    """A world model, an actor trained in imagination, critics, and a constraint."""
+
+    spaces: Spaces
+    config: DreamerConfig
+
+    def __post_init__(self) -> None:
+        limits = self.config.cost_limit
+        if isinstance(limits, tuple) and len(limits) != self.spaces.num_costs:
+            raise ValueError(
+                f"cost_limit names {len(limits)} budgets, but the environment reports {self.spaces.num_costs} costs: "
+                f"{', '.join(self.spaces.costs)}"
+            )
+        if self.config.cost_estimate == "episode" and self.config.constrained and self.spaces.episode_steps is None:
+            raise ValueError(
+                "cost_estimate='episode' needs the length of an episode, but the environment has no time limit: "
+                "set one (EnvConfig.time_limit), or choose cost_estimate='sum' or 'mean'"
+            )
+
+    @property
+    def cost_limits(self) -> Float[Array, " C"]:
+        """The budgets d."""
+        return jnp.broadcast_to(jnp.asarray(self.config.cost_limit, jnp.float32), (self.spaces.num_costs,))
+
+    def init(self, *, key: Key) -> DreamerState:
+        c, num_costs = self.config, self.spaces.num_costs
+        model_key, actor_key, critic_key, cost_key = jax.random.split(key, 4)
+        model = WorldModel(self.spaces, c.world_model, key=model_key)
+        actor = Actor(model.feature_size, self.spaces.action, c.actor, key=actor_key)
+        cost_critic = Critic.init(model.feature_size, (num_costs,), c.cost_critic, key=cost_key)
+        return DreamerState(
+            world_model=Optimised.init(model, c.model_optimiser),
+            actor=Optimised.init(actor, c.actor_optimiser),
+            critic=Critic.init(model.feature_size, (), c.critic, key=critic_key),
+            cost_critic=cost_critic if c.constrained else None,
+            return_scale=PercentileScale.init(floor=c.return_scale_floor),
+            constraint=c.constraint.init(num_costs),
+            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(())),
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def init_carry(self, num_envs: int) -> DreamerCarry:
+        rssm, dtype = self.config.world_model.rssm, jnp.dtype(self.config.compute_dtype)
+        latent = LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
+        return DreamerCarry(latent, jnp.zeros((num_envs, self.spaces.action.size)))
+
+    @partial(jax.jit, static_argnames=("self", "mode"))
+    def act(
+        self,
+        state: DreamerState,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array, " E"],
+        *,
+        key: Key,
+        mode: Mode,
+    ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
+        """Filters the observations and samples the policy; ``evaluate`` takes its mode."""
+        model, actor = self._compute((state.world_model.module, state.actor.module))
+        filter_key, action_key = jax.random.split(key)
+        latent = model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key)
+        policy = actor(latent.features)
+        action = policy.mode() if mode == "evaluate" else policy.sample(key=action_key)
+        return action, DreamerCarry(latent, action), {"policy/entropy": policy.entropy()}
+
+    def _compute(self, tree: Any) -> Any:
+        return cast(tree, jnp.dtype(self.config.compute_dtype))
+
+    # --- learning -----------------------------------------------------------------------------
+
+    @partial(jax.jit, static_argnames="self")
+    def update(self, state: DreamerState, batches: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
+        def step(carry: DreamerState, inputs: tuple[Batch, Key]) -> tuple[DreamerState, Metrics]:
+            return self._update(carry, inputs[0], key=inputs[1])
+
+        keys = jax.random.split(key, len(batches.reward))
+        state, metrics = jax.lax.scan(step, state, (batches, keys))
+        return state, jax.tree.map(lambda x: x.mean(0), metrics)
+
+    def _update(self, state: DreamerState, batch: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
+        """World model, actor and multiplier, reward critic, cost critic: the order of SafeDreamer's Algorithm 2."""
+        model_key, start_key, imagine_key = jax.random.split(key, 3)
+        world_model, latents, metrics = self._update_model(state.world_model, batch, key=model_key)
+        start, alive = self._starts(latents, batch, key=start_key)
+        model = self._compute(world_model.module)
+
+        loss = partial(self._actor_loss, state=state, model=model, start=start, alive=alive, key=imagine_key)
+        (_, dream), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(state.actor.module)
+        actor, actor_metrics = state.actor.descend(gradient, "actor")
+
+        features = dream.trajectory.critic_features[:-1]
+        critic, critic_metrics = state.critic.update(features, dream.returns, dream.weights, name="critic")
+        cost_critic, cost_metrics = state.cost_critic, {}
+        if cost_critic is not None:
+            cost_critic, cost_metrics = cost_critic.update(
+                features, dream.cost_returns, dream.weights, name="cost_critic"
+            )
+        state = DreamerState(
+            world_model=world_model,
+            actor=actor,
+            critic=critic,
+            cost_critic=cost_critic,
+            return_scale=state.return_scale.update(dream.returns),
+            constraint=self.config.constraint.update(state.constraint, self._bounded(dream.violation)),
+            episode_cost=state.episode_cost,
+            step=state.step + 1,
+        )
+        return state, metrics | actor_metrics | critic_metrics | cost_metrics | dream.metrics
+
+    def _update_model(
+        self, world_model: Optimised[WorldModel], batch: Batch, *, key: Key
+    ) -> tuple[Optimised[WorldModel], LatentState, Metrics]:
+        loss = lambda model: self._compute(model).loss(batch, key=key)  # noqa: E731
+        (_, (latents, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
+        world_model, more = world_model.descend(gradient, "model")
+        return world_model, jax.lax.stop_gradient(latents), metrics | more
+
+    def _starts(self, latents: LatentState, batch: Batch, *, key: Key) -> tuple[LatentState, Float[Array, " S"]]:
+        """Flattens posterior states to start states ``[S, ...]``; ``alive`` is 0 after a termination."""
+        flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), latents)
+        alive = 1 - batch.is_terminal.reshape(-1).astype(jnp.float32)
+        count = self.config.imagination_starts
+        if count is None or count >= len(alive):
+            return flat, alive
+        chosen = jax.random.choice(key, len(alive), (count,), replace=False)
+        return jax.tree.map(lambda x: x[chosen], flat), alive[chosen]
+
+    def _actor_loss(
+        self,
+        actor: Actor,
+        *,
+        state: DreamerState,
+        model: WorldModel,
+        start: LatentState,
+        alive: Float[Array, " S"],
+        key: Key,
+    ) -> tuple[Float[Array, ""], Dream]:
+        """−R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty on the
+        imagined cost (SafeDreamer eq. 9)."""
+        c = self.config
+        policy = self._compute(actor)
+        trajectory = model.imagine(lambda features, k: policy(features).sample(key=k), start, c.horizon, key=key)
+        discounts = c.discount * trajectory.continues
+        values = self._compute(state.critic).values(trajectory.critic_features)
+        returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
+        weights = jax.lax.stop_gradient(cumulative_discount(discounts)[:-1] * alive)
+        costs = self._cost_returns(state, trajectory)
+        estimate = self._cost_estimate(costs)
+        violation = self._violation(state, estimate)
+
+        states = jax.lax.stop_gradient(trajectory.actor_features[:-1])
+        distribution = policy(states)
+        entropy = distribution.entropy()
+        scale = jax.lax.stop_gradient(state.return_scale.scale)
+        if self._reinforce:
+            advantage = (returns - values[:-1]) / scale - self._cost_advantage(state, trajectory, costs, violation)
+            log_prob = distribution.log_prob(jax.lax.stop_gradient(trajectory.actions))
+            objective, penalty = jax.lax.stop_gradient(advantage) * log_prob, jnp.zeros(())
+        else:
+            objective, penalty = returns / scale, c.constraint.penalty(state.constraint, violation)
+        loss = -(weights * (objective + c.entropy * entropy)).mean() + penalty
+        dream = Dream(trajectory, returns, costs, weights, violation, self._metrics(state, returns, estimate, entropy))
+        return loss, jax.lax.stop_gradient(dream)
+
+    @property
+    def _reinforce(self) -> bool:
+        discrete = self.spaces.action.kind == "discrete"
+        return self.config.gradient == "reinforce" or (self.config.gradient == "auto" and discrete)
+
+    def _cost_values(self, state: DreamerState, trajectory: Trajectory) -> Float[Array, "H+1 B C"]:
+        if state.cost_critic is None:
+            return jnp.zeros_like(trajectory.costs)
+        return self._compute(state.cost_critic).values(trajectory.critic_features)
+
+    def _cost_returns(self, state: DreamerState, trajectory: Trajectory) -> Float[Array, "H B C"]:
+        discounts = jnp.broadcast_to(
+            (self.config.cost_discount * trajectory.continues)[..., None], trajectory.costs.shape
+        )
+        values = self._cost_values(state, trajectory)
+        return lambda_returns(trajectory.costs, values, discounts, self.config.lambda_)
+
+    @property
+    def _cost_unit(self) -> float:
+        """Factor from the mean cost return to ``cost_estimate``'s unit."""
+        c = self.config
+        if c.cost_estimate == "episode" and self.spaces.episode_steps is not None:
+            return (1 - c.cost_discount) * self.spaces.episode_steps
+        return float(c.horizon) if c.cost_estimate == "sum" else 1.0
+
+    def _cost_estimate(self, cost_returns: Float[Array, "H B C"]) -> Float[Array, " C"]:
+        return self._cost_unit * cost_returns.mean((0, 1))
+
+    def _violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
+        if self.config.violation_source == "imagined":
+            return estimate - self.cost_limits
+        # The measured cost is the value; imagination gives only the gradient.
+        return state.episode_cost.mean - self.cost_limits + estimate - jax.lax.stop_gradient(estimate)
+
+    def _bounded(self, violation: Float[Array, " C"]) -> Float[Array, " C"]:
+        bound = self.config.violation_bound
+        if bound is None:
+            return violation
+        reach = bound * jnp.maximum(self.cost_limits, 1.0)
+        return jnp.clip(violation, -reach, reach)
+
+    def _cost_advantage(
+        self,
+        state: DreamerState,
+        trajectory: Trajectory,
+        cost_returns: Float[Array, "H B C"],
+        violation: Float[Array, " C"],
+    ) -> Float[Array, "H B"]:
+        """First-order equivalent of the penalty for a score-function gradient: its slope times A_c."""
+        pressure = self.config.constraint.pressure(state.constraint, violation)
+        advantages = cost_returns - self._cost_values(state, trajectory)[:-1]
+        return self._cost_unit * (advantages * pressure).sum(-1)
+
+    def _metrics(self, state: DreamerState, returns: Array, estimate: Array, entropy: Array) -> Metrics:
+        metrics = {
+            "imagined/return": returns.mean(),
+            "imagined/return_scale": state.return_scale.scale,
+            "policy/entropy": entropy.mean(),
+        }
+        multiplier = self.config.constraint.multiplier(state.constraint)
+        for i, name in enumerate(self.spaces.costs):
+            suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
+            metrics[f"imagined/cost{suffix}"] = estimate[i]
+            metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
+        return metrics
+
+    def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
+        cost = jnp.asarray(summary.episode_cost, jnp.float32)
+        return eqx.tree_at(lambda s: s.episode_cost, state, state.episode_cost.update(cost))
+
+    # --- diagnosis ----------------------------------------------------------------------------
+
+    def report(self, state: DreamerState, batch: Batch, *, key: Key, context: int = 25) -> dict[str, np.ndarray]:
+        """Open-loop predictions of ``[B, T]`` sequences: ``prediction/<name>``, ``truth/<name>``."""
+        model = self._compute(state.world_model.module)
+        predicted = eqx.filter_jit(WorldModel.open_loop)(model, batch, context, key=key)
+        truth = dict(batch.observation) | {"reward": batch.reward, "cost": batch.cost}
+        out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
+        return out | {f"truth/{k}": np.asarray(truth[k]) for k in predicted}
+
+
+class Dream(NamedTuple):
+    """One imagined rollout and what was computed along it; H steps from S start states."""
+
+    trajectory: Trajectory
+    returns: Float[Array, "H S"]
+    cost_returns: Float[Array, "H S C"]
+    weights: Float[Array, "H S"]
+    violation: Float[Array, " C"]
+    metrics: Metrics

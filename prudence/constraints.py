@@ -1,0 +1,108 @@
+"""Constraints: how a violation of the budgets enters the actor's objective.
+
+A constraint is static configuration with pure functions over its state. A *violation* is the
+estimated cost minus its budget, ``[C]``; the caller names its source (imagined return, measured
+episode cost) and unit.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Constraint(abc.ABC):
+    """What an actor's loss asks of a constraint."""
+
+    @abc.abstractmethod
+    def init(self, num_costs: int) -> Any:
+        """The state before training."""
+
+    @abc.abstractmethod
+    def penalty(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, ""]:
+        """What is added to the actor's loss, summed over constraints; differentiable in the violation."""
+
+    @abc.abstractmethod
+    def multiplier(self, state: Any) -> Float[Array, " C"]:
+        """λ, the price of one unit of cost."""
+
+    @abc.abstractmethod
+    def update(self, state: Any, violation: Float[Array, " C"]) -> Any:
+        """The state after one actor step with this violation."""
+
+    def pressure(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, " C"]:
+        """∂penalty/∂violation: the weight of a cost advantage in a policy gradient."""
+        return jax.grad(lambda v: self.penalty(state, v))(violation)
+
+
+@dataclass(frozen=True)
+class Unconstrained(Constraint):
+    """Costs are ignored: multiplier and penalty are 0."""
+
+    def init(self, num_costs: int) -> Float[Array, " C"]:
+        return jnp.zeros(num_costs)
+
+    def penalty(self, state: Float[Array, " C"], violation: Float[Array, " C"]) -> Float[Array, ""]:
+        return jnp.zeros(())
+
+    def multiplier(self, state: Float[Array, " C"]) -> Float[Array, " C"]:
+        return state
+
+    def update(self, state: Float[Array, " C"], violation: Float[Array, " C"]) -> Float[Array, " C"]:
+        return state
+
+
+class AugmentedLagrangianState(NamedTuple):
+    """``multiplier`` λ and ``penalty_factor`` μ, both ``[C]``."""
+
+    multiplier: Float[Array, " C"]
+    penalty_factor: Float[Array, " C"]
+
+
+@dataclass(frozen=True)
+class AugmentedLagrangian(Constraint):
+    r"""Proximal relaxation of a Lagrangian (LAMBDA section 3, SafeDreamer eq. 9 and 10, AsymDreamer eq. 22 to 24).
+
+    .. math::
+        Ψ(g) = \begin{cases} λg + \fracμ2 g^2 & λ + μg > 0\\ -\frac{λ^2}{2μ} & \text{else}\end{cases}
+        \qquad λ ← \max(0, λ + μg),\quad μ ← \mathrm{clip}(μ(1+ν), μ, 1)
+
+    It equals :math:`\max_{λ' ≥ 0} λ'g - (λ'-λ)^2 / 2μ` (the papers print 1/μ for the last factor, which
+    their own update rules contradict). The gradient through g is max(0, λ+μg). λ and μ move once per
+    actor step, after Ψ was formed with the old ones.
+
+    Attributes:
+        multiplier_init: λ0. The defaults are the papers' constants.
+        penalty_factor_init: μ0.
+        growth: ν.
+        maximum: upper bound of λ; 0 in the papers' sense means none.
+    """
+
+    multiplier_init: float = 1e-6
+    penalty_factor_init: float = 5e-9
+    growth: float = 1e-5
+    maximum: float = float("inf")
+
+    def init(self, num_costs: int) -> AugmentedLagrangianState:
+        return AugmentedLagrangianState(
+            jnp.full(num_costs, self.multiplier_init), jnp.full(num_costs, self.penalty_factor_init)
+        )
+
+    def penalty(self, state: AugmentedLagrangianState, violation: Float[Array, " C"]) -> Float[Array, ""]:
+        λ, μ = state
+        active = λ * violation + μ / 2 * violation**2
+        return jnp.where(λ + μ * violation > 0, active, -(λ**2) / (2 * μ)).sum()
+
+    def multiplier(self, state: AugmentedLagrangianState) -> Float[Array, " C"]:
+        return state.multiplier
+
+    def update(self, state: AugmentedLagrangianState, violation: Float[Array, " C"]) -> AugmentedLagrangianState:
+        λ, μ = state
+        return AugmentedLagrangianState(
+            jnp.clip(λ + μ * violation, 0, self.maximum), jnp.clip(μ * (1 + self.growth), μ, 1.0)
+        )

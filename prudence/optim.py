@@ -1,0 +1,64 @@
+"""A network together with its optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+
+from prudence.types import Metrics
+
+M = TypeVar("M", bound=eqx.Module)
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Gradient clipping and step rule.
+
+    Attributes:
+        kind: ``adam`` with clipping of the global norm to ``clip`` (2023 release), or ``laprop`` with
+            adaptive clipping of each unit's gradient to ``clip`` times its weight norm (current
+            generation: clip .3, learning rate 4e-5, warm-up 1000).
+        warmup: steps over which the learning rate rises linearly from 0.
+    """
+
+    learning_rate: float = 1e-4
+    kind: Literal["adam", "laprop"] = "adam"
+    clip: float = 100.0
+    eps: float = 1e-8
+    warmup: int = 0
+
+    def build(self) -> optax.GradientTransformation:
+        """The Optax transformation."""
+        rate = optax.linear_schedule(0.0, self.learning_rate, self.warmup) if self.warmup else self.learning_rate
+        if self.kind == "adam":
+            return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate, eps=self.eps))
+        return optax.chain(
+            optax.adaptive_grad_clip(self.clip, eps=1e-3),
+            optax.scale_by_rms(decay=0.999, eps=1e-20, bias_correction=True),
+            optax.trace(decay=0.9),
+            optax.scale_by_learning_rate(rate),
+        )
+
+
+class Optimised(eqx.Module, Generic[M]):
+    """A module and the state of the optimiser that trains it."""
+
+    module: M
+    optimiser_state: Any
+    config: OptimiserConfig = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, module: M, config: OptimiserConfig) -> Optimised[M]:
+        """With a fresh optimiser state."""
+        return cls(module, config.build().init(eqx.filter(module, eqx.is_inexact_array)), config)
+
+    def descend(self, gradient: M, name: str) -> tuple[Optimised[M], Metrics]:
+        """One step against ``gradient``; metrics are prefixed with ``name``."""
+        params = eqx.filter(self.module, eqx.is_inexact_array)
+        updates, optimiser_state = self.config.build().update(gradient, self.optimiser_state, params)
+        metrics = {f"{name}/gradient_norm": optax.global_norm(gradient).astype(jnp.float32)}
+        return Optimised(eqx.apply_updates(self.module, updates), optimiser_state, self.config), metrics
