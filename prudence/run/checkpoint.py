@@ -1,0 +1,389 @@
+"""Checkpoints: one zip file each, written atomically, without pickles.
+
+``<step>.ckpt`` holds ``manifest.json`` (format and library versions; path, shape and dtype of every leaf; the
+caller's ``meta``) and one raw little-endian member for each array. Zip keeps a CRC-32 of each member and its table
+of contents at the end, so both corruption and truncation are found. ``unzip -p 000000001000.ckpt manifest.json``
+shows what a checkpoint is about.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import zipfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prudence.types import ActionSpec, ObservationSpec, Spaces
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+SUFFIX = ".ckpt"
+_MANIFEST = "manifest.json"
+_ARRAY = "$array"
+_LIBRARIES = ("prudence-rl", "jax", "jaxlib", "equinox", "optax", "numpy")
+_SHOWN_DIFFERENCES = 8
+
+_Members = dict[str, bytes | memoryview]
+
+
+class CheckpointError(RuntimeError):
+    """There is no checkpoint, or none that can be read."""
+
+
+class CheckpointMismatch(ValueError):
+    """The checkpoint is intact and belongs to something else: another task, other spaces, another configuration."""
+
+
+class _Damaged(Exception):
+    pass
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+def save(directory: Path, step: int, state: Any, meta: Mapping[str, Any], *, keep: int = 2) -> Path:
+    """Writes ``<directory>/<step>.ckpt`` atomically and durably, then deletes all but the ``keep`` newest.
+
+    Checkpoints of later steps go too: they belong to a history that the run left when it resumed before them.
+
+    Args:
+        directory: made where it does not exist.
+        step: orders the checkpoints of a run.
+        state: a pytree. Arrays of any dtype, typed PRNG keys and Python numbers are stored; its other leaves
+            (functions) are taken from ``like`` when loading.
+        meta: JSON-able, with NumPy arrays anywhere in it; tuples come back as lists. ``check_compatible`` looks at
+            its ``task`` and its ``spaces`` (from ``spaces_to_json``).
+        keep: at least 1.
+
+    Raises:
+        TypeError: something cannot be stored; the message names it.
+        OSError: the disk is full or failed. The checkpoints that were there before stay.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob(f".*{SUFFIX}.partial"):
+        leftover.unlink()
+    path = directory / f"{step:012d}{SUFFIX}"
+    partial = directory / f".{path.name}.partial"
+    members = _encode(step, state, meta)
+    try:
+        with open(partial, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, content in members.items():
+                    archive.writestr(zipfile.ZipInfo(name), content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"cannot write a checkpoint: {error.strerror}. The one before is intact: make room and repeat the command",
+            str(directory),
+        ) from error
+    _sync(directory)
+    _prune(directory, step, keep)
+    return path
+
+
+def _encode(step: int, state: Any, meta: Mapping[str, Any]) -> _Members:
+    members: _Members = {}
+    leaves = [_encode_leaf(path, leaf, members) for path, leaf in _named_leaves(state)]
+    manifest = {
+        "format": FORMAT_VERSION,
+        "step": step,
+        "versions": _versions(),
+        "leaves": [leaf for leaf in leaves if leaf is not None],
+        "meta": _encode_meta(meta, "meta", members),
+    }
+    # The manifest first, for those who look into the file.
+    return {_MANIFEST: json.dumps(manifest, indent=1).encode(), **members}
+
+
+def _encode_leaf(path: str, leaf: Any, members: _Members) -> dict[str, Any] | None:
+    if not _is_stored(leaf):
+        return None
+    entry = {"path": path, **_describe(leaf)}
+    if _is_number(leaf):
+        return {**entry, "value": leaf}
+    member = f"state/{len(members):05d}"
+    if entry["kind"] == "key":
+        data = np.asarray(jax.random.key_data(leaf))
+        return {**entry, "impl": str(jax.random.key_impl(leaf)), **_store(data, member, members)}
+    weak = getattr(leaf, "weak_type", False)
+    if weak and leaf.ndim:
+        raise TypeError(f"state{path} is weakly typed, which a checkpoint cannot hold: give the array a dtype")
+    return {**entry, "weak": weak, **_store(np.asarray(leaf), member, members)}
+
+
+def _store(array: np.ndarray, member: str, members: _Members) -> dict[str, Any]:
+    if array.dtype.hasobject or array.dtype.names:
+        raise TypeError(f"{member}: an array of dtype {array.dtype} cannot be stored; only plain numbers can")
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    members[member] = np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
+    return {"member": member, "stored": [array.dtype.name, list(array.shape)]}
+
+
+def _encode_meta(value: Any, path: str, members: _Members) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return {_ARRAY: _store(np.asarray(value), f"meta/{len(members):05d}", members)}
+    if isinstance(value, Mapping):
+        wrong = [key for key in value if not isinstance(key, str) or key == _ARRAY]
+        if wrong:
+            raise TypeError(f"{path} has the key {wrong[0]!r}; keys must be strings other than {_ARRAY!r}")
+        return {key: _encode_meta(item, f"{path}.{key}", members) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode_meta(item, f"{path}[{index}]", members) for index, item in enumerate(value)]
+    raise TypeError(f"{path} is a {type(value).__name__}; a checkpoint's meta holds JSON values and NumPy arrays")
+
+
+def _prune(directory: Path, step: int, keep: int) -> None:
+    paths = _paths(directory)
+    kept = [path for path in paths if int(path.stem) <= step][:keep]
+    for path in paths:
+        if path not in kept:
+            path.unlink(missing_ok=True)
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest checkpoint of a directory, or None; whether it can be read shows when it is loaded."""
+    return next(iter(_paths(Path(directory))), None)
+
+
+def load(directory: Path, like: Any, *, expect: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """The state and the ``meta`` of the newest checkpoint that can be read, bit for bit as saved.
+
+    A truncated or corrupt checkpoint is passed over for the one before, with a warning.
+
+    Args:
+        directory: of the checkpoints, or one checkpoint's file.
+        like: a state of the same structure (arrays or ``jax.ShapeDtypeStruct``), which says where leaves belong.
+        expect: arguments of ``check_compatible``: ``task``, ``spaces``.
+
+    Returns:
+        The state, and ``meta`` with the checkpoint's ``step`` added.
+
+    Raises:
+        CheckpointError: there is none, or none can be read.
+        CheckpointMismatch: it was saved for another task, other spaces, or by a differently configured agent.
+    """
+    path, manifest, members = _newest_readable(Path(directory))
+    meta = _decode_manifest_meta(manifest, members)
+    check_compatible(meta, **(expect or {}))
+    return _decode_state(path, manifest, members, like), meta
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """The ``meta`` of the newest checkpoint that can be read, with its ``step``; for callers that need to know
+    what was saved before they can build the agent to load it into.
+
+    Raises:
+        CheckpointError: there is none, or none can be read.
+    """
+    _, manifest, members = _newest_readable(Path(directory))
+    return _decode_manifest_meta(manifest, members)
+
+
+def _newest_readable(source: Path) -> tuple[Path, dict[str, Any], dict[str, bytes]]:
+    candidates = [source] if source.is_file() else _paths(source)
+    if not candidates:
+        raise CheckpointError(f"there is no checkpoint in {source}: train first, or name the directory of a run")
+    for path in candidates:
+        try:
+            return path, *_read_file(path)
+        except _Damaged as error:
+            log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+    names = ", ".join(path.name for path in candidates)
+    raise CheckpointError(f"no checkpoint in {source} can be read, all are damaged: {names}. Start a new run directory")
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(members.pop(_MANIFEST))
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # Arbitrary bytes make zipfile raise nearly anything.
+        raise _Damaged(f"{type(error).__name__}: {error}") from error
+    if manifest["format"] != FORMAT_VERSION:
+        raise CheckpointMismatch(
+            f"{path} has format {manifest['format']}, this version of prudence reads {FORMAT_VERSION}; "
+            f"it was written with {manifest['versions']}"
+        )
+    return manifest, members
+
+
+def _decode_manifest_meta(manifest: dict[str, Any], members: dict[str, bytes]) -> dict[str, Any]:
+    return {**_decode_meta(manifest["meta"], members), "step": manifest["step"]}
+
+
+def _decode_meta(value: Any, members: dict[str, bytes]) -> Any:
+    if isinstance(value, list):
+        return [_decode_meta(item, members) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _ARRAY in value:
+        return _fetch(value[_ARRAY], members)
+    return {key: _decode_meta(item, members) for key, item in value.items()}
+
+
+def _fetch(entry: dict[str, Any], members: dict[str, bytes]) -> np.ndarray:
+    dtype, shape = entry["stored"]
+    dtype = jnp.dtype(dtype).newbyteorder("<")
+    return np.frombuffer(members[entry["member"]], dtype).reshape(shape).copy()
+
+
+def _decode_state(path: Path, manifest: dict[str, Any], members: dict[str, bytes], like: Any) -> Any:
+    saved = {entry["path"]: entry for entry in manifest["leaves"]}
+    wanted = {name: _describe(leaf) for name, leaf in _named_leaves(like) if _is_stored(leaf)}
+    _refuse_differences(path, saved, wanted, manifest["versions"])
+    leaves = [_decode_leaf(saved[name], leaf, members) if name in saved else leaf for name, leaf in _named_leaves(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _decode_leaf(entry: dict[str, Any], like: Any, members: dict[str, bytes]) -> Any:
+    if "value" in entry:
+        return entry["value"]
+    array = _fetch(entry, members)
+    if entry["kind"] == "key":
+        return jax.random.wrap_key_data(jnp.array(array), impl=entry["impl"])
+    if isinstance(like, np.ndarray | np.generic):
+        return array if isinstance(like, np.ndarray) else array[()]
+    # Only Python numbers make weakly typed arrays.
+    return jnp.asarray(array.item()) if entry["weak"] else jnp.array(array)
+
+
+def _refuse_differences(path: Path, saved: dict[str, Any], wanted: dict[str, Any], versions: dict[str, str]) -> None:
+    differences = [f"{name}: not in the checkpoint" for name in wanted if name not in saved]
+    differences += [f"{name}: only in the checkpoint" for name in saved if name not in wanted]
+    for name in saved.keys() & wanted.keys():
+        was, now = _in_words(saved[name]), _in_words(wanted[name])
+        if was != now:
+            differences.append(f"{name}: {was} in the checkpoint, {now} in this agent")
+    if differences:
+        shown = sorted(differences)[:_SHOWN_DIFFERENCES]
+        more = f"\n  and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""
+        raise CheckpointMismatch(
+            f"{path} was saved by another agent or another configuration of it:\n  "
+            + "\n  ".join(shown)
+            + f"{more}\nUse the configuration that it was trained with (written with {versions})."
+        )
+
+
+# ---- compatibility -------------------------------------------------------------------------------------------------
+
+
+def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, spaces: Spaces | None = None) -> None:
+    """Refuses a checkpoint of another task or of other spaces. What is None is not compared.
+
+    Args:
+        saved_meta: as saved, with ``task`` and ``spaces`` (see ``spaces_to_json``).
+        task: asked for.
+        spaces: asked for; observation, action and costs are compared (an episode's length may differ).
+
+    Raises:
+        CheckpointMismatch: naming both tasks and both spaces.
+    """
+    saved = spaces_from_json(saved_meta["spaces"]) if spaces is not None else None
+    same_task = task is None or task == saved_meta["task"]
+    same_spaces = saved is None or spaces is None or _parts(saved) == _parts(spaces)
+    if not (same_task and same_spaces):
+        was = f"task {saved_meta.get('task')!r}" + (f" with {_spaces_in_words(saved)}" if saved else "")
+        now = f"task {task or saved_meta.get('task')!r}" + (f" with {_spaces_in_words(spaces)}" if spaces else "")
+        raise CheckpointMismatch(
+            f"the checkpoint was trained on {was}; asked for {now}. Use the task it was trained on, or another run"
+        )
+
+
+def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
+    """``spaces`` as JSON-able values; ``spaces_from_json`` is its inverse."""
+    return {
+        "observation": [[name, list(spec.shape), spec.dtype] for name, spec in spaces.observation],
+        "action": [spaces.action.kind, spaces.action.size],
+        "costs": list(spaces.costs),
+        "episode_steps": spaces.episode_steps,
+    }
+
+
+def spaces_from_json(value: Mapping[str, Any]) -> Spaces:
+    """The spaces that ``spaces_to_json`` described."""
+    observation = tuple((name, ObservationSpec(tuple(shape), dtype)) for name, shape, dtype in value["observation"])
+    return Spaces(observation, ActionSpec(*value["action"]), tuple(value["costs"]), value["episode_steps"])
+
+
+def _parts(spaces: Spaces) -> tuple[Any, ...]:
+    return spaces.observations, spaces.action, spaces.costs
+
+
+def _spaces_in_words(spaces: Spaces) -> str:
+    observation = ", ".join(f"{name} {spec.dtype}{list(spec.shape)}" for name, spec in spaces.observation)
+    return f"observation {observation}, {spaces.action.kind} action [{spaces.action.size}], costs {list(spaces.costs)}"
+
+
+# ---- shared --------------------------------------------------------------------------------------------------------
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_stored(leaf: Any) -> bool:
+    kinds = (bool, int, float, jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
+    return isinstance(leaf, kinds)
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, bool | int | float) and not isinstance(leaf, np.generic)
+
+
+def _describe(leaf: Any) -> dict[str, Any]:
+    if _is_number(leaf):
+        return {"kind": type(leaf).__name__}
+    return {"kind": "key" if _is_key(leaf) else "array", "dtype": leaf.dtype.name, "shape": list(leaf.shape)}
+
+
+def _in_words(entry: dict[str, Any]) -> str:
+    return f"{entry['kind']} {entry['dtype']}{entry['shape']}" if "shape" in entry else f"a Python {entry['kind']}"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _paths(directory: Path) -> list[Path]:
+    """Checkpoints, the newest first."""
+    return sorted(directory.glob(f"[0-9]*{SUFFIX}"), reverse=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
