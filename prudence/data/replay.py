@@ -187,9 +187,7 @@ class Replay:
         once the replay has given it up.
         """
         number = int(np.prod(windows.shape))
-        batch = {
-            name: np.empty((number, windows.length, *shape), dtype) for name, dtype, shape in self._layout.fields
-        }
+        batch = {name: np.empty((number, windows.length, *shape), dtype) for name, dtype, shape in self._layout.fields}
         for piece in windows.pieces:
             end = piece.at + piece.end - piece.begin
             for name, target in batch.items():
