@@ -1,0 +1,283 @@
+"""Learning curves: of one run, and of several systems over seeds.
+
+Reads ``metrics.jsonl`` and ``config.json`` of run directories, and leaves out what they lack.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+Steps = Float[np.ndarray, " N"]
+
+BLUE, ORANGE, GREEN, RED, PURPLE, *_ = sns.color_palette("colorblind", 6)
+CONSTRAINT_COLOURS = (RED, PURPLE, GREEN, ORANGE)
+GRID_POINTS = 200
+
+
+class Series(NamedTuple):
+    """One metric: ``steps`` ``[N]`` in raw environment steps, ascending, and ``values`` ``[N]``."""
+
+    steps: Steps
+    values: Steps
+
+
+def read_metrics(run: Path | str) -> dict[str, Series]:
+    """The metrics of a run directory by name, without the values that are not finite numbers.
+
+    A torn last line, which a killed run leaves, is passed over.
+
+    Raises:
+        FileNotFoundError: there is no ``metrics.jsonl``.
+    """
+    path = Path(run) / "metrics.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: name a directory that `prudence train` wrote")
+    points: dict[str, list[tuple[float, float]]] = {}
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        step = record.pop("step")
+        for name, value in record.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                points.setdefault(name, []).append((step, value))
+    return {name: _series(pairs) for name, pairs in points.items()}
+
+
+def read_config(run: Path | str) -> dict[str, Any]:
+    """The configuration of a run directory; empty where there is none."""
+    path = Path(run) / "config.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
+    """Draws return, cost against its budget, and multiplier over environment steps.
+
+    Dots are training episodes, lines their running means, diamonds evaluations.
+
+    Args:
+        out: picture to write, by default ``curve.png`` in the run directory.
+
+    Raises:
+        FileNotFoundError: there is no ``metrics.jsonl``.
+        ValueError: there is nothing in it to draw yet.
+    """
+    metrics, config = read_metrics(run), read_config(run)
+    costs, multipliers = _by_constraint(metrics, "episode/cost"), _by_constraint(metrics, "constraint/multiplier")
+    multipliers = {name: series for name, series in multipliers.items() if series.values.any()}
+    heights = [height for height, drawn in ((3, "episode/return" in metrics), (3, costs), (1.3, multipliers)) if drawn]
+    if not heights:
+        raise ValueError(f"{run}: no episode has finished yet, so that there is nothing to draw")
+    with _style():
+        figure = Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
+        panels = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        remaining = iter(panels)
+        if "episode/return" in metrics:
+            _draw_return(next(remaining), metrics)
+        if costs:
+            _draw_costs(next(remaining), metrics, costs, _budgets(config))
+        if multipliers:
+            _draw_multipliers(next(remaining), multipliers)
+        _step_axis(panels[-1])
+        figure.suptitle(_title(config, Path(run).name), fontsize="medium")
+        return _save(figure, Path(out) if out else Path(run) / "curve.png")
+
+
+def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path:
+    """Compares systems: the mean over each label's runs (its seeds), and between which values they lie.
+
+    A curve ends where the shortest of its runs does.
+
+    Args:
+        runs: run directories by label.
+        out: picture to write.
+
+    Raises:
+        ValueError: no run has finished an episode.
+    """
+    loaded = {label: [read_metrics(run) for run in directories] for label, directories in runs.items()}
+    names = [n for n in ("episode/return", "episode/cost") if any(n in m for group in loaded.values() for m in group)]
+    if not names:
+        raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
+    with _style():
+        figure = Figure(figsize=(5.4 * len(names), 4.2), layout="constrained")
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        colours = sns.color_palette("colorblind", len(loaded))
+        for axes, name in zip(panels, names, strict=True):
+            for (label, group), colour in zip(loaded.items(), colours, strict=True):
+                _draw_group(axes, [metrics[name] for metrics in group if name in metrics], label, colour)
+            axes.set_title(name.replace("/", " "), loc="left", fontsize="medium")
+            _step_axis(axes)
+        if "episode/cost" in names:
+            limits = {limit for group in runs.values() for run in group for limit in _budgets(read_config(run))}
+            for limit in sorted(limits):
+                _draw_budget(panels[-1], limit, "0.35", "")
+            _cost_axis(panels[-1], max(limits, default=1.0))
+            _name_budget(panels[-1], limits)
+        panels[0].legend(loc="best", frameon=False)
+        return _save(figure, Path(out))
+
+
+def running_mean(values: Steps, window: int) -> Steps:
+    """Mean of the last ``window`` values at each place, of as many as there are at the start."""
+    total = np.cumsum(np.concatenate([[0.0], values]))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - window, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+def _series(pairs: list[tuple[float, float]]) -> Series:
+    array = np.array(sorted(pairs, key=lambda pair: pair[0]), dtype=float)
+    return Series(array[:, 0], array[:, 1])
+
+
+def _by_constraint(metrics: Mapping[str, Series], name: str) -> dict[str, Series]:
+    """``name_<constraint>`` by constraint where there are several constraints, else ``name``'s own series."""
+    several = {key.removeprefix(f"{name}_"): metrics[key] for key in sorted(metrics) if key.startswith(f"{name}_")}
+    if len(several) > 1:
+        return several
+    return {"": metrics[name]} if name in metrics else several
+
+
+def _find(config: Any, key: str) -> Any:
+    """The value of ``key`` wherever it lies in nested dictionaries, nearest to the root first."""
+    level = [config]
+    while level:
+        dictionaries = [node for node in level if isinstance(node, dict)]
+        for node in dictionaries:
+            if key in node:
+                return node[key]
+        level = [value for node in dictionaries for value in node.values()]
+    return None
+
+
+def _budgets(config: Mapping[str, Any]) -> list[float]:
+    limit = _find(config, "cost_limit")
+    return [] if limit is None else [float(x) for x in (limit if isinstance(limit, list) else [limit])]
+
+
+def _title(config: Mapping[str, Any], fallback: str) -> str:
+    parts = [_find(config, "agent"), _find(config, "task")]
+    seed = _find(config, "seed")
+    parts += [None if seed is None else f"seed {seed}"]
+    return "  ·  ".join(part for part in parts if isinstance(part, str)) or fallback
+
+
+def _style() -> Any:
+    # Drawn into Figure objects, so that no window system and no global state is involved.
+    style = sns.axes_style("whitegrid", {"grid.color": "0.92", "axes.edgecolor": "0.6", "font.family": "DejaVu Sans"})
+    settings: dict[Any, Any] = {**style, "axes.spines.top": False, "axes.spines.right": False}
+    return matplotlib.rc_context(settings)
+
+
+def _draw_episodes(axes: Axes, series: Series, colour: Any, label: str) -> None:
+    window = max(5, len(series.values) // 20)
+    axes.scatter(*series, s=9, color=colour, alpha=0.25, linewidths=0)
+    axes.plot(series.steps, running_mean(series.values, window), color=colour, linewidth=2, label=label)
+
+
+def _draw_evaluations(axes: Axes, metrics: Mapping[str, Series], name: str, colour: Any) -> None:
+    if name in metrics:
+        axes.plot(*metrics[name], "D", color=colour, markeredgecolor="black", markersize=6, label="evaluation")
+
+
+def _draw_return(axes: Axes, metrics: Mapping[str, Series]) -> None:
+    _draw_episodes(axes, metrics["episode/return"], BLUE, "training episodes")
+    _draw_evaluations(axes, metrics, "evaluation/return_mean", BLUE)
+    axes.set_ylabel("return of an episode")
+    axes.legend(loc="best", frameon=False)
+
+
+def _draw_costs(axes: Axes, metrics: Mapping[str, Series], costs: Mapping[str, Series], budgets: list[float]) -> None:
+    if len(budgets) == 1:
+        budgets = budgets * len(costs)
+    for index, (name, series) in enumerate(costs.items()):
+        colour = CONSTRAINT_COLOURS[index % len(CONSTRAINT_COLOURS)]
+        _draw_episodes(axes, series, colour, name or "training episodes")
+        if len(costs) == 1:
+            _draw_evaluations(axes, metrics, "evaluation/cost_mean", colour)
+        if index < len(budgets) and (index == 0 or budgets[index] != budgets[0]):
+            _draw_budget(axes, budgets[index], "0.2" if len(set(budgets)) == 1 else colour, name)
+    axes.set_ylabel("cost of an episode")
+    _cost_axis(axes, max(budgets, default=1.0))
+    axes.legend(loc="best", frameon=False)
+
+
+def _draw_budget(axes: Axes, limit: float, colour: Any, name: str) -> None:
+    axes.axhline(limit, color=colour, linestyle="--", linewidth=1.4, label=f"budget {limit:g} {name}".strip())
+
+
+def _name_budget(axes: Axes, limits: Iterable[float]) -> None:
+    for limit in limits:
+        text = f"budget {limit:g} "
+        axes.text(1, limit, text, transform=axes.get_yaxis_transform(), ha="right", va="bottom", color="0.35")
+
+
+def _draw_multipliers(axes: Axes, multipliers: Mapping[str, Series]) -> None:
+    for index, (name, series) in enumerate(multipliers.items()):
+        axes.plot(*series, color=CONSTRAINT_COLOURS[index % len(CONSTRAINT_COLOURS)], linewidth=1.5, label=name)
+    axes.set_ylabel("multiplier λ")
+    axes.set_ylim(bottom=0)
+    if len(multipliers) > 1:
+        axes.legend(loc="best", frameon=False)
+
+
+def _draw_group(axes: Axes, group: Sequence[Series], label: str, colour: Any) -> None:
+    if not group:
+        return
+    grid = np.linspace(max(s.steps[0] for s in group), min(s.steps[-1] for s in group), GRID_POINTS)
+    curves = np.stack([np.interp(grid, s.steps, running_mean(s.values, max(5, len(s.values) // 20))) for s in group])
+    axes.plot(grid, curves.mean(axis=0), color=colour, linewidth=2, label=f"{label}, {_count(len(group))}")
+    axes.fill_between(grid, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+
+
+def _count(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def _cost_axis(axes: Axes, budget: float) -> None:
+    """From 0; logarithmic above the budget where costs are so large that the budget could not be seen."""
+    high = max((float(np.max(data)) for data in _drawn(axes)), default=1.0)
+    unit = max(budget, 1.0)
+    if high > 15 * unit:
+        axes.set_yscale("symlog", linthresh=unit, linscale=0.8)
+        decades = [10.0**power for power in range(math.ceil(math.log10(unit + 1e-9)), math.ceil(math.log10(high)) + 1)]
+        ticks = sorted({0.0, budget, *decades, *(3 * decade for decade in decades)})
+        axes.set_yticks([tick for tick in ticks if tick <= 1.2 * high], minor=False)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+
+
+def _drawn(axes: Axes) -> Iterable[np.ndarray]:
+    yield from (np.asarray(line.get_ydata(), dtype=float) for line in axes.lines)
+    for points in axes.collections:
+        offsets = np.asarray(points.get_offsets(), dtype=float)
+        if len(offsets):
+            yield offsets[:, 1]
+
+
+def _step_axis(axes: Axes) -> None:
+    axes.set_xlabel("environment steps")
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=140)
+    return path
