@@ -212,6 +212,28 @@ def scan_chunks(directory: Path, layout: Layout) -> list[Chunk]:
     return chunks
 
 
+def rows_per_chunk(chunk_size: int, num_envs: int) -> int:
+    """Rows of ``num_envs`` records that make a chunk of about ``chunk_size`` records."""
+    return max(1, chunk_size // num_envs)
+
+
+def capacity_in_rows(layout: Layout, capacity: int, capacity_bytes: int | None) -> int:
+    """Rows that keep to a number of records and, where given, to a number of bytes.
+
+    Raises:
+        ValueError: not even one row does.
+    """
+    rows = capacity // layout.num_envs
+    if capacity_bytes is not None:
+        rows = min(rows, capacity_bytes // layout.row.itemsize)
+    if rows < 1:
+        raise ValueError(
+            f"a replay of {capacity} records and {capacity_bytes} bytes cannot hold one step of {layout.num_envs} "
+            f"environments ({layout.row.itemsize} bytes): raise --replay-capacity"
+        )
+    return rows
+
+
 def _count_valid_rows(path: Path, first: int, layout: Layout) -> int:
     header = layout.header(first)
     data = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)

@@ -23,7 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from prudence.data.chunks import Chunk, Fields, Layout, OpenChunk, map_chunk, scan_chunks, sync_directory
+from prudence.data.chunks import (
+    Chunk,
+    Fields,
+    Layout,
+    OpenChunk,
+    capacity_in_rows,
+    map_chunk,
+    rows_per_chunk,
+    scan_chunks,
+    sync_directory,
+)
 from prudence.types import Batch, Spaces, Transition
 
 log = logging.getLogger(__name__)
@@ -295,28 +305,6 @@ class Replay:
             self._chunks[-1] = Chunk(last.path, last.first, min(last.rows, cursor - last.first))
         self._map.cache_clear()
         sync_directory(self.directory)
-
-
-def rows_per_chunk(chunk_size: int, num_envs: int) -> int:
-    """Rows of ``num_envs`` records that make a chunk of about ``chunk_size`` records."""
-    return max(1, chunk_size // num_envs)
-
-
-def capacity_in_rows(layout: Layout, capacity: int, capacity_bytes: int | None) -> int:
-    """Rows that keep to a number of records and, where given, to a number of bytes.
-
-    Raises:
-        ValueError: not even one row does.
-    """
-    rows = capacity // layout.num_envs
-    if capacity_bytes is not None:
-        rows = min(rows, capacity_bytes // layout.row.itemsize)
-    if rows < 1:
-        raise ValueError(
-            f"a replay of {capacity} records and {capacity_bytes} bytes cannot hold one step of {layout.num_envs} "
-            f"environments ({layout.row.itemsize} bytes): raise --replay-capacity"
-        )
-    return rows
 
 
 def _join(chunks: list[Chunk]) -> list[tuple[int, int]]:

@@ -1,0 +1,152 @@
+"""``config.json``: a frozen dataclass, as deep as it goes, without pickles.
+
+Every dataclass is written as an object whose ``"class"`` names it, which is how a field that may hold one of several
+is read back. Reading takes nothing on trust: a key too many, a key too few and a value of the wrong type are refused
+by their path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+_CLASS = "class"
+
+Config = TypeVar("Config")
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be written or read; the message names the field."""
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Writes ``config``, a dataclass of dataclasses, tuples, string-keyed dicts, paths and JSON's scalars, atomically.
+
+    Raises:
+        ConfigError: something in it is of another type.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(_encode(config, "config"), indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def read_config(path: Path, cls: type[Config]) -> Config:
+    """Reads what ``write_config`` wrote; equal to what was written.
+
+    Raises:
+        ConfigError: the file is not JSON, or is not a ``cls``: unknown, missing and ill-typed fields are named.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    try:
+        return _decode(value, cls, "config")
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error}. It was written by another version of prudence or changed by hand"
+        ) from error
+
+
+def _encode(value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _encode(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)}
+        return {_CLASS: type(value).__name__, **fields}
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return [_encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _encode(item, f"{path}[{key!r}]") for key, item in value.items()}
+    raise ConfigError(f"{path} is a {type(value).__name__}, which config.json cannot hold")
+
+
+def _decode(value: Any, hint: Any, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(value, args, path)
+    if origin is typing.Annotated:
+        return _decode(value, args[0], path)
+    if origin is Literal:
+        _require(any(value == arg and type(value) is type(arg) for arg in args), value, hint, path)
+        return value
+    if origin is tuple:
+        return _decode_tuple(value, args, path)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _decode_dataclass(value, hint, path)
+    if hint is dict or origin in (dict, Mapping):
+        _require(isinstance(value, dict), value, hint, path)
+        return {key: _decode(item, args[1] if args else Any, f"{path}[{key!r}]") for key, item in value.items()}
+    return _decode_scalar(value, hint, path)
+
+
+def _decode_scalar(value: Any, hint: Any, path: str) -> Any:
+    if hint is Any:
+        return tuple(_decode(item, Any, path) for item in value) if isinstance(value, list) else value
+    if hint is None or hint is type(None):
+        _require(value is None, value, hint, path)
+        return None
+    if hint is Path:
+        _require(isinstance(value, str), value, hint, path)
+        return Path(value)
+    if hint is float:
+        _require(isinstance(value, int | float) and not isinstance(value, bool), value, hint, path)
+        return float(value)
+    if hint not in (bool, int, str):
+        raise ConfigError(f"{path} is declared as {hint}, which config.json cannot hold")
+    _require(type(value) is hint, value, hint, path)
+    return value
+
+
+def _decode_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
+    # A whole number may stand for a float, but an int among the options has the better claim.
+    options = tuple(sorted(options, key=lambda option: option is float))
+    failures = []
+    for option in options:
+        try:
+            return _decode(value, option, path)
+        except ConfigError as error:
+            failures.append(str(error))
+    named = value.get(_CLASS) if isinstance(value, dict) else None
+    chosen = [f for f, option in zip(failures, options, strict=True) if getattr(option, "__name__", None) == named]
+    raise ConfigError((chosen or failures)[0])
+
+
+def _decode_tuple(value: Any, args: tuple[Any, ...], path: str) -> tuple[Any, ...]:
+    _require(isinstance(value, list), value, tuple, path)
+    if len(args) == 2 and args[1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(args) != len(value):
+        raise ConfigError(f"{path} has {len(value)} items instead of {len(args)}")
+    return tuple(
+        _decode(item, arg, f"{path}[{index}]") for index, (item, arg) in enumerate(zip(value, args, strict=True))
+    )
+
+
+def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
+    if not isinstance(value, dict) or value.get(_CLASS) != cls.__name__:
+        found = f"a {value[_CLASS]}" if isinstance(value, dict) and _CLASS in value else repr(value)
+        raise ConfigError(f"{path} is {found} instead of a {cls.__name__}")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [field.name for field in dataclasses.fields(cls)]
+    unknown = [key for key in value if key not in names and key != _CLASS]
+    missing = [name for name in names if name not in value]
+    if unknown or missing:
+        parts = [f"has the unknown {unknown}"] * bool(unknown) + [f"lacks {missing}"] * bool(missing)
+        raise ConfigError(f"{path} ({cls.__name__}) {' and '.join(parts)}")
+    return cls(**{name: _decode(value[name], hints[name], f"{path}.{name}") for name in names})
+
+
+def _require(holds: bool, value: Any, hint: Any, path: str) -> None:
+    if not holds:
+        raise ConfigError(f"{path} is {value!r} instead of {getattr(hint, '__name__', hint)}")

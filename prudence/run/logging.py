@@ -1,0 +1,253 @@
+"""Metrics: JSON lines and TensorBoard events always, Weights & Biases if asked; and the live display of progress.
+
+``metrics.jsonl`` has one object a line, ``step`` first. Values that are not finite are written as ``null``, since
+JSON has no word for them, and read back as NaN. Whatever depends on the clock is named ``time/...``, so that the rest
+of a resumed run's file equals that of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from tensorboardX import SummaryWriter
+
+Vector = Sequence[float] | np.ndarray | jax.Array
+"""``[C]``."""
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_DIRECTORY = "tensorboard"
+_WANDB_ID_FILE = "wandb_id"
+_PLAIN_INTERVAL = 10.0
+_LIVE_INTERVAL = 0.25
+_RATE_WINDOW = 30.0
+
+
+class Logger:
+    """Writes a run's metrics.
+
+    A resumed run calls ``truncate`` with its checkpoint's step before the first ``write``. So a training loop writes
+    everything of a step before the checkpoint of that step, and nothing of it after.
+
+    Args:
+        directory: the run's.
+        tensorboard: whether to write TensorBoard events too.
+        wandb: the Weights & Biases project to write to as well. A resumed run goes on in the same W&B run.
+
+    Raises:
+        ImportError: ``wandb`` is asked for and not installed.
+    """
+
+    def __init__(self, directory: Path, tensorboard: bool = True, wandb: str | None = None):
+        self._directory = Path(directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._path = self._directory / METRICS_FILE
+        self._tensorboard = tensorboard
+        self._purge_step: int | None = None
+        self._events: SummaryWriter | None = None
+        self._wandb = _start_wandb(self._directory, wandb) if wandb else None
+        _drop_torn_line(self._path)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Writes scalars by name (``group/name``) at ``step``: a line that survives this process's death."""
+        values = {name: float(value) for name, value in metrics.items()}
+        line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._tensorboard:
+            for name, value in values.items():
+                self._event_writer().add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(values, step=step)
+
+    def truncate(self, step: int) -> None:
+        """Forgets what was written beyond ``step``; TensorBoard is told to do so too."""
+        self._file.close()
+        kept = [line for line in _complete_lines(self._path) if json.loads(line)["step"] <= step]
+        partial = self._path.with_name(f".{METRICS_FILE}.partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, self._path)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._purge_step = step + 1
+
+    def flush(self) -> None:
+        """Makes the metrics durable, for a checkpoint to rely on."""
+        os.fsync(self._file.fileno())
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        """Ends all outputs."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _event_writer(self) -> SummaryWriter:
+        # Late, since a resumed run says only after the constructor which steps its events replace.
+        if self._events is None:
+            self._events = SummaryWriter(str(self._directory / TENSORBOARD_DIRECTORY), purge_step=self._purge_step)
+        return self._events
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a ``metrics.jsonl``, each with its ``step``; ``null`` is read as NaN, and a last line that was
+    torn by a crash or is just being written is left out.
+
+    Raises:
+        ValueError: another line is no JSON object; the message has its number.
+    """
+    rows = []
+    for number, line in enumerate(_complete_lines(Path(path)), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not JSON ({error}): the file was changed by hand") from error
+        rows.append({name: math.nan if value is None else value for name, value in row.items()})
+    return rows
+
+
+def _complete_lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _start_wandb(directory: Path, project: str) -> Any:
+    try:
+        wandb = importlib.import_module("wandb")
+    except ImportError as error:
+        raise ImportError("Weights & Biases is not installed: pip install 'prudence-rl[logging]'") from error
+    id_file = directory / _WANDB_ID_FILE
+    if not id_file.exists():
+        id_file.write_text(uuid.uuid4().hex)
+    return wandb.init(project=project, name=directory.name, dir=str(directory), id=id_file.read_text(), resume="allow")
+
+
+class Progress:
+    """Shows how training goes: one live line on a terminal, else a plain line about every ten seconds.
+
+    Use it as a context manager, and ``log`` instead of ``print`` while it is live.
+
+    Args:
+        total: steps (decisions) that training takes.
+        start: steps done already, by the run that is resumed.
+        budget: allowed cost an episode, one number a constraint; None where there is none.
+        console: of rich; standard error by default, so that standard output stays the program's.
+    """
+
+    def __init__(self, total: int, *, start: int = 0, budget: Vector | None = None, console: Console | None = None):
+        self._console = console or Console(stderr=True)
+        self._total = total
+        self._budget = budget
+        self._history: list[tuple[float, int, int]] = [(time.monotonic(), start, 0)]
+        self._last = time.monotonic()
+        self._fields: dict[str, str] = {}
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(
+        self,
+        step: int,
+        *,
+        updates: int,
+        episode_return: float | None = None,
+        episode_cost: Vector | None = None,
+        multiplier: Vector | None = None,
+    ) -> None:
+        """Tells how far training is; cheap enough for every step. What is None stays as it was shown.
+
+        Args:
+            step: decisions so far.
+            updates: gradient steps since this process began.
+            episode_return: mean of the latest episodes.
+            episode_cost: likewise, one number a constraint.
+            multiplier: one number a constraint.
+        """
+        if episode_return is not None:
+            self._fields["return"] = f"{episode_return:.1f}"
+        if episode_cost is not None:
+            self._fields["cost"] = _against(episode_cost, self._budget)
+        if multiplier is not None:
+            self._fields["multiplier"] = " ".join(f"{float(value):.3g}" for value in multiplier)
+        now = time.monotonic()
+        interval = _PLAIN_INTERVAL if self._live is None else _LIVE_INTERVAL
+        if now - self._last < interval and step < self._total:
+            return
+        self._history.append((now, step, updates))
+        while self._history[1][0] < now - _RATE_WINDOW and len(self._history) > 2:
+            self._history.pop(0)
+        self._last = now
+        self._show()
+
+    def log(self, message: str) -> None:
+        """Prints a line that stays, above the live one."""
+        self._console.print(message, highlight=False)
+
+    def _show(self) -> None:
+        if self._live is not None:
+            self._live.update(self._line(), refresh=True)
+        else:
+            self._console.print("  ".join(self._parts()), highlight=False, markup=False, soft_wrap=True)
+
+    def _line(self) -> Table:
+        step = self._history[-1][1]
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(ProgressBar(self._total, step, width=20), Text("  ".join(self._parts())))
+        return grid
+
+    def _parts(self) -> list[str]:
+        (before, step_before, updates_before), (now, step, updates) = self._history[0], self._history[-1]
+        elapsed = max(now - before, 1e-9)
+        rate = (step - step_before) / elapsed
+        remaining = (self._total - step) / rate if rate > 0 else math.inf
+        return [
+            f"{step:,}/{self._total:,} steps",
+            f"ETA {_duration(remaining)}",
+            *(f"{name} {value}" for name, value in self._fields.items()),
+            f"{rate:.0f} steps/s",
+            f"{(updates - updates_before) / elapsed:.1f} updates/s",
+        ]
+
+
+def _against(costs: Vector, budget: Vector | None) -> str:
+    if budget is None:
+        return " ".join(f"{float(cost):.1f}" for cost in costs)
+    return " ".join(f"{float(cost):.1f}/{float(limit):g}" for cost, limit in zip(costs, budget, strict=True))
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "--:--"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
