@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from prudence.run.directory import RunDirectory
+
 Steps = Float[np.ndarray, " N"]
 
 BLUE, ORANGE, GREEN, RED, PURPLE, *_ = sns.color_palette("colorblind", 6)
@@ -41,7 +43,7 @@ def read_metrics(run: Path | str) -> dict[str, Series]:
     Raises:
         FileNotFoundError: there is no ``metrics.jsonl``.
     """
-    path = Path(run) / "metrics.jsonl"
+    path = RunDirectory(Path(run)).metrics
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: name a directory that `prudence train` wrote")
     points: dict[str, list[tuple[float, float]]] = {}
@@ -57,9 +59,9 @@ def read_metrics(run: Path | str) -> dict[str, Series]:
     return {name: _series(pairs) for name, pairs in points.items()}
 
 
-def read_config(run: Path | str) -> dict[str, Any]:
-    """The configuration of a run directory; empty where there is none."""
-    path = Path(run) / "config.json"
+def raw_config(run: Path | str) -> dict[str, Any]:
+    """The configuration of a run directory as plain JSON; empty where there is none."""
+    path = RunDirectory(Path(run)).config
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -75,7 +77,7 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
         FileNotFoundError: there is no ``metrics.jsonl``.
         ValueError: there is nothing in it to draw yet.
     """
-    metrics, config = read_metrics(run), read_config(run)
+    metrics, config = read_metrics(run), raw_config(run)
     costs, multipliers = _by_constraint(metrics, "episode/cost"), _by_constraint(metrics, "constraint/multiplier")
     multipliers = {name: series for name, series in multipliers.items() if series.values.any()}
     heights = [height for height, drawn in ((3, "episode/return" in metrics), (3, costs), (1.3, multipliers)) if drawn]
@@ -122,7 +124,7 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
             axes.set_title(name.replace("/", " "), loc="left", fontsize="medium")
             _step_axis(axes)
         if "episode/cost" in names:
-            limits = {limit for group in runs.values() for run in group for limit in _budgets(read_config(run))}
+            limits = {limit for group in runs.values() for run in group for limit in _budgets(raw_config(run))}
             for limit in sorted(limits):
                 _draw_budget(panels[-1], limit, "0.35", "")
             _cost_axis(panels[-1], max(limits, default=1.0))
@@ -222,8 +224,7 @@ def _draw_budget(axes: Axes, limit: float, colour: Any, name: str) -> None:
 
 def _name_budget(axes: Axes, limits: Iterable[float]) -> None:
     for limit in limits:
-        text = f"budget {limit:g} "
-        axes.text(1, limit, text, transform=axes.get_yaxis_transform(), ha="right", va="bottom", color="0.35")
+        axes.text(0.01, limit, f"budget {limit:g}", transform=axes.get_yaxis_transform(), va="bottom", color="0.35")
 
 
 def _draw_multipliers(axes: Axes, multipliers: Mapping[str, Series]) -> None:

@@ -1,0 +1,118 @@
+"""Episodes as films, and what a world model foresees beside what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+
+SMALLEST_SIDE = 256
+PIXELS_PER_INCH = 64
+_GAP = 2
+_SEEN, _IMAGINED = (130, 130, 130), (222, 143, 5)
+
+
+def write_video(frames: UInt8[np.ndarray, "T height width channels"], path: Path | str, fps: float = 30) -> Path:
+    """Writes an mp4 (H.264, 4:2:0) that browsers and players show as it is.
+
+    Small pictures are enlarged by a whole factor, without smoothing, until their shorter side has
+    256 pixels. Pictures of several cameras (channels a multiple of 3) stand side by side.
+
+    Raises:
+        ValueError: there are no frames, or the channels are not a multiple of 3.
+    """
+    if not len(frames):
+        raise ValueError("there are no frames to write")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = _enlarge(_side_by_side(frames))
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18"})
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def open_loop_picture(
+    truth: UInt8[np.ndarray, "T height width channels"],
+    prediction: Float[np.ndarray, "*predicted"],
+    context: int,
+    path: Path | str,
+    columns: int = 12,
+) -> Path:
+    """One PNG of three rows: what was seen, what the model says, and by how much it errs.
+
+    The model saw the first ``context`` frames and reconstructs them; the rest it imagined, framed in orange.
+    Columns are spread evenly over the imagined frames, after the last three of the context. The error
+    is the absolute difference, averaged over colours.
+
+    Args:
+        prediction: in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ, or ``context`` leaves nothing to imagine.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}: they must be alike")
+    if not 0 < context < len(truth):
+        raise ValueError(f"context is {context}: of {len(truth)} frames it must leave some to see and some to imagine")
+    steps = open_loop_columns(len(truth), context, columns)
+    seen = _side_by_side(truth[steps])
+    said = _side_by_side((255 * np.clip(prediction[steps], 0, 1)).round().astype(np.uint8))
+    error = np.abs(seen.astype(np.int16) - said).mean(axis=-1, keepdims=True)
+    rows = [seen, said, np.broadcast_to(error, seen.shape).astype(np.uint8)]
+    strips = [
+        np.concatenate([_frame(f, bool(s >= context)) for f, s in zip(row, steps, strict=True)], axis=1) for row in rows
+    ]
+    return _save_labelled(np.concatenate(strips, axis=0), steps - context + 1, len(rows), Path(path))
+
+
+def open_loop_columns(length: int, context: int, columns: int) -> np.ndarray:
+    """Indices of the frames that are shown: up to three of the context, then evenly the imagined ones."""
+    before = np.arange(max(0, context - 3), context)
+    after = np.linspace(context, length - 1, min(columns - len(before), length - context)).round().astype(int)
+    return np.concatenate([before, after])
+
+
+def _side_by_side(frames: UInt8[np.ndarray, "T height width channels"]) -> UInt8[np.ndarray, "T height wide 3"]:
+    cameras, rest = divmod(frames.shape[-1], 3)
+    if rest or not cameras:
+        raise ValueError(f"pictures have {frames.shape[-1]} channels, and need 3 for each camera")
+    return np.concatenate(np.split(frames, cameras, axis=-1), axis=2)
+
+
+def _enlarge(frames: UInt8[np.ndarray, "T height width 3"]) -> UInt8[np.ndarray, "T tall wide 3"]:
+    factor = -(-SMALLEST_SIDE // min(frames.shape[1:3]))
+    frames = frames.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else frames
+    # 4:2:0 halves the colours' resolution, for which sides must be even.
+    return np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+
+
+def _frame(picture: UInt8[np.ndarray, "height width 3"], imagined: bool) -> UInt8[np.ndarray, "tall wide 3"]:
+    height, width, _ = picture.shape
+    framed = np.empty((height + 2 * _GAP, width + 2 * _GAP, 3), np.uint8)
+    framed[:] = _IMAGINED if imagined else _SEEN
+    framed[_GAP:-_GAP, _GAP:-_GAP] = picture
+    return framed
+
+
+def _save_labelled(strip: np.ndarray, ahead: np.ndarray, rows: int, path: Path) -> Path:
+    """Writes the strip with its rows named and its columns counted in steps ahead of the last frame seen."""
+    height, width, _ = strip.shape
+    figure = Figure(figsize=(width / PIXELS_PER_INCH + 0.9, height / PIXELS_PER_INCH + 0.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(strip, interpolation="nearest")
+    axes.set_yticks((np.arange(rows) + 0.5) * height / rows, ["truth", "model", "error"])
+    axes.set_xticks((np.arange(len(ahead)) + 0.5) * width / len(ahead), [f"{n:+d}" if n > 0 else f"{n}" for n in ahead])
+    axes.set_xlabel("steps ahead of the last frame seen (orange: imagined)")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=2 * PIXELS_PER_INCH)
+    return path
