@@ -1,0 +1,198 @@
+"""Whether this machine can do what Prudence does, and what to do where it cannot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+Status = Literal["ok", "warning", "failed"]
+
+DISK_GB, MEMORY_GB = 5, 4
+LOCK = Path(__file__).parents[2] / "requirements.lock"
+# In a process of its own: MuJoCo reads MUJOCO_GL once, and a broken GL library may abort the process.
+_DRAW = """
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.5'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().any(), "the picture is black"
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, how it is, and what to do about it.
+
+    ``failed`` means that training cannot run, ``warning`` that a part of Prudence cannot be used.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+def doctor() -> list[Check]:
+    """Looks at everything that Prudence needs from the machine; takes some seconds."""
+    checks: list[tuple[str, Callable[[], Check]]] = [
+        ("python", check_python),
+        ("jax", check_jax),
+        ("rendering", check_rendering),
+        ("safety-gymnasium", check_safety_gymnasium),
+        ("video", check_video),
+        ("disk", check_disk),
+        ("memory", check_memory),
+        ("versions", check_versions),
+    ]
+    return [_guarded(name, check) for name, check in checks]
+
+
+def print_checks(checks: list[Check], console: Console | None = None) -> int:
+    """Prints the checks as a table, and returns the exit code: 1 where something that is needed failed."""
+    colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+    table = Table("", "", "", box=None, show_header=False, pad_edge=False)
+    for check in checks:
+        detail = check.detail + (f"\n[dim]→[/dim] {check.remedy}" if check.remedy else "")
+        table.add_row(check.name, f"[{colours[check.status]}]{check.status}[/]", detail)
+    (console or Console()).print(table)
+    return int(any(check.status == "failed" for check in checks))
+
+
+def check_python() -> Check:
+    """Which Python this is; pip refuses one that is too old."""
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return Check("python", "ok", found)
+
+
+def check_jax() -> Check:
+    """JAX computes, and on the GPU where there is one."""
+    import jax
+    import jax.numpy as jnp
+
+    total = float(jnp.arange(4.0).sum())
+    assert total == 6, f"0 + 1 + 2 + 3 came out as {total}"
+    devices = jax.devices()
+    found = f"{jax.__version__}: {len(devices)} × {devices[0].device_kind} ({jax.default_backend()})"
+    if jax.default_backend() == "cpu" and shutil.which("nvidia-smi"):
+        remedy = f'pip install "jax[cuda13]=={jax.__version__}" (cuda12 for drivers older than 580)'
+        return Check("jax", "warning", f"{found}, though this machine has an NVIDIA GPU", remedy)
+    return Check("jax", "ok", found)
+
+
+def check_rendering() -> Check:
+    """A frame can be drawn without a display; needed for image observations and videos only."""
+    chosen = os.environ.get("MUJOCO_GL")
+    failures = []
+    for backend in (chosen,) if chosen else ("egl", "osmesa"):
+        error = draw_a_frame(backend)
+        if error is None:
+            return Check("rendering", "ok", f"{backend} draws a frame")
+        failures.append(f"{backend}: {error}")
+    remedy = "sudo apt-get install -y --no-install-recommends libegl1 libgl1-mesa-dri libosmesa6"
+    if chosen:
+        remedy = f"Unset MUJOCO_GL (it is {chosen}), or {remedy}"
+    return Check("rendering", "warning", "; ".join(failures), remedy)
+
+
+def draw_a_frame(backend: str) -> str | None:
+    """Draws with MuJoCo through a GL backend (``egl``, ``osmesa``, ``glfw``); what went wrong, or None."""
+    # MuJoCo sets PYOPENGL_PLATFORM to suit, and complains where it says otherwise.
+    environment = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
+    if backend == "glfw":
+        environment.pop("PYOPENGL_PLATFORM")
+    command = [sys.executable, "-c", _DRAW]
+    try:
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "no picture within a minute"
+    if result.returncode == 0:
+        return None
+    lines = [line for line in result.stderr.splitlines() if line and not line.startswith((" ", "Exception ignored"))]
+    return lines[-1] if lines else f"ended with {result.returncode}"
+
+
+def check_safety_gymnasium() -> Check:
+    """The suite loads through Prudence's adapter, and a task of it steps."""
+    from prudence.envs import registry
+    from prudence.envs.base import EnvConfig, EnvError
+
+    remedy = 'pip install "prudence-rl[safety-gymnasium]" && pip install --no-deps safety-gymnasium==1.0.0'
+    try:
+        version = metadata.version("safety-gymnasium")
+    except metadata.PackageNotFoundError:
+        return Check("safety-gymnasium", "warning", "not installed; other environments work without it", remedy)
+    try:
+        env = registry.make(EnvConfig(task="SafetyPointGoal1-v0"))
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+        env.close()
+    except (EnvError, ImportError) as error:
+        return Check("safety-gymnasium", "failed", f"{version} does not load: {_first_line(error)}", remedy)
+    return Check("safety-gymnasium", "ok", f"{version}: SafetyPointGoal1-v0 resets and steps")
+
+
+def check_video() -> Check:
+    """Videos can be encoded."""
+    import av
+
+    if "libx264" not in av.codecs_available:
+        return Check("video", "warning", f"PyAV {av.__version__} lacks x264", "pip install --force-reinstall av")
+    return Check("video", "ok", f"PyAV {av.__version__} with x264")
+
+
+def check_disk() -> Check:
+    """Room for runs in the current directory."""
+    free = shutil.disk_usage(".").free / 1e9
+    found = f"{free:.1f} GB free in {Path.cwd()}"
+    if free < DISK_GB:
+        remedy = f"Free {DISK_GB} GB, or give --run a directory on another disk: replay and checkpoints lie there"
+        return Check("disk", "warning", found, remedy)
+    return Check("disk", "ok", found)
+
+
+def check_memory() -> Check:
+    """Room for compilation and for the replay's pages."""
+    free, total = psutil.virtual_memory().available / 1e9, psutil.virtual_memory().total / 1e9
+    found = f"{free:.1f} of {total:.1f} GB available"
+    if free < MEMORY_GB:
+        return Check("memory", "warning", found, f"Close other programs: training on images needs about {MEMORY_GB} GB")
+    return Check("memory", "ok", found)
+
+
+def check_versions(lock: Path = LOCK) -> Check:
+    """The installed versions are those that were tested, where the lock file is at hand."""
+    if not lock.exists():
+        return Check("versions", "ok", f"prudence-rl {metadata.version('prudence-rl')}, installed as a package")
+    pinned = [line.split("==") for line in lock.read_text().splitlines() if "==" in line and not line.startswith("#")]
+    installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
+    differing = [f"{n} {installed.get(n, 'missing')} (not {v})" for n, v in pinned if installed.get(n) != v]
+    if differing:
+        shown = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
+        return Check("versions", "warning", shown, f"make setup, or pip install --no-deps -r {lock.name}")
+    return Check("versions", "ok", f"all {len(pinned)} as in {lock.name}")
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # A broken installation fails in any way, and the other checks should still be made.
+        return Check(name, "failed", f"{type(error).__name__}: {_first_line(error)}", "Reinstall: make clean setup")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
