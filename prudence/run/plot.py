@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from prudence.run.directory import RunDirectory
+from prudence.run.logging import read_metrics
 
 Steps = Float[np.ndarray, " N"]
 
@@ -35,10 +36,8 @@ class Series(NamedTuple):
     values: Steps
 
 
-def read_metrics(run: Path | str) -> dict[str, Series]:
-    """The metrics of a run directory by name, without the values that are not finite numbers.
-
-    A torn last line, which a killed run leaves, is passed over.
+def load_series(run: Path | str) -> dict[str, Series]:
+    """The metrics of a run directory by name, without the values that are not finite.
 
     Raises:
         FileNotFoundError: there is no ``metrics.jsonl``.
@@ -47,15 +46,10 @@ def read_metrics(run: Path | str) -> dict[str, Series]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: name a directory that `prudence train` wrote")
     points: dict[str, list[tuple[float, float]]] = {}
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        step = record.pop("step")
+    for record in read_metrics(path):
         for name, value in record.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                points.setdefault(name, []).append((step, value))
+            if name != "step" and math.isfinite(value):
+                points.setdefault(name, []).append((record["step"], value))
     return {name: _series(pairs) for name, pairs in points.items()}
 
 
@@ -77,7 +71,7 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
         FileNotFoundError: there is no ``metrics.jsonl``.
         ValueError: there is nothing in it to draw yet.
     """
-    metrics, config = read_metrics(run), raw_config(run)
+    metrics, config = load_series(run), raw_config(run)
     costs, multipliers = _by_constraint(metrics, "episode/cost"), _by_constraint(metrics, "constraint/multiplier")
     multipliers = {name: series for name, series in multipliers.items() if series.values.any()}
     heights = [height for height, drawn in ((3, "episode/return" in metrics), (3, costs), (1.3, multipliers)) if drawn]
@@ -94,7 +88,7 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
         if multipliers:
             _draw_multipliers(next(remaining), multipliers)
         _step_axis(panels[-1])
-        figure.suptitle(_title(config, Path(run).name), fontsize="medium")
+        figure.suptitle(run_title(config, Path(run).name), fontsize="medium")
         return _save(figure, Path(out) if out else Path(run) / "curve.png")
 
 
@@ -110,7 +104,7 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
     Raises:
         ValueError: no run has finished an episode.
     """
-    loaded = {label: [read_metrics(run) for run in directories] for label, directories in runs.items()}
+    loaded = {label: [load_series(run) for run in directories] for label, directories in runs.items()}
     names = [n for n in ("episode/return", "episode/cost") if any(n in m for group in loaded.values() for m in group)]
     if not names:
         raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
@@ -154,28 +148,23 @@ def _by_constraint(metrics: Mapping[str, Series], name: str) -> dict[str, Series
     return {"": metrics[name]} if name in metrics else several
 
 
-def _find(config: Any, key: str) -> Any:
-    """The value of ``key`` wherever it lies in nested dictionaries, nearest to the root first."""
-    level = [config]
-    while level:
-        dictionaries = [node for node in level if isinstance(node, dict)]
-        for node in dictionaries:
-            if key in node:
-                return node[key]
-        level = [value for node in dictionaries for value in node.values()]
-    return None
+def _at(config: Any, *path: str) -> Any:
+    """The value at ``path`` in nested dictionaries, or None."""
+    for key in path:
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
 
 
 def _budgets(config: Mapping[str, Any]) -> list[float]:
-    limit = _find(config, "cost_limit")
+    limit = _at(config, "agent", "cost_limit")
     return [] if limit is None else [float(x) for x in (limit if isinstance(limit, list) else [limit])]
 
 
-def _title(config: Mapping[str, Any], fallback: str) -> str:
-    parts = [_find(config, "agent"), _find(config, "task")]
-    seed = _find(config, "seed")
-    parts += [None if seed is None else f"seed {seed}"]
-    return "  ·  ".join(part for part in parts if isinstance(part, str)) or fallback
+def run_title(config: Mapping[str, Any], fallback: str) -> str:
+    """Agent, task and seed of a run's configuration."""
+    seed = _at(config, "seed")
+    parts = [_at(config, "agent_name"), _at(config, "env", "task"), None if seed is None else f"seed {seed}"]
+    return "  ·  ".join(part for part in parts if part) or fallback
 
 
 def _style() -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import scipy.stats
@@ -129,7 +129,9 @@ class CostBound:
                 f"{head}, no cost in {self.episodes} episodes; {sure} at most {100 * rare:.2g} % of episodes cost "
                 f"anything: holds if those cost {dear:.4g} on average or less"
             )
-        return f"{head}, {self.costly} of {self.episodes} episodes cost anything: too few to tell, evaluate more"
+        return (
+            f"{head}, {self.costly} of {self.episodes} episodes cost anything: too little spread to tell, evaluate more"
+        )
 
 
 def cost_bound(
@@ -174,13 +176,31 @@ def cost_bound(
     return CostBound(
         budget=budget,
         mean=mean,
-        lower=mean - high * error if math.isfinite(high) else None,
+        lower=_lower_bound(costs, high, error, alpha),
         upper=min(mean - low * error, ceiling) if math.isfinite(low) else None,
         distribution_free=None if maximum is None else empirical_bernstein_bound(costs, maximum, confidence),
         confidence=confidence,
         episodes=len(costs),
         costly=int(np.count_nonzero(costs)),
     )
+
+
+def summarise(
+    returns: Values, costs: Float[np.ndarray, "N C"], names: Sequence[str], budgets: Sequence[float]
+) -> dict[str, Any]:
+    """An evaluation of N episodes as ``evaluation.json`` holds it, and ``report.html`` shows it.
+
+    ``return``: mean, 95 % interval (``low`` and ``high``, None for one episode) and interquartile mean.
+    ``costs``, by constraint: the same, and the fields, status and verdict of its :class:`CostBound`.
+    ``episodes``: return and cost of each.
+    """
+    summary: dict[str, Any] = {"return": _described(returns), "costs": {}}
+    for index, (name, budget) in enumerate(zip(names, budgets, strict=True)):
+        bound = cost_bound(costs[:, index], budget)
+        fields = {**asdict(bound), "status": bound.status, "verdict": bound.verdict}
+        summary["costs"][name] = {**_described(costs[:, index]), **fields}
+    summary["episodes"] = [{"return": r, "cost": c} for r, c in zip(returns.tolist(), costs.tolist(), strict=True)]
+    return summary
 
 
 def empirical_bernstein_bound(costs: Values, maximum: float, confidence: float = 0.95) -> float:
@@ -199,6 +219,19 @@ def empirical_bernstein_bound(costs: Values, maximum: float, confidence: float =
     n, log = len(costs), math.log(2 / (1 - confidence))
     spread = math.sqrt(2 * float(np.var(costs, ddof=1)) * log / n)
     return min(maximum, float(np.mean(costs)) + spread + 7 * maximum * log / (3 * (n - 1)))
+
+
+def _described(values: Values) -> dict[str, float | None]:
+    interval = bootstrap_interval(values)
+    low, high = (None if math.isnan(end) else end for end in (interval.low, interval.high))
+    return {"mean": interval.estimate, "low": low, "high": high, "iqm": float(interquartile_mean(values))}
+
+
+def _lower_bound(costs: Values, quantile: float, error: float, alpha: float) -> float | None:
+    """Bootstrap-t; where there is no spread, α^{1/n} of the cost, which is Markov's inequality for n episodes."""
+    if np.ptp(costs) == 0:
+        return max(0.0, float(costs[0])) * alpha ** (1 / len(costs))
+    return float(np.mean(costs)) - quantile * error if math.isfinite(quantile) else None
 
 
 def _studentised_quantiles(costs: Values, alpha: float, resamples: int, seed: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prudence.run.plot import plot_run, plot_runs, read_metrics, running_mean
+from prudence.run.plot import load_series, plot_run, plot_runs, running_mean
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def test_running_mean_by_hand():
 
 
 def test_metrics_are_read_in_order_without_what_is_no_number(run):
-    directory = run("run", [(2, {"a": 4.0, "b": math.nan}), (1, {"a": 2, "note": "text"}), (3, {"b": math.inf})])
+    directory = run("run", [(2, {"a": 4.0, "b": math.nan}), (1, {"a": 2}), (3, {"b": math.inf})])
     with open(directory / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "a": 1')  # the line that a kill tore
-    metrics = read_metrics(directory)
+    metrics = load_series(directory)
     assert list(metrics) == ["a"]
     np.testing.assert_array_equal(metrics["a"].steps, [1, 2])
     np.testing.assert_array_equal(metrics["a"].values, [2, 4])
@@ -75,7 +75,7 @@ def test_every_constraint_has_its_line_and_budget(run, monkeypatch):
     drawn = []
     monkeypatch.setattr("prudence.run.plot._save", lambda figure, path: drawn.append(figure) or path)
     records = [(1000 * i, {"episode/cost_hazards": 50.0 * i, "episode/cost_vases": 1.0}) for i in range(1, 20)]
-    plot_run(run("run", records, {"agent": "a", "env": {"task": "T-v0"}, "cost_limit": [2.0, 5.0]}))
+    plot_run(run("run", records, {"agent_name": "a", "env": {"task": "T-v0"}, "agent": {"cost_limit": [2.0, 5.0]}}))
     (figure,) = drawn
     labels = {line.get_label() for line in figure.axes[0].lines}
     assert labels == {"hazards", "vases", "budget 2 hazards", "budget 5 vases"}
@@ -98,6 +98,6 @@ def test_comparison_ends_with_the_shortest_seed(run, tmp_path, monkeypatch):
 
 
 def test_comparison_is_written(run, tmp_path):
-    out = plot_runs({"ours": [run("a", episodes(10), {"cost_limit": 2.0})]}, tmp_path / "deep" / "out.png")
+    out = plot_runs({"ours": [run("a", episodes(10), {"agent": {"cost_limit": 2.0}})]}, tmp_path / "deep" / "out.png")
     assert out == tmp_path / "deep" / "out.png"
     assert height(out) > 300

@@ -1,5 +1,6 @@
 """Intervals and bounds: worked by hand, at their edges, and how often they hold."""
 
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from prudence.run.statistics import (
     cost_bound,
     empirical_bernstein_bound,
     interquartile_mean,
+    summarise,
 )
 
 
@@ -134,7 +136,7 @@ def bound(**changes):
         (
             bound(mean=0.2, upper=None, costly=1),
             "open",
-            "budget 2: mean 0.2, 1 of 20 episodes cost anything: too few to tell, evaluate more",
+            "budget 2: mean 0.2, 1 of 20 episodes cost anything: too little spread to tell, evaluate more",
         ),
     ],
 )
@@ -145,7 +147,7 @@ def test_verdicts(case, status, verdict):
 def test_no_cost_at_all_is_not_called_safe_without_its_condition():
     # Clopper-Pearson with none of 20: 1 - .05^(1/20) = .1391; 2 / .1391 = 14.38.
     clean = cost_bound(np.zeros(20), 2.0)
-    assert (clean.upper, clean.lower, clean.status) == (None, None, "open")
+    assert (clean.upper, clean.lower, clean.status) == (None, 0.0, "open")
     assert clean.costly_fraction == pytest.approx(0.1391, abs=1e-4)
     assert clean.verdict.endswith(
         "no cost in 20 episodes; with 95 % confidence at most 14 % of episodes cost anything: "
@@ -153,9 +155,15 @@ def test_no_cost_at_all_is_not_called_safe_without_its_condition():
     )
 
 
-def test_a_single_episode_decides_nothing():
-    assert cost_bound(array(0), 2.0).status == "open"
-    assert cost_bound(array(50), 2.0).status == "open"
+def test_without_spread_the_lower_bound_is_markovs():
+    # P(all n cost c) <= (mean / c)^n, which is .05 at mean = .05^(1/n) c: 30 · .05^(1/20) = 25.83.
+    same = cost_bound(np.full(20, 30.0), 5.0)
+    assert same.lower == pytest.approx(25.83, abs=0.01)
+    assert (same.upper, same.status) == (None, "exceeded")
+    # A single episode: .05 · 30 = 1.5 decides nothing against 2.
+    single = cost_bound(array(30), 2.0)
+    assert single.lower == pytest.approx(1.5)
+    assert single.status == "open"
 
 
 def sample(kind, n, rng):
@@ -176,3 +184,15 @@ def test_the_bound_holds_as_often_as_it_says(kind):
     # Binomial deviation over 400 repetitions is 1.1 points; second-order error costs about two more.
     assert held >= 0.915 * 400
     assert held > student_held + 8, "Student's bound is the one that skew breaks"
+
+
+def test_summary_holds_every_constraint_and_is_json():
+    costs = np.stack([np.tile([0.0, 1.0], 10), np.full(20, 30.0)], axis=1)
+    summary = json.loads(json.dumps(summarise(np.arange(20.0), costs, ("hazards", "vases"), (2.0, 5.0))))
+    assert summary["return"]["mean"] == 9.5
+    assert summary["return"]["low"] < 9.5 < summary["return"]["high"]
+    assert [summary["costs"][name]["status"] for name in ("hazards", "vases")] == ["holds", "exceeded"]
+    assert summary["costs"]["hazards"]["costly"] == 10
+    assert summary["episodes"][3] == {"return": 3.0, "cost": [1.0, 30.0]}
+    single = summarise(array(1), np.array([[0.0]]), ("cost",), (2.0,))
+    assert (single["return"]["low"], single["costs"]["cost"]["upper"]) == (None, None)
