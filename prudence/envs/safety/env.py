@@ -1,0 +1,112 @@
+"""A task of Safety-Gymnasium as a Gymnasium environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from prudence.envs.base import EnvConfig, EnvError, Layout
+from prudence.envs.safety import costs, sensing
+from prudence.envs.safety.rendering import Overview, Vision
+from prudence.envs.safety.task import make_builder
+
+
+class SafetyEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+    """Rewards, costs and terminations are the suite's, for the same seed and actions.
+
+    A step is one decision: ``action_repeat`` raw steps, of which only the last is observed.
+
+    Attributes:
+        cost_names: the columns of ``info["cost"]``, each the number of raw steps at which that cost arose.
+        time_limit: raw steps until truncation.
+        layout: named entries of ``lidar`` and ``coordinates``.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+    render_mode = "rgb_array"
+
+    def __init__(self, config: EnvConfig) -> None:
+        match = re.match("Safety(Point|Car|Racecar|Doggo|Ant)", config.task)
+        assert match is not None
+        self._config, self._agent = config, match.group(1)
+        self._builder = make_builder(config.task, self._agent)
+        self._task = self._builder.task
+        if config.time_limit is not None:
+            self._task.num_steps = config.time_limit
+        self.time_limit = int(self._task.num_steps)
+        self._builder.reset(seed=0)  # The world must stand before bodies can be named.
+        self._observers = self._make_observers()
+        self.layout: Layout = {
+            name: observer.entries for name, observer in self._observers.items() if not isinstance(observer, Vision)
+        }
+        self._overview: Overview | None = None
+        self.cost_names, self._cost_keys = self._select_costs()
+        self.observation_space = gym.spaces.Dict(
+            {name: _space_of(observer) for name, observer in self._observers.items()}
+        )
+        space = self._builder.action_space
+        self._centre, self._span = (space.low + space.high) / 2, (space.high - space.low) / 2
+        self.action_space = gym.spaces.Box(-1.0, 1.0, space.shape, np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """``seed`` decides the whole episode; without it the suite's stream goes on."""
+        self._builder.reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        control = self._centre + self._span * np.asarray(action, np.float64)
+        total_reward, total_cost = 0.0, [0.0] * len(self._cost_keys)
+        terminated = truncated = False
+        for _ in range(self._config.action_repeat):
+            _, reward, _, terminated, truncated, info = self._builder.step(control)
+            total_reward += float(reward)
+            total_cost = [total + info.get(key, 0.0) for total, key in zip(total_cost, self._cost_keys, strict=True)]
+            if terminated or truncated:
+                break
+        cost = np.array(total_cost, np.float32)
+        return self._observe(), total_reward, bool(terminated), bool(truncated), {"cost": cost}
+
+    def render(self) -> Any:
+        """The arena from above, ``uint8 [256, 256, 3]``."""
+        if self._overview is None:
+            self._overview = Overview(self._task)
+        return self._overview()
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        mujoco.mj_forward(self._task.model, self._task.data)  # The sensors' values belong to the new state.
+        return {name: observer() for name, observer in self._observers.items()}
+
+    def _make_observers(self) -> dict[str, Any]:
+        config, task = self._config, self._task
+        makers = {
+            "lidar": ("lidar", lambda: sensing.Lidar(task)),
+            "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent)),
+            "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
+        }
+        return {name: make() for name, make in (makers[mode] for mode in config.obs)}
+
+    def _select_costs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the constraints, and the suite's keys that hold them."""
+        known, wanted = costs.cost_names(self._task), self._config.costs
+        if wanted == "total":
+            return ("cost",), ("cost_sum",)
+        names = known if wanted == "separate" else wanted
+        absent = [name for name in names if name not in known]
+        if absent or not names:
+            raise EnvError(
+                f"{self._config.task} reports {', '.join(known) or 'no cost at all'}, not {absent or 'separate costs'}; "
+                "choose among these, or costs='total'."
+            )
+        return names, names
+
+
+def _space_of(observer: Any) -> gym.spaces.Box:
+    if isinstance(observer, Vision):
+        return gym.spaces.Box(0, 255, observer.shape, np.uint8)
+    return gym.spaces.Box(-np.inf, np.inf, (observer.size,), np.float32)
