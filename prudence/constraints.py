@@ -90,7 +90,8 @@ class AugmentedLagrangian(Constraint):
 
     def init(self, num_costs: int) -> AugmentedLagrangianState:
         return AugmentedLagrangianState(
-            jnp.full(num_costs, self.multiplier_init), jnp.full(num_costs, self.penalty_factor_init)
+            jnp.full(num_costs, self.multiplier_init, jnp.float32),
+            jnp.full(num_costs, self.penalty_factor_init, jnp.float32),
         )
 
     def penalty(self, state: AugmentedLagrangianState, violation: Float[Array, " C"]) -> Float[Array, ""]:

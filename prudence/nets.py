@@ -223,23 +223,25 @@ class GRUCell(eqx.Module):
     (the current generation; 1 is the dense cell of the 2023 release).
     """
 
-    input: Linear
+    input: Linear | None
     recurrent: BlockLinear
     norm: Norm
 
     def __init__(self, in_size: int, size: int, *, blocks: int = 1, norm: NormKind = "layer", key: Key):
         input_key, recurrent_key = jax.random.split(key)
-        self.input = Linear(in_size, 3 * size, key=input_key)
-        self.recurrent = BlockLinear(size, 3 * size, blocks, key=recurrent_key)
+        # One product over [x, h] is faster than two; blocks need x apart, since all of them see it.
+        self.input = Linear(in_size, 3 * size, key=input_key) if blocks > 1 else None
+        self.recurrent = BlockLinear(size if blocks > 1 else size + in_size, 3 * size, blocks, key=recurrent_key)
         self.norm = Norm(3 * size, norm)
 
     def __call__(self, x: Float[Array, "*batch i"], h: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-        recurrent, blocks = self.recurrent(h), self.recurrent.weight.shape[0]
-        if blocks > 1:
+        if self.input is None:
+            gates = self.recurrent(jnp.concatenate([x, h], -1))
+        else:
             # Each block yields its own (reset, candidate, update): regroup them gate by gate.
-            by_block = recurrent.reshape(*h.shape[:-1], blocks, 3, -1)
-            recurrent = by_block.swapaxes(-3, -2).reshape(*h.shape[:-1], -1)
-        reset, candidate, update = jnp.split(self.norm(self.input(x) + recurrent), 3, -1)
+            by_block = self.recurrent(h).reshape(*h.shape[:-1], self.recurrent.weight.shape[0], 3, -1)
+            gates = self.input(x) + by_block.swapaxes(-3, -2).reshape(*h.shape[:-1], -1)
+        reset, candidate, update = jnp.split(self.norm(gates), 3, -1)
         update = jax.nn.sigmoid(update - 1)
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
         return update * candidate + (1 - update) * h

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces
 
 Mode = Literal["train", "explore", "evaluate"]
 
@@ -22,6 +22,8 @@ class Agent(abc.ABC):
 
     ``key`` is a typed key (``jax.random.key``), keyword-only, and consumed by the callee.
     """
+
+    spaces: Spaces
 
     @abc.abstractmethod
     def init(self, *, key: Key) -> Any:

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from prudence.actors import Actor, ActorConfig
+from prudence.actors import Actor, ActorConfig, Policy
 from prudence.agents.base import Agent, Mode
-from prudence.constraints import Constraint, Unconstrained
+from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel, WorldModelConfig
@@ -62,7 +62,7 @@ class DreamerConfig:
     cost_critic: CriticConfig = field(default_factory=CriticConfig)
     model_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-4, clip=1000.0))
     actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-5, eps=1e-5))
-    constraint: Constraint = field(default_factory=Unconstrained)
+    constraint: AugmentedLagrangian | Unconstrained = field(default_factory=Unconstrained)
     horizon: int = 15
     imagination_starts: int | None = None
     discount: float = 1 - 1 / 333
@@ -263,7 +263,7 @@ class Dreamer(Agent):
         imagined cost (SafeDreamer eq. 9)."""
         c = self.config
         policy = self._compute(actor)
-        trajectory = model.imagine(lambda features, k: policy(features).sample(key=k), start, c.horizon, key=key)
+        trajectory = model.imagine(partial(_sample, policy), start, c.horizon, key=key)
         discounts = c.discount * trajectory.continues
         values = self._compute(state.critic).values(trajectory.critic_features)
         returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
@@ -272,13 +272,11 @@ class Dreamer(Agent):
         estimate = self._cost_estimate(costs)
         violation = self._violation(state, estimate)
 
-        states = jax.lax.stop_gradient(trajectory.actor_features[:-1])
-        distribution = policy(states)
-        entropy = distribution.entropy()
+        entropy = trajectory.policies.entropy()
         scale = jax.lax.stop_gradient(state.return_scale.scale)
         if self._reinforce:
             advantage = (returns - values[:-1]) / scale - self._cost_advantage(state, trajectory, costs, violation)
-            log_prob = distribution.log_prob(jax.lax.stop_gradient(trajectory.actions))
+            log_prob = trajectory.policies.log_prob(jax.lax.stop_gradient(trajectory.actions))
             objective, penalty = jax.lax.stop_gradient(advantage) * log_prob, jnp.zeros(())
         else:
             objective, penalty = returns / scale, c.constraint.penalty(state.constraint, violation)
@@ -365,6 +363,11 @@ class Dreamer(Agent):
         truth = dict(batch.observation) | {"reward": batch.reward, "cost": batch.cost}
         out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
         return out | {f"truth/{k}": np.asarray(truth[k]) for k in predicted}
+
+
+def _sample(actor: Actor, features: Float[Array, "B F"], key: Key) -> tuple[Float[Array, "B A"], Policy]:
+    policy = actor(features)
+    return policy.sample(key=key), policy
 
 
 class Dream(NamedTuple):

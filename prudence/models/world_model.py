@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -315,7 +315,7 @@ class WorldModel(eqx.Module):
 
     def imagine(
         self,
-        policy: Callable[[Float[Array, "B F"], Key], Float[Array, "B A"]],
+        policy: Callable[[Float[Array, "B F"], Key], tuple[Float[Array, "B A"], Any]],
         start: LatentState,
         horizon: int,
         *,
@@ -323,29 +323,26 @@ class WorldModel(eqx.Module):
     ) -> Trajectory:
         """Rolls ``policy`` out for ``horizon`` steps from states ``[B, ...]``.
 
-        Gradients reach the policy's parameters through the dynamics (pathwise).
+        ``policy`` maps features and a key to actions and anything worth keeping of how they were drawn.
+        Its features carry no gradient; that of the actions reaches its parameters through the dynamics.
         """
 
         def step(state: LatentState, step_key: Key) -> tuple[LatentState, tuple]:
             act_key, dynamics_key = jax.random.split(step_key)
-            actions = policy(state.features, act_key)
+            actions, kept = policy(jax.lax.stop_gradient(state.features), act_key)
             following = self.rssm.imagine_step(state, actions, key=dynamics_key)
-            return following, (following, actions)
+            return following, (following, actions, kept)
 
-        _, (states, actions) = jax.lax.scan(step, start, jax.random.split(key, horizon))
-        states = jax.tree.map(lambda s, rest: jnp.concatenate([s[None], rest]), start, states)
-        return self.trajectory(states, actions)
-
-    def trajectory(self, states: LatentState, actions: Float[Array, "H B A"]) -> Trajectory:
-        """What the heads predict along states ``[H+1, B, ...]``."""
-        features = states.features
+        _, (states, actions, kept) = jax.lax.scan(step, start, jax.random.split(key, horizon))
+        features = jnp.concatenate([start.features[None], states.features])
         return Trajectory(
             actor_features=features,
             critic_features=features,
             actions=actions,
             rewards=self.reward_head.predict(features),
             costs=self.cost_head.predict(features),
-            continues=self.continue_head.predict(features),
+            continues=jax.lax.stop_gradient(self.continue_head.predict(features)),
+            policies=kept,
         )
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:

@@ -1,0 +1,224 @@
+"""Named configurations: which agent, on which task, with which sizes.
+
+A preset is a function to a :class:`RunConfig`. ``paper`` has the papers' sizes, ``gpu`` the same in
+bfloat16 with larger dispatches, ``cpu`` learns a low-dimensional task in minutes on two cores, and
+``debug`` runs in seconds and learns nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from prudence.actors import ActorConfig
+from prudence.agents.base import Agent
+from prudence.agents.dreamer import DreamerConfig
+from prudence.agents.dreamerv3 import dreamerv3
+from prudence.agents.safedreamer import bsrp_lag
+from prudence.constraints import AugmentedLagrangian, Unconstrained
+from prudence.critics import CriticConfig
+from prudence.envs.base import EnvConfig
+from prudence.models.rssm import RSSMConfig
+from prudence.models.world_model import HeadConfig, LossScales, WorldModelConfig
+from prudence.optim import OptimiserConfig
+from prudence.types import Spaces
+
+AgentName = Literal["safedreamer-bsrp-lag", "dreamerv3"]
+PresetName = Literal["debug", "cpu", "paper", "gpu"]
+
+AGENTS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
+    "safedreamer-bsrp-lag": bsrp_lag,
+    "dreamerv3": dreamerv3,
+}
+SUMMARIES = {
+    "safedreamer-bsrp-lag": "SafeDreamer's actor trained in imagination under an augmented Lagrangian",
+    "dreamerv3": "DreamerV3: predicts costs but ignores them",
+}
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How experience and gradient steps alternate.
+
+    Attributes:
+        steps: raw environment steps of the whole run (over all environments, repeats counted).
+        num_envs: environments that are stepped together.
+        workers: processes that they are spread over; 0 steps them in this one.
+        prefill: decisions taken at random before the first update.
+        updates_per_decision: gradient steps for each decision ("train ratio" / (batch size × length)).
+        updates_per_dispatch: gradient steps in one call of the compiled update.
+        decisions_per_iteration: decisions between two looks at the newest weights; acting and updates
+            run side by side, so actions come from weights that are this old at most.
+        batch_size: B. batch_length: T.
+        replay_capacity: decisions kept.
+        log_every, evaluate_every, checkpoint_every: raw steps between two of them; 0 means never.
+        evaluate_episodes: episodes of each evaluation during training.
+    """
+
+    steps: int = 1_000_000
+    num_envs: int = 1
+    workers: int = 0
+    prefill: int = 1000
+    updates_per_decision: float = 0.5
+    updates_per_dispatch: int = 1
+    decisions_per_iteration: int = 2
+    batch_size: int = 16
+    batch_length: int = 64
+    replay_capacity: int = 1_000_000
+    log_every: int = 1000
+    evaluate_every: int = 25_000
+    evaluate_episodes: int = 5
+    checkpoint_every: int = 25_000
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run; stored as its ``config.json``."""
+
+    agent_name: AgentName
+    env: EnvConfig
+    agent: DreamerConfig = field(default_factory=DreamerConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    seed: int = 0
+
+
+def make_agent(name: str, spaces: Spaces, config: DreamerConfig) -> Agent:
+    """The agent called ``name``.
+
+    Raises:
+        ValueError: the name is unknown, or the configuration does not suit the agent or the spaces.
+    """
+    if name not in AGENTS:
+        raise ValueError(f"unknown agent '{name}': choose from {', '.join(AGENTS)}")
+    return AGENTS[name](spaces, config)
+
+
+def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
+    """The configuration ``name`` for an agent and an environment.
+
+    Raises:
+        ValueError: there is no such preset or agent.
+    """
+    if name not in get_args(PresetName):
+        raise ValueError(f"unknown preset '{name}': choose from {', '.join(get_args(PresetName))}")
+    if agent not in AGENTS:
+        raise ValueError(f"unknown agent '{agent}': choose from {', '.join(AGENTS)}")
+    vision = "vision" in env.obs
+    config = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu}[name](agent, env, vision)
+    if agent == "dreamerv3":
+        return replace(config, agent=replace(config.agent, constraint=Unconstrained()))
+    return config
+
+
+def sizes(
+    deter: int,
+    units: int,
+    stoch: int,
+    classes: int,
+    *,
+    mlp_layers: int = 2,
+    mlp_units: int | None = None,
+    bins: int = 255,
+    cnn_depth: int = 32,
+    latent: Literal["discrete", "gaussian"] = "discrete",
+    head_layers: int = 2,
+) -> tuple[WorldModelConfig, ActorConfig, CriticConfig]:
+    """World model, actor and critic of one size."""
+    head = HeadConfig(layers=head_layers, units=units, bins=bins)
+    model = WorldModelConfig(
+        rssm=RSSMConfig(deter=deter, units=units, latent=latent, stoch=stoch, classes=classes),
+        mlp_layers=mlp_layers,
+        mlp_units=mlp_units or units,
+        cnn_depth=cnn_depth,
+        reward=head,
+        cost=replace(head, out_scale=1.0),
+        continue_=replace(head, kind="bernoulli", out_scale=1.0),
+    )
+    return model, ActorConfig(layers=head_layers, units=units), CriticConfig(head=head)
+
+
+def _paper(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+    """SafeDreamer's Appendix C: 48x48 latents and 512 units from pixels, 16x16 and 256 from vectors."""
+    if vision:
+        model, actor, critic = sizes(512, 512, 48, 48, mlp_layers=5, mlp_units=1024)
+    else:
+        model, actor, critic = sizes(256, 256, 16, 16, mlp_layers=3)
+        model = replace(model, scales=replace(model.scales, vector=5.0))
+    return RunConfig(
+        agent_name=agent,
+        env=replace(env, action_repeat=4 if agent == "safedreamer-bsrp-lag" else 2),
+        agent=DreamerConfig(model, actor, critic, critic, constraint=AugmentedLagrangian()),
+        loop=LoopConfig(steps=2_000_000),
+    )
+
+
+def _gpu(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+    """The papers' sizes and update ratio in bfloat16, eight environments and eight updates a dispatch."""
+    config = _paper(agent, env, vision)
+    loop = replace(
+        config.loop, num_envs=8, workers=8, updates_per_dispatch=8, decisions_per_iteration=16, log_every=4000
+    )
+    return replace(config, agent=replace(config.agent, compute_dtype="bfloat16"), loop=loop)
+
+
+def _cpu(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+    """Two cores, a low-dimensional observation, minutes: see docs/algorithms/safedreamer.md for each choice."""
+    model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
+    model = replace(model, scales=LossScales(vector=20.0), unsafe_weight=3.0)
+    critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
+    agent_config = DreamerConfig(
+        model,
+        actor,
+        critic,
+        critic,
+        model_optimiser=OptimiserConfig(1e-3, clip=1000.0),
+        actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
+        constraint=AugmentedLagrangian(penalty_factor_init=2e-6),
+        horizon=12,
+        imagination_starts=128,
+        cost_discount=0.97,
+        cost_estimate="episode",
+    )
+    return RunConfig(
+        agent_name=agent,
+        env=replace(env, action_repeat=5),
+        agent=agent_config,
+        loop=LoopConfig(
+            steps=400_000,
+            num_envs=4,
+            prefill=1000,
+            updates_per_decision=0.2,
+            updates_per_dispatch=4,
+            decisions_per_iteration=40,
+            batch_length=32,
+            replay_capacity=500_000,
+            log_every=2000,
+        ),
+    )
+
+
+def _debug(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+    """Tiny sizes: compiles and runs in seconds."""
+    model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
+    return RunConfig(
+        agent_name=agent,
+        env=env,
+        agent=DreamerConfig(
+            model, actor, critic, critic, constraint=AugmentedLagrangian(), horizon=3, imagination_starts=4
+        ),
+        loop=LoopConfig(
+            steps=400,
+            num_envs=2,
+            prefill=40,
+            updates_per_dispatch=2,
+            decisions_per_iteration=8,
+            batch_size=2,
+            batch_length=8,
+            replay_capacity=1000,
+            log_every=50,
+            evaluate_every=200,
+            evaluate_episodes=1,
+            checkpoint_every=100,
+        ),
+    )

@@ -1,0 +1,170 @@
+"""Evaluation: episodes on seeds that training never sees, and what they say about return and cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from prudence.agents.base import Agent
+from prudence.envs.base import EnvConfig
+from prudence.envs.vector import VectorEnv, make_vector
+from prudence.run.statistics import CostBound, Interval, bootstrap_interval, cost_bound
+from prudence.types import Metrics
+
+_SEED_OFFSET = 1_000_000
+"""Evaluation's episodes are drawn from seeds this far from training's."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Finished episodes of one policy.
+
+    Attributes:
+        task: what was evaluated.
+        seed: of the episodes.
+        returns: ``[N]`` sums of rewards.
+        costs: ``[N, C]`` sums of costs.
+        lengths: ``[N]`` decisions.
+        cost_names: C constraints.
+        budgets: ``[C]`` or None where the agent minds no costs.
+    """
+
+    task: str
+    seed: int
+    returns: Float[np.ndarray, " N"]
+    costs: Float[np.ndarray, "N C"]
+    lengths: np.ndarray
+    cost_names: tuple[str, ...]
+    budgets: tuple[float, ...] | None
+
+    @property
+    def interval(self) -> Interval:
+        """Mean return with its bootstrap interval."""
+        return bootstrap_interval(self.returns)
+
+    @property
+    def bounds(self) -> tuple[CostBound, ...]:
+        """Per constraint, what is known of the expected episode cost against its budget."""
+        budgets = self.budgets or (float("inf"),) * len(self.cost_names)
+        return tuple(cost_bound(self.costs[:, i], budget) for i, budget in enumerate(budgets))
+
+    def metrics(self) -> Metrics:
+        """Means, for the log."""
+        metrics = {
+            "evaluation/return_mean": float(self.returns.mean()),
+            "evaluation/cost_mean": float(self.costs.sum(1).mean()),
+            "evaluation/length_mean": float(self.lengths.mean()),
+        }
+        if len(self.cost_names) > 1:
+            metrics |= {f"evaluation/cost_{n}": float(c) for n, c in zip(self.cost_names, self.costs.mean(0), strict=True)}
+        return metrics
+
+    def one_line(self) -> str:
+        """Means in a line."""
+        costs = ", ".join(f"{name} {cost:.2f}" for name, cost in zip(self.cost_names, self.costs.mean(0), strict=True))
+        return f"return {self.returns.mean():.2f}, {costs} over {len(self.returns)} episodes"
+
+    def summary(self) -> str:
+        """Several lines for a person: the return's interval, and each budget's verdict."""
+        lines = [
+            f"{self.task}: {len(self.returns)} episodes on seeds apart from training's (seed {self.seed})",
+            f"  return  {self.interval} (mean, 95 % bootstrap interval)",
+        ]
+        for name, column, bound in zip(self.cost_names, self.costs.T, self.bounds, strict=True):
+            lines.append(f"  {name:<7} {bootstrap_interval(column)}")
+            if self.budgets is not None:
+                lines.append(f"          {bound.verdict}")
+        return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """All episodes and statistics as JSON."""
+        content = {
+            "task": self.task,
+            "seed": self.seed,
+            "returns": self.returns.tolist(),
+            "costs": self.costs.tolist(),
+            "lengths": self.lengths.tolist(),
+            "cost_names": list(self.cost_names),
+            "budgets": None if self.budgets is None else list(self.budgets),
+            "return_mean": float(self.returns.mean()),
+            "return_interval": [self.interval.low, self.interval.high],
+            "cost_mean": self.costs.mean(0).tolist(),
+        }
+        if self.budgets is not None:
+            content["bounds"] = [asdict(bound) | {"verdict": bound.verdict} for bound in self.bounds]
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def evaluate_agent(
+    agent: Agent,
+    state: Any,
+    env: EnvConfig,
+    *,
+    episodes: int,
+    seed: int,
+    parallel: int = 10,
+    watch: Callable[[VectorEnv], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Runs ``episodes`` whole episodes with ``mode="evaluate"``.
+
+    Every environment contributes the same number of episodes (the last round may be cut), since counting
+    whichever finish first would favour short ones.
+
+    Args:
+        seed: the run's; evaluation's episodes differ from training's, and repeat for the same seed.
+        parallel: environments that are stepped together.
+        watch: called with the environments after every step while the first environment's first
+            episode lasts, to film it.
+        progress: called with the number of finished episodes.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes} must be at least 1")
+    parallel = min(parallel, episodes)
+    quota = np.array([len(range(i, episodes, parallel)) for i in range(parallel)])
+    with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
+        finished = _run_episodes(agent, state, envs, quota, seed, watch, progress)
+        spaces = envs.spaces
+    limits = getattr(agent, "cost_limits", None)
+    returns, costs, lengths = (np.array(column) for column in zip(*finished, strict=True))
+    budgets = None if limits is None else tuple(float(limit) for limit in limits)
+    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets)
+
+
+def _run_episodes(
+    agent: Agent,
+    state: Any,
+    envs: VectorEnv,
+    quota: np.ndarray,
+    seed: int,
+    watch: Callable[[VectorEnv], None] | None,
+    progress: Callable[[int], None] | None,
+) -> list[tuple[float, np.ndarray, int]]:
+    number = envs.num_envs
+    finished: list[list[tuple[float, np.ndarray, int]]] = [[] for _ in range(number)]
+    returns, costs, lengths = np.zeros(number), np.zeros((number, envs.spaces.num_costs)), np.zeros(number, int)
+    carry, row, key, step = agent.init_carry(number), envs.reset(), jax.random.key(seed), 0
+    while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
+        if watch is not None and not finished[0]:
+            watch(envs)
+        action, carry, _ = agent.act(
+            state, carry, row.observation, row.is_first, key=jax.random.fold_in(key, step), mode="evaluate"
+        )
+        row, step = envs.step(np.asarray(action)), step + 1
+        returns = np.where(row.is_first, 0, returns) + row.reward
+        costs = np.where(row.is_first[:, None], 0, costs) + row.cost
+        lengths = np.where(row.is_first, 0, lengths + 1)
+        for i in np.flatnonzero(row.is_last):
+            if len(finished[i]) < quota[i]:
+                finished[i].append((float(returns[i]), costs[i].copy(), int(lengths[i])))
+                if progress is not None:
+                    progress(sum(map(len, finished)))
+    return [episode for episodes in finished for episode in episodes]
