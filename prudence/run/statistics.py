@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.stats
@@ -185,24 +185,6 @@ def cost_bound(
     )
 
 
-def summarise(
-    returns: Values, costs: Float[np.ndarray, "N C"], names: Sequence[str], budgets: Sequence[float]
-) -> dict[str, Any]:
-    """An evaluation of N episodes as ``evaluation.json`` holds it, and ``report.html`` shows it.
-
-    ``return``: mean, 95 % interval (``low`` and ``high``, None for one episode) and interquartile mean.
-    ``costs``, by constraint: the same, and the fields, status and verdict of its :class:`CostBound`.
-    ``episodes``: return and cost of each.
-    """
-    summary: dict[str, Any] = {"return": _described(returns), "costs": {}}
-    for index, (name, budget) in enumerate(zip(names, budgets, strict=True)):
-        bound = cost_bound(costs[:, index], budget)
-        fields = {**asdict(bound), "status": bound.status, "verdict": bound.verdict}
-        summary["costs"][name] = {**_described(costs[:, index]), **fields}
-    summary["episodes"] = [{"return": r, "cost": c} for r, c in zip(returns.tolist(), costs.tolist(), strict=True)]
-    return summary
-
-
 def empirical_bernstein_bound(costs: Values, maximum: float, confidence: float = 0.95) -> float:
     """Upper bound on the mean of any distribution on [0, M] (Maurer and Pontil, 2009, theorem 4).
 
@@ -219,12 +201,6 @@ def empirical_bernstein_bound(costs: Values, maximum: float, confidence: float =
     n, log = len(costs), math.log(2 / (1 - confidence))
     spread = math.sqrt(2 * float(np.var(costs, ddof=1)) * log / n)
     return min(maximum, float(np.mean(costs)) + spread + 7 * maximum * log / (3 * (n - 1)))
-
-
-def _described(values: Values) -> dict[str, float | None]:
-    interval = bootstrap_interval(values)
-    low, high = (None if math.isnan(end) else end for end in (interval.low, interval.high))
-    return {"mean": interval.estimate, "low": low, "high": high, "iqm": float(interquartile_mean(values))}
 
 
 def _lower_bound(costs: Values, quantile: float, error: float, alpha: float) -> float | None:

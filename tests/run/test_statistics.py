@@ -1,6 +1,5 @@
 """Intervals and bounds: worked by hand, at their edges, and how often they hold."""
 
-import json
 import math
 
 import numpy as np
@@ -12,7 +11,6 @@ from prudence.run.statistics import (
     cost_bound,
     empirical_bernstein_bound,
     interquartile_mean,
-    summarise,
 )
 
 
@@ -184,15 +182,3 @@ def test_the_bound_holds_as_often_as_it_says(kind):
     # Binomial deviation over 400 repetitions is 1.1 points; second-order error costs about two more.
     assert held >= 0.915 * 400
     assert held > student_held + 8, "Student's bound is the one that skew breaks"
-
-
-def test_summary_holds_every_constraint_and_is_json():
-    costs = np.stack([np.tile([0.0, 1.0], 10), np.full(20, 30.0)], axis=1)
-    summary = json.loads(json.dumps(summarise(np.arange(20.0), costs, ("hazards", "vases"), (2.0, 5.0))))
-    assert summary["return"]["mean"] == 9.5
-    assert summary["return"]["low"] < 9.5 < summary["return"]["high"]
-    assert [summary["costs"][name]["status"] for name in ("hazards", "vases")] == ["holds", "exceeded"]
-    assert summary["costs"]["hazards"]["costly"] == 10
-    assert summary["episodes"][3] == {"return": 3.0, "cost": [1.0, 30.0]}
-    single = summarise(array(1), np.array([[0.0]]), ("cost",), (2.0,))
-    assert (single["return"]["low"], single["costs"]["cost"]["upper"]) == (None, None)
