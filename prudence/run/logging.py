@@ -71,7 +71,8 @@ class Logger:
         self._file.flush()
         if self._tensorboard:
             for name, value in values.items():
-                self._event_writer().add_scalar(name, value, step)
+                if math.isfinite(value):
+                    self._event_writer().add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
@@ -102,7 +103,12 @@ class Logger:
     def _event_writer(self) -> SummaryWriter:
         # Late, since a resumed run says only after the constructor which steps its events replace.
         if self._events is None:
-            self._events = SummaryWriter(str(self._directory / TENSORBOARD_DIRECTORY), purge_step=self._purge_step)
+            self._events = SummaryWriter(
+                str(self._directory / TENSORBOARD_DIRECTORY),
+                purge_step=self._purge_step,
+                # Its own names have seconds only, and a run may be resumed within one.
+                filename_suffix=f".{uuid.uuid4().hex[:8]}",
+            )
         return self._events
 
 
