@@ -160,7 +160,7 @@ def check_disk() -> Check:
     free = shutil.disk_usage(".").free / 1e9
     found = f"{free:.1f} GB free in {Path.cwd()}"
     if free < DISK_GB:
-        remedy = f"Free {DISK_GB} GB, or give --run a directory on another disk: replay and checkpoints lie there"
+        remedy = f"Free {DISK_GB} GB, or give --out a directory on another disk: replay and checkpoints lie there"
         return Check("disk", "warning", found, remedy)
     return Check("disk", "ok", found)
 
