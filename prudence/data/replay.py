@@ -99,7 +99,8 @@ class Replay:
         self._chunk_rows = rows_per_chunk(chunk_size, num_envs)
         self._rng = np.random.default_rng(seed)
         self._map = functools.lru_cache(_MAX_MAPS)(functools.partial(map_chunk, layout=self._layout))
-        self._pins: list[int] = []
+        self._pins: dict[int, int] = {}
+        """By the moment of each state that may be restored (its next row): the first row it holds."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._chunks: list[Chunk] = scan_chunks(self.directory, self._layout)
         self._open: OpenChunk | None = None
@@ -144,7 +145,7 @@ class Replay:
     def clear(self) -> None:
         """Forgets and deletes every record; the sampler's state stays."""
         self._drop_from(0)
-        self._spans, self._pins, self._next = [], [], 0
+        self._spans, self._pins, self._next = [], {}, 0
 
     # ---- sampling ----------------------------------------------------------------------------------------------
 
@@ -209,14 +210,14 @@ class Replay:
     def state(self) -> dict[str, Any]:
         """What a checkpoint stores (JSON-able), after ``flush``. Until ``commit`` nothing it refers to is deleted."""
         self.flush()
-        self._pins.append(self._start)
+        self._pins[self._next] = self._start
         return {"next": self._next, "spans": [list(span) for span in self._spans], "rng": self._rng.bit_generator.state}
 
     def commit(self, keep: int = 2) -> None:
         """To be called once the checkpoint with the last ``state`` is durable: deletes the chunks that neither the
         replay nor the ``keep`` latest states need. ``keep`` is the number of checkpoints that may be resumed from.
         """
-        self._pins = self._pins[-keep:]
+        self._pins = dict(list(self._pins.items())[-keep:])
         self._delete_unneeded()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -233,7 +234,7 @@ class Replay:
             log.warning("replay: %s lacks %d steps that the checkpoint knew; going on without", self.directory, missing)
         self._next = cursor
         self._rng.bit_generator.state = state["rng"]
-        self._pins = [self._start]
+        self._pins = {cursor: self._start}
         self._give_up_oldest()
 
     # ---- inside ------------------------------------------------------------------------------------------------
@@ -287,7 +288,7 @@ class Replay:
             self._spans[0] = (max(start, self._spans[0][0]), self._spans[0][1])
 
     def _delete_unneeded(self) -> None:
-        needed = min([*self._pins, self._start])
+        needed = min([*self._pins.values(), self._start])
         while self._chunks and self._chunks[0].stop <= needed:
             self._chunks.pop(0).path.unlink(missing_ok=True)
             # A map would keep the disk space of the deleted file.

@@ -173,8 +173,9 @@ def test_chunks_that_a_checkpoint_needs_stay_until_the_next_two(tmp_path: Path) 
     replay.commit()
     fill(replay, range(4, 12), 1)
     assert first_on_disk() == 0
-    replay.state()
-    replay.commit()
+    for _ in range(2):  # A checkpoint written twice is one.
+        replay.state()
+        replay.commit()
     assert first_on_disk() == 0  # The one before the last may still be resumed from.
     fill(replay, range(12, 16), 1)
     replay.state()
