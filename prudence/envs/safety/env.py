@@ -100,8 +100,8 @@ class SafetyEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         absent = [name for name in names if name not in known]
         if absent or not names:
             raise EnvError(
-                f"{self._config.task} reports {', '.join(known) or 'no cost at all'}, not {absent or 'separate costs'}; "
-                "choose among these, or costs='total'."
+                f"{self._config.task} reports {', '.join(known) or 'no cost at all'}, "
+                f"not {', '.join(absent) or 'separate costs'}; choose among these, or costs='total'."
             )
         return names, names
 

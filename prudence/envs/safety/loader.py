@@ -21,10 +21,7 @@ import numpy as np
 
 from prudence.envs.base import EnvError
 
-INSTALL = (
-    "pip install --no-deps safety-gymnasium==1.0.0 && pip install mujoco imageio glfw PyOpenGL packaging "
-    "xmltodict pyyaml"
-)
+INSTALL = 'pip install "prudence-rl[safety-gymnasium]" && pip install --no-deps safety-gymnasium==1.0.0'
 
 
 @functools.cache

@@ -5,6 +5,7 @@ A context holds textures and meshes, which are the same in every episode; only t
 
 from __future__ import annotations
 
+import atexit
 import collections
 import importlib
 import os
@@ -23,27 +24,36 @@ Quality = Literal["fidelity", "fast"]
 OVERVIEW_SIZE = 256
 MAX_GEOMS = 1000
 MAX_RENDERERS = 4  # A context with the suite's sky holds 75 MB of textures.
+FAST_TESSELLATION = (20, 10)  # Slices and stacks of round shapes; MuJoCo's own are 28 and 16.
 
 _local = threading.local()
+
+
+def _close_renderers() -> None:
+    """Frees this thread's contexts while the libraries that do it are still there."""
+    for renderer in _local.__dict__.pop("renderers", {}).values():
+        renderer.close()
 
 
 class Renderer:
     """Draws any model with the textures and meshes of the one that it was made with.
 
-    ``fidelity`` draws as the suite does; ``fast`` without multisampling, shadows and reflections.
+    ``fidelity`` draws as the suite does. ``fast`` leaves out multisampling, shadows, reflections and the (nearly
+    black) starry sky, draws round shapes of fewer faces, and skips what the camera cannot see.
     """
 
     def __init__(self, model: mujoco.MjModel, size: int, quality: Quality) -> None:
         model.vis.global_.offwidth = model.vis.global_.offheight = size
-        if quality == "fast":
-            model.vis.quality.offsamples = 0
+        self._fast = quality == "fast"
+        if self._fast:
+            visual = model.vis.quality
+            visual.offsamples, visual.numslices, visual.numstacks = 0, *FAST_TESSELLATION
         self._gl = _gl_context(size)
-        self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            self._scene.flags[flag] = quality == "fidelity"
+        for name in ("SHADOW", "REFLECTION", "SKYBOX"):
+            self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = not self._fast
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 1  # The suite sorts its objects into groups and shows all.
         self._view = mujoco.MjrRect(0, 0, size, size)
@@ -54,17 +64,28 @@ class Renderer:
     ) -> UInt8[np.ndarray, "size size 3"]:
         """What ``camera`` sees. The array is used again by the next call."""
         self._gl.make_current()
+        alpha = model.geom_rgba[:, 3]
+        before = alpha.copy()
+        if self._fast and camera.type == mujoco.mjtCamera.mjCAMERA_FIXED.value:
+            alpha[_unseen(model, data, camera.fixedcamid)] = 0.0  # MuJoCo passes over what is transparent.
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self._scene)
+        alpha[:] = before
         mujoco.mjr_render(self._view, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._view, self._context)
         return self._pixels[::-1]  # OpenGL counts rows from below.
 
     def close(self) -> None:
-        """Frees the context."""
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()
+        """Frees the context. May be called twice."""
+        if self._gl is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.close()
 
 
 class Vision:
@@ -89,26 +110,37 @@ class Vision:
 
 
 class Overview:
-    """The arena from above, following the agent where the arena is larger than a picture."""
+    """The arena from above, from as high as shows the agent; it follows the agent where the floor is long (Run)."""
 
     def __init__(self, task: Any) -> None:
         self._task = task
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = 90.0, -90.0
-        extent = max(np.abs(task.placements_conf.extents).max(), getattr(getattr(task, "circle", None), "radius", 0.0))
-        self._camera.distance = 2.6 * (extent + 0.2)  # Half the default field of view of 45° is tan⁻¹ 0.41.
+        circle = getattr(getattr(task, "circle", None), "radius", 0.0)
+        self._extent = max(np.abs(task.placements_conf.extents).max(), circle)
         self._follows = task.floor_conf.size[0] > 5.0
 
     def __call__(self) -> UInt8[np.ndarray, "256 256 3"]:
         """The picture of the present state."""
         task = self._task
+        position = task.agent.pos
         if self._follows:
-            self._camera.lookat[:] = task.agent.pos
+            self._camera.lookat[:] = position
+        outside = 0.0 if self._follows else np.abs(position[:2]).max()
+        self._camera.distance = 2.6 * (max(self._extent, outside) + 0.2)  # The field of view is 45°: 2 tan⁻¹ 0.41.
         # Without the sky, which is not seen from here, so that the context is made in no time.
         name = f"{type(task).__name__}/{type(task.agent).__name__}"
         renderer = _renderer(("overview", name), task.scene.spec.compile, OVERVIEW_SIZE, "fidelity")
         return renderer.draw(task.model, task.data, self._camera).copy()
+
+
+def _unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarray:
+    """Geoms whose bounding spheres lie outside the (square) view of ``camera``; never the floor."""
+    right, up, back = ((data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
+    slope = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+    reach = -back * slope + model.geom_rbound * np.sqrt(1 + slope**2)
+    return (model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE) & (np.maximum(np.abs(right), np.abs(up)) > reach)
 
 
 def _fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
@@ -120,11 +152,14 @@ def _fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
 
 def _renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: int, quality: Quality) -> Renderer:
     """The renderer for ``key``, shared by this thread's environments (OpenGL contexts belong to threads)."""
-    renderers: collections.OrderedDict[tuple, Renderer] = _local.__dict__.setdefault(
-        "renderers", collections.OrderedDict()
-    )
+    renderers: collections.OrderedDict[tuple, Renderer] | None = getattr(_local, "renderers", None)
+    if renderers is None:
+        renderers = _local.renderers = collections.OrderedDict()
     if key not in renderers:
         renderers[key] = Renderer(make_model(), size, quality)
+        # After the OpenGL library has registered its own, so that ours runs first.
+        atexit.unregister(_close_renderers)
+        atexit.register(_close_renderers)
     renderers.move_to_end(key)
     while len(renderers) > MAX_RENDERERS:
         renderers.popitem(last=False)[1].close()
@@ -135,7 +170,11 @@ def _gl_context(size: int) -> Any:
     """An off-screen OpenGL context: of the backend that MUJOCO_GL names, else EGL, else OSMesa."""
     asked = os.environ.get("MUJOCO_GL", "").lower()
     if not sys.platform.startswith("linux") or asked == "glfw":
-        return mujoco.GLContext(size, size)
+        context = mujoco.GLContext(size, size)
+        context.make_current()
+        return context
+    # Mesa's software renderer shares out even small pictures among threads, which costs more than it gains.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     reasons = []
     for backend in [asked] if asked in ("egl", "osmesa") else ["egl", "osmesa"]:
         try:

@@ -60,8 +60,7 @@ class Sensors:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each."""
-        shapes: dict[str, tuple[int, ...]] = {name: value.shape for name, value in self.read().items()}
-        return shapes
+        return {name: value.shape for name, value in self.read().items()}
 
     def read(self) -> dict[str, np.ndarray]:
         """Their values, by name."""
@@ -99,7 +98,7 @@ class Lidar:
         self._first_bin = np.repeat(np.arange(len(seen)), counts) * self._bins
         rings = {f"{obstacle.name}_lidar": i for i, obstacle in enumerate(seen)}
         order = list(task.obs_info.obs_space_dict.spaces)  # The suite flattens in this order.
-        shapes = self._sensors.shapes() | {name: (self._bins,) for name in rings}
+        shapes = self._sensors.shapes() | dict.fromkeys(rings, (self._bins,))
         self.entries = entries((name, shapes[name]) for name in order)
         self._rings = {entry.name: entry for entry in self.entries if entry.name in rings}
         self._ring_of = rings
