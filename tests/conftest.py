@@ -1,4 +1,4 @@
-"""What every test runs under: the CPU, checked shapes, no silent promotion of ranks, no key used twice.
+"""What every test runs under: the CPU, checked shapes, no key used twice, and strict mathematics.
 
 Shapes are checked by jaxtyping with beartype, and warnings are errors; pyproject.toml turns both on.
 """
@@ -6,6 +6,7 @@ Shapes are checked by jaxtyping with beartype, and warnings are errors; pyprojec
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before JAX is first imported: the tests compare bit for bit, which only the CPU promises.
@@ -13,10 +14,21 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
+import pytest
 
-jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 # Compiling takes most of the tests' time, and the second run need not repeat it.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def strict_mathematics(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In ``tests/ops`` neither ranks nor dtypes are promoted silently. Elsewhere they are: networks broadcast their
+    biases over the batch, and Optax takes floats to integer powers."""
+    if request.path.parent.name != "ops":
+        yield
+        return
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
