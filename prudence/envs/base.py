@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from prudence.types import Spaces
@@ -48,19 +48,17 @@ class Description(NamedTuple):
     """What an environment is, without having to hold it.
 
     Attributes:
-        spaces: observations, action and costs.
-        time_limit: raw steps until truncation, or None.
+        spaces: observations, action, costs and the length of episodes.
         layout: named entries of the vector observations, where they are known.
     """
 
     spaces: Spaces
-    time_limit: int | None
     layout: Layout
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Names an environment. Hashable; ``EnvConfig(**json.loads(json.dumps(asdict(config))))`` equals it.
+    """Names an environment. Hashable, and of JSON's types and tuples only: a run stores it.
 
     Attributes:
         task: a task of :func:`prudence.envs.registry.task_ids`, any Gymnasium id, or ``module:Class``.
@@ -86,8 +84,6 @@ class EnvConfig:
     kwargs: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # JSON has no tuples
-            object.__setattr__(self, field.name, _as_tuple(getattr(self, field.name)))
         _check(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")
         _check(isinstance(self.obs, tuple), f"obs={self.obs!r} must be a tuple, such as ('lidar', 'vision')")
         unknown = [mode for mode in self.obs if mode not in OBSERVATION_MODES]
@@ -102,11 +98,6 @@ class EnvConfig:
         _check(self.quality in ("fidelity", "fast"), f"quality={self.quality!r}: choose 'fidelity' or 'fast'")
         _check(self.image_size >= 8, f"image_size={self.image_size} must be at least 8")
         _check(self.time_limit is None or self.time_limit >= 1, f"time_limit={self.time_limit} must be at least 1")
-
-
-def _as_tuple(value: Any) -> Any:
-    """``value`` with every list in it turned into a tuple."""
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def _check(condition: bool, message: str) -> None:

@@ -209,9 +209,9 @@ class Conflict(Probe):
 class Pixels(Probe):
     """A white square on a picture whose right half is red; the action moves it by up to 0.2 in x and y; L = 25.
 
-    Positions lie in [-1, 1]². It starts at x = -0.6 and any height. A step pays 1 - |x - 0.5| and costs
-    1 where x > 0. Known answer: without a budget it goes to x = 0.5 and stays (return above 23, cost about
-    20); with budget zero it stops at x ≤ 0 (return about 12, cost 0).
+    Positions lie in [-1, 1]². It starts at x = -0.7 and any height. A step pays 1 - |x - 0.5| and costs
+    1 where x > 0. Known answer: without a budget it goes to x = 0.5 and stays (return 22, cost 22); with
+    budget zero it stops at x = 0 (return 11.6, cost 0).
     """
 
     length = 25
@@ -223,7 +223,7 @@ class Pixels(Probe):
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
 
     def start(self) -> None:
-        self.position = np.array([-0.6, self.np_random.uniform(-0.8, 0.8)])
+        self.position = np.array([-0.7, self.np_random.uniform(-0.8, 0.8)])
 
     def observe(self) -> np.ndarray:
         picture = np.zeros((self.size, self.size, 3), np.uint8)

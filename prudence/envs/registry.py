@@ -50,7 +50,9 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
         action = ActionSpec("discrete", int(env.action_space.n))
     else:
         action = ActionSpec("continuous", int((env.action_space.shape or (0,))[0]))
-    return Spaces(observation, action, tuple(env.get_wrapper_attr("cost_names")))
+    time_limit = env.get_wrapper_attr("time_limit")
+    episode_steps = None if time_limit is None else -(-time_limit // config.action_repeat)
+    return Spaces(observation, action, tuple(env.get_wrapper_attr("cost_names")), episode_steps)
 
 
 def layout_of(env: gym.Env) -> Layout:
@@ -60,8 +62,8 @@ def layout_of(env: gym.Env) -> Layout:
 
 
 def describe(env: gym.Env, config: EnvConfig) -> Description:
-    """Spaces, time limit and layout of ``env``, made from ``config``."""
-    return Description(spaces_of(env, config), env.get_wrapper_attr("time_limit"), layout_of(env))
+    """Spaces and layout of ``env``, made from ``config``."""
+    return Description(spaces_of(env, config), layout_of(env))
 
 
 def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:

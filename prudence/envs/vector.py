@@ -61,7 +61,6 @@ class VectorEnv:
         self.layout = about.layout
         self._seed = seed
         self._backend = backend
-        self._time_limit = about.time_limit
         self._episode = np.full(num_envs, -1, np.int64)
         self._crashes = np.zeros(num_envs, np.int64)
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_envs)]
@@ -70,7 +69,7 @@ class VectorEnv:
     @property
     def steps_per_episode(self) -> int | None:
         """Decisions until the time limit, or None when there is none."""
-        return None if self._time_limit is None else -(-self._time_limit // self.raw_steps)
+        return self.spaces.episode_steps
 
     def reset(self) -> Transition:
         """Starts the next episode in every environment (the first, at first)."""

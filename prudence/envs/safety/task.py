@@ -11,6 +11,7 @@ import functools
 import math
 from typing import Any
 
+import gymnasium as gym
 import mujoco
 import numpy as np
 
@@ -134,8 +135,8 @@ class ButtonOverrides:
 
 
 class AgentOverrides:
-    """Reads the agent's joint sensors from arrays: the suite indexes with arrays of one number, which NumPy 2.4
-    rejects."""
+    """Reads the agent's model from arrays: the suite indexes with arrays of one number, which NumPy 2.4 rejects,
+    and looks bodies up by name at every step."""
 
     engine: Any
     sensor_info: Any
@@ -147,6 +148,10 @@ class AgentOverrides:
     @property
     def pos(self) -> np.ndarray:
         return self.engine.data.xpos[self.body].copy()
+
+    def _build_action_space(self) -> gym.spaces.Box:
+        bounds = self.engine.model.actuator_ctrlrange.astype(np.float32).astype(np.float64)  # As the suite rounds.
+        return gym.spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float64)
 
     def _init_jnt_sensors(self) -> None:
         model, info = self.engine.model, self.sensor_info

@@ -1,0 +1,105 @@
+"""Environments that the tests name by ``module:Class``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+class Counter(gym.Env[Any, Any]):
+    """Counts its steps; actions lie in [0, 10]; reward is the action, cost 1 from step 3 on; ends at step 5."""
+
+    observation_space = gym.spaces.Box(0.0, 100.0, (1,), np.float64)
+    action_space = gym.spaces.Box(0.0, 10.0, (1,), np.float64)
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        gym.Env.reset(self, seed=seed)
+        self.count = self.start
+        return self._observe(), {}
+
+    def step(self, action: Any) -> Any:
+        self.count += 1
+        return self._observe(), float(action[0]), self.count >= 5, False, self._info()
+
+    def _observe(self) -> Any:
+        return np.array([self.count], np.float64)
+
+    def _info(self) -> dict[str, Any]:
+        return {"cost": float(self.count >= 3)}
+
+
+class Costless(Counter):
+    """Reports no cost."""
+
+    def _info(self) -> dict[str, Any]:
+        return {}
+
+
+class SixTuple(Counter):
+    """Returns its cost the way of Safety-Gymnasium."""
+
+    def step(self, action: Any) -> Any:
+        self.count += 1
+        return self._observe(), 0.0, 2.0, False, False, {}
+
+
+class TwoCosts(Counter):
+    """Declares two costs and reports a third one by name."""
+
+    cost_names = ("cost_heat", "cost_noise")
+
+    def _info(self) -> dict[str, Any]:
+        return {"cost": np.array([1.0, 0.5]), "cost_smell": 4.0}
+
+
+class Mixed(gym.Env[Any, Any]):
+    """A picture, a discrete reading and a vector."""
+
+    observation_space = gym.spaces.Dict(
+        {
+            "eye": gym.spaces.Box(0, 255, (4, 4, 3), np.uint8),
+            "floor": gym.spaces.Discrete(3),
+            "state": gym.spaces.Box(-1, 1, (2, 2), np.float64),
+        }
+    )
+    action_space = gym.spaces.Discrete(3, start=5)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return {"eye": np.full((4, 4, 3), 7, np.uint8), "floor": 2, "state": np.eye(2)}, {}
+
+    def step(self, action: int) -> Any:
+        return self.reset()[0], float(action), False, False, {"cost": 0.0}
+
+
+class Unbounded(Counter):
+    """Actions without bounds."""
+
+    action_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+
+
+class Fragile(Counter):
+    """Does what the action says: above 7 it kills its process, above 5 it raises."""
+
+    def step(self, action: Any) -> Any:
+        if action[0] > 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if action[0] > 5:
+            raise RuntimeError("the wheel came off")
+        return Counter.step(self, action)
+
+
+class Restless(Counter):
+    """Not deterministic: every observation is different."""
+
+    seen = 0
+
+    def _observe(self) -> Any:
+        Restless.seen += 1
+        return np.array([float(Restless.seen)], np.float64)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.registry import describe, make, spaces_of, task_ids
+from prudence.types import ActionSpec, ObservationSpec
+
+
+def one_step(config: EnvConfig, action):
+    env = make(config)
+    observation, _ = env.reset(seed=0)
+    return env, observation, env.step(action)
+
+
+def test_class_by_name_is_rescaled_repeated_and_summed():
+    config = EnvConfig("envs.custom:Counter", action_repeat=2)
+    env, observation, (after, reward, terminated, truncated, info) = one_step(config, np.array([0.0], np.float32))
+    assert spaces_of(env, config).observation == (("state", ObservationSpec((1,), "float32")),)
+    assert spaces_of(env, config).action == ActionSpec("continuous", 1)
+    np.testing.assert_array_equal(observation["state"], np.array([0.0], np.float32))
+    np.testing.assert_array_equal(after["state"], np.array([2.0], np.float32))
+    assert reward == 10.0  # The middle of [0, 10], twice.
+    assert not terminated
+    assert not truncated
+    np.testing.assert_array_equal(info["cost"], np.array([0.0], np.float32))
+    after, _, terminated, _, info = env.step(np.array([1.0], np.float32))
+    np.testing.assert_array_equal(info["cost"], np.array([2.0], np.float32))
+    after, reward, terminated, _, info = env.step(np.array([-1.0], np.float32))
+    assert (float(after["state"][0]), reward, terminated) == (5.0, 0.0, True)  # Ends in the middle of a decision.
+
+
+def test_keyword_arguments_reach_the_constructor():
+    _, observation, _ = one_step(EnvConfig("envs.custom:Counter", kwargs=(("start", 3),)), np.zeros(1, np.float32))
+    assert observation["state"] == 3
+
+
+def test_time_limit_counts_raw_steps():
+    env, _, (_, _, terminated, truncated, _) = one_step(
+        EnvConfig("envs.custom:Counter", action_repeat=4, time_limit=3), np.zeros(1, np.float32)
+    )
+    assert truncated
+    assert not terminated
+    assert env.get_wrapper_attr("time_limit") == 3
+
+
+def test_no_cost_is_refused_with_what_to_do():
+    with pytest.raises(EnvError, match=r"Set info\['cost'\]"):
+        one_step(EnvConfig("envs.custom:Costless"), np.zeros(1, np.float32))
+
+
+def test_gymnasium_environment_without_cost_is_refused_too():
+    with pytest.raises(EnvError, match=r"CartPole-v1 reports no cost"):
+        one_step(EnvConfig("CartPole-v1"), 0)
+
+
+def test_six_tuple_is_accepted():
+    _, _, (_, _, _, _, info) = one_step(EnvConfig("envs.custom:SixTuple"), np.zeros(1, np.float32))
+    np.testing.assert_array_equal(info["cost"], np.array([2.0], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("costs", "names", "values"),
+    [
+        ("total", ("cost",), [1.5]),
+        ("separate", ("cost_heat", "cost_noise"), [1.0, 0.5]),
+        (("cost_smell", "cost_noise"), ("cost_smell", "cost_noise"), [4.0, 0.5]),
+    ],
+)
+def test_costs_are_chosen_by_name(costs, names, values):
+    config = EnvConfig("envs.custom:TwoCosts", costs=costs)
+    env, _, (*_, info) = one_step(config, np.zeros(1, np.float32))
+    assert spaces_of(env, config).costs == names
+    np.testing.assert_array_equal(info["cost"], np.array(values, np.float32))
+
+
+def test_unreported_costs_are_refused_by_name():
+    with pytest.raises(EnvError, match="no cost 'cost_light'; it reports"):
+        one_step(EnvConfig("envs.custom:TwoCosts", costs=("cost_light",)), np.zeros(1, np.float32))
+    with pytest.raises(EnvError, match="cost_names ="):
+        make(EnvConfig("envs.custom:Counter", costs="separate"))
+
+
+def test_dict_observations_and_discrete_actions():
+    config = EnvConfig("envs.custom:Mixed")
+    env, observation, (_, reward, *_) = one_step(config, 1)
+    assert spaces_of(env, config).observations == {
+        "eye": ObservationSpec((4, 4, 3), "uint8"),
+        "floor": ObservationSpec((3,), "float32"),
+        "state": ObservationSpec((4,), "float32"),
+    }
+    np.testing.assert_array_equal(observation["floor"], np.array([0, 0, 1], np.float32))
+    np.testing.assert_array_equal(observation["state"], np.array([1, 0, 0, 1], np.float32))
+    assert (observation["eye"] == 7).all()
+    assert reward == 6.0  # Arm 1 of a space that starts at 5.
+    assert spaces_of(env, config).action == ActionSpec("discrete", 3)
+
+
+def test_unbounded_actions_are_refused():
+    with pytest.raises(EnvError, match="finite low and high"):
+        make(EnvConfig("envs.custom:Unbounded"))
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("SafetyPointGaol1-v0", "Did you mean SafetyPointGoal1-v0"),
+        ("probe/cots", "Did you mean probe/cost"),
+        ("no_such_module:Thing", "no module 'no_such_module'"),
+        ("xyzzy", "named by module:Class"),
+    ],
+)
+def test_unknown_tasks_are_met_with_a_hint(task, message):
+    with pytest.raises(EnvError, match=message):
+        make(EnvConfig(task))
+
+
+def test_gymnasium_ids_keep_their_time_limit():
+    env = make(EnvConfig("probe/value", action_repeat=3))
+    assert describe(env, EnvConfig("probe/value", action_repeat=3)).spaces.episode_steps == 7
+    assert isinstance(env, gym.Env)
+
+
+def test_task_ids_are_the_suites_and_the_probes():
+    ids = task_ids()
+    assert len(ids) == len(set(ids))
+    assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1)
+    assert "SafetyRacecarFadingHard2-v0" in ids
+    assert "probe/conflict-discrete" in ids

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.vector import make_vector
+from prudence.types import Transition
+
+
+def assert_same(left: Transition, right: Transition) -> None:
+    for name in left.observation:
+        np.testing.assert_array_equal(left.observation[name], right.observation[name])
+    for name in Transition._fields[1:]:
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
+
+
+def actions_of(envs, rng):
+    return rng.uniform(-1, 1, (envs.num_envs, envs.spaces.action.size)).astype(np.float32)
+
+
+def test_autoreset_takes_a_step_of_its_own():
+    envs = make_vector(EnvConfig("envs.custom:Counter"), 2, seed=0)
+    rows = [envs.reset(), *(envs.step(np.full((2, 1), 2.0, np.float32)) for _ in range(7))]
+    np.testing.assert_array_equal([row.is_first[0] for row in rows], [1, 0, 0, 0, 0, 0, 1, 0])
+    np.testing.assert_array_equal([row.is_last[1] for row in rows], [0, 0, 0, 0, 0, 1, 0, 0])
+    np.testing.assert_array_equal([row.is_terminal[1] for row in rows], [0, 0, 0, 0, 0, 1, 0, 0])
+    np.testing.assert_array_equal([row.observation["state"][0, 0] for row in rows], [0, 1, 2, 3, 4, 5, 0, 1])
+    np.testing.assert_array_equal([row.reward[0] for row in rows], [0, 10, 10, 10, 10, 10, 0, 10])
+    np.testing.assert_array_equal([row.cost[0, 0] for row in rows], [0, 0, 0, 1, 1, 1, 0, 0])
+    # The action that was carried out is the clipped one, and none led to a first observation.
+    np.testing.assert_array_equal([row.prev_action[0, 0] for row in rows], [0, 1, 1, 1, 1, 1, 0, 1])
+    assert rows[0].reward.dtype == rows[0].cost.dtype == rows[0].prev_action.dtype == np.float32
+
+
+def test_truncation_is_not_termination():
+    envs = make_vector(EnvConfig("probe/value", action_repeat=3), 1, seed=0)
+    assert envs.steps_per_episode == 7  # 20 raw steps.
+    envs.reset()
+    rows = [envs.step(np.zeros((1, 1), np.float32)) for _ in range(7)]
+    assert [bool(row.is_last[0]) for row in rows] == [False] * 6 + [True]
+    assert not any(row.is_terminal[0] for row in rows)
+    assert [float(row.reward[0]) for row in rows] == [3.0] * 6 + [2.0]
+
+
+def test_discrete_actions_are_carried_out_one_hot():
+    envs = make_vector(EnvConfig("probe/conflict-discrete", costs="separate"), 1, seed=0)
+    envs.reset()
+    row = envs.step(np.array([[0.2, 0.1, 0.6]], np.float32))
+    np.testing.assert_array_equal(row.prev_action, np.array([[0, 0, 1]], np.float32))
+    np.testing.assert_array_equal(row.cost, np.array([[0, 1]], np.float32))
+
+
+def test_bad_actions_are_refused():
+    envs = make_vector(EnvConfig("probe/value"), 2, seed=0)
+    with pytest.raises(EnvError, match="before reset"):
+        envs.step(np.zeros((2, 1), np.float32))
+    envs.reset()
+    with pytest.raises(ValueError, match="shape"):
+        envs.step(np.zeros((1, 1), np.float32))
+    with pytest.raises(ValueError, match="not finite"):
+        envs.step(np.full((2, 1), np.nan, np.float32))
+
+
+def test_episodes_differ_between_environments_and_follow_from_the_seed():
+    def signs(seed):
+        envs = make_vector(EnvConfig("probe/policy"), 8, seed=seed)
+        return np.stack([envs.reset().observation["state"][:, 0] for _ in range(8)])
+
+    np.testing.assert_array_equal(signs(1), signs(1))
+    assert (signs(1) != signs(2)).any()
+    assert 8 < (signs(1) > 0).sum() < 56  # 64 fair coins; P < 1e-9.
+
+
+@pytest.mark.parametrize("task", ["probe/policy", "probe/memory-discrete", "probe/pixels-16", "SafetyPointGoal1-v0"])
+def test_restored_equals_uninterrupted(task):
+    config = EnvConfig(task, action_repeat=2, time_limit=14)
+    whole = make_vector(config, 2, seed=7)
+    rng = np.random.default_rng(0)
+    whole.reset()
+    for _ in range(10):  # Into the second episode.
+        whole.step(actions_of(whole, rng))
+    state = {name: value.copy() for name, value in whole.state().items()}
+    last = whole.step(np.zeros((2, whole.spaces.action.size), np.float32))
+    resumed = make_vector(config, 2, seed=7)
+    resumed.restore(state)
+    assert_same(resumed.step(np.zeros((2, whole.spaces.action.size), np.float32)), last)
+    for _ in range(9):  # Into the third.
+        actions = actions_of(whole, rng)
+        assert_same(resumed.step(actions), whole.step(actions))
+
+
+def test_restore_after_the_last_row_and_before_the_first():
+    config = EnvConfig("envs.custom:Counter")
+    envs = make_vector(config, 1, seed=0)
+    assert make_vector(config, 1, seed=0).restore(envs.state()).is_first.all()
+    envs.reset()
+    for _ in range(5):
+        last = envs.step(np.zeros((1, 1), np.float32))
+    resumed = make_vector(config, 1, seed=0)
+    assert_same(resumed.restore(envs.state()), last)
+    assert resumed.step(np.zeros((1, 1), np.float32)).is_first.all()
+
+
+def test_restore_refuses_another_shape_of_run():
+    envs = make_vector(EnvConfig("probe/value"), 2, seed=0)
+    envs.reset()
+    with pytest.raises(EnvError, match="2 environments with seed 0"):
+        make_vector(EnvConfig("probe/value"), 2, seed=1).restore(envs.state())
+
+
+def test_an_environment_that_does_not_repeat_itself_starts_anew(caplog):
+    config = EnvConfig("envs.custom:Restless")
+    envs = make_vector(config, 1, seed=0)
+    envs.reset()
+    envs.step(np.zeros((1, 1), np.float32))
+    resumed = make_vector(config, 1, seed=0)
+    with caplog.at_level(logging.WARNING):
+        row = resumed.restore(envs.state())
+    assert row.is_first.all()
+    assert row.reward == 0
+    assert "not deterministic" in caplog.text
+
+
+def test_an_exception_ends_the_episode_as_truncated(caplog):
+    envs = make_vector(EnvConfig("envs.custom:Fragile"), 2, seed=0)
+    envs.reset()
+    calm = envs.step(np.full((2, 1), -1.0, np.float32))
+    with caplog.at_level(logging.WARNING):
+        crashed = envs.step(np.array([[0.2], [-1.0]], np.float32))
+    assert "the wheel came off" in caplog.text
+    np.testing.assert_array_equal(crashed.is_last, [True, False])
+    assert not crashed.is_terminal.any()
+    assert (crashed.reward[0], crashed.cost[0, 0]) == (0.0, 0.0)
+    np.testing.assert_array_equal(crashed.observation["state"][0], calm.observation["state"][0])
+    np.testing.assert_array_equal(crashed.prev_action[0], np.array([0.2], np.float32))
+    after = envs.step(np.full((2, 1), -1.0, np.float32))
+    np.testing.assert_array_equal(after.is_first, [True, False])
+
+
+def test_an_environment_that_keeps_crashing_is_given_up():
+    envs = make_vector(EnvConfig("envs.custom:Fragile"), 1, seed=0)
+    envs.reset()
+    for _ in range(4):  # Crash, reset, crash, reset.
+        envs.step(np.full((1, 1), 0.2, np.float32))
+    with pytest.raises(EnvError, match="crashed 3 times in a row") as error:
+        envs.step(np.full((1, 1), 0.2, np.float32))
+    assert "the wheel came off" in str(error.value)
+
+
+@pytest.mark.slow
+def test_workers_return_the_same_rows_and_survive_a_kill(caplog):
+    config = EnvConfig("envs.custom:Fragile")
+    near, far = make_vector(config, 3, seed=2), make_vector(config, 3, seed=2, workers=2)
+    try:
+        assert far.spaces == near.spaces
+        assert_same(near.reset(), far.reset())
+        for _ in range(7):
+            actions = np.full((3, 1), -0.5, np.float32)
+            assert_same(near.step(actions), far.step(actions))
+        with caplog.at_level(logging.WARNING):
+            row = far.step(np.array([[-0.5], [1.0], [-0.5]], np.float32))  # Environment 1 kills its process.
+        assert "killed by SIGKILL" in caplog.text
+        np.testing.assert_array_equal(row.is_last, [False, True, False])
+        assert not row.is_terminal.any()
+        assert far.step(np.full((3, 1), -0.5, np.float32)).is_first[1]
+    finally:
+        far.close()
+        far.close()
+
+
+@pytest.mark.slow
+def test_a_worker_hands_on_what_is_wrong_with_an_environment():
+    envs = make_vector(EnvConfig("envs.custom:Costless"), 1, seed=0, workers=1)
+    envs.reset()
+    with pytest.raises(EnvError, match="Costless reports no cost"):
+        envs.step(np.zeros((1, 1), np.float32))
+    envs.close()
