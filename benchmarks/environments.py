@@ -1,0 +1,114 @@
+"""How fast environments step and reset, beside the suite's own observation and reset in the same run.
+
+    python benchmarks/environments.py [--json FILE] [--repeats 5] [--task SafetyPointGoal1-v0]
+
+Each figure is the median of the repeats after one that is thrown away. Two rates are given: by the wall clock,
+and by the processor time of this thread, which is what one core does when others are busy with something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from prudence.envs.base import EnvConfig
+from prudence.envs.registry import make
+from prudence.envs.safety.loader import suite
+
+AGENTS = "Point|Car|Racecar|Doggo|Ant"
+
+
+def measure(run: Callable[[], int], repeats: int) -> tuple[float, float]:
+    """Median units per second of wall time and of this thread's processor time; ``run`` returns its units."""
+    rates = []
+    for _ in range(repeats + 1):
+        wall, core = time.perf_counter(), time.thread_time()
+        units = run()
+        rates.append((units / (time.perf_counter() - wall), units / (time.thread_time() - core)))
+    by_wall, by_core = zip(*rates[1:], strict=True)
+    return statistics.median(by_wall), statistics.median(by_core)
+
+
+def ours(task: str, repeats: int, **config: Any) -> dict[str, tuple[float, float]]:
+    """Raw steps and decisions per second over a whole episode with its reset, and resets per second."""
+    env = make(EnvConfig(task, **config))
+    repeat = env.unwrapped._config.action_repeat
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+
+    def episode() -> int:
+        env.reset()
+        for decisions in range(1, 100_000):
+            _, _, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.action_space.shape))
+            if terminated or truncated:
+                return decisions
+        raise RuntimeError("the episode does not end")
+
+    def resets() -> int:
+        for _ in range(10):
+            env.reset()
+        return 10
+
+    by_wall, by_core = measure(episode, repeats)
+    raw = (by_wall * repeat, by_core * repeat)
+    return {"decisions/s": (by_wall, by_core), "raw steps/s": raw, "resets/s": measure(resets, repeats)}
+
+
+def suites(task: str, repeats: int, steps: int = 200) -> dict[str, tuple[float, float]]:
+    """The suite's own steps, with its own observation, and its own resets."""
+    agent = re.match(f"Safety({AGENTS})", task)
+    assert agent is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = suite().builder.Builder(task, {"agent_name": agent.group(1)})
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+
+    def episode() -> int:
+        env.steps = 0  # Steps only: its resets are measured by themselves, or this would take minutes.
+        for _ in range(steps):
+            env.step(rng.uniform(-1, 1, env.action_space.shape))
+        return steps
+
+    def reset() -> int:
+        env.reset()
+        return 1
+
+    return {"raw steps/s": measure(episode, repeats), "resets/s": measure(reset, repeats)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="SafetyPointGoal1-v0")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    task, repeats = options.task, options.repeats
+    rows = {
+        "the suite's own": suites(task, repeats),
+        "lidar, repeat 5": ours(task, repeats, obs=("lidar",), action_repeat=5),
+        "coordinates, repeat 5": ours(task, repeats, obs=("coordinates",), action_repeat=5),
+        "vision front and back, repeat 4": ours(task, repeats, obs=("vision",), cameras="both", action_repeat=4),
+    }
+    print(f"{task}: by wall clock | by processor time (episodes include their reset, but for the suite's)")
+    for name, figures in rows.items():
+        cells = ", ".join(f"{key} {wall:,.0f} | {core:,.0f}" for key, (wall, core) in figures.items())
+        print(f"  {name:32s} {cells}; a reset {1e3 / figures['resets/s'][1]:.1f} ms")
+    if options.json is not None:
+        about = {"task": task, "machine": platform.processor() or platform.machine(), "mujoco": mujoco.__version__}
+        options.json.write_text(json.dumps({**about, "repeats": repeats, "figures": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
