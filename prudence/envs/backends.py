@@ -160,7 +160,7 @@ class Processes(Backend):
             _end(process)
         self._workers = []
 
-    def _start(self) -> tuple[Any, Connection]:
+    def _start(self) -> tuple[Any, Any]:
         parent, child = self._context.Pipe()
         process = self._context.Process(target=_work, args=(child, self._config), daemon=True)
         process.start()

@@ -7,7 +7,7 @@ Continuous actions are numbers in [-1, 1]; the ``-discrete`` forms have arms ins
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +17,7 @@ from gymnasium import spaces
 class Probe(gym.Env[Any, Any], abc.ABC):
     """What the probes share: an episode of ``length`` steps over a small state."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     cost_names: ClassVar[tuple[str, ...]] = ("cost",)
     length: ClassVar[int] = 20
 
@@ -263,4 +263,4 @@ TASKS = tuple(_PROBES)
 
 for _id, (_probe, _kwargs) in _PROBES.items():
     if _id not in gym.registry:  # The module may be imported twice by a process that spawns workers.
-        gym.register(_id, entry_point=_probe, max_episode_steps=_probe.length, kwargs=_kwargs)
+        gym.register(_id, entry_point=cast(Any, _probe), max_episode_steps=_probe.length, kwargs=_kwargs)

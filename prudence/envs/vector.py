@@ -267,9 +267,8 @@ def _row(
     is_terminal: bool = False,
 ) -> Transition:
     """One environment's transition, without the E axis."""
-    return Transition(
-        observation, prev_action, np.float32(reward), cost, np.bool_(is_first), np.bool_(is_last), np.bool_(is_terminal)
-    )  # fmt: skip
+    flags = (np.asarray(flag) for flag in (is_first, is_last, is_terminal))
+    return Transition(observation, prev_action, np.asarray(reward, np.float32), cost, *flags)
 
 
 def _take(rows: Transition, index: int) -> Transition:

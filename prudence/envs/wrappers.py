@@ -145,6 +145,7 @@ class ActionRepeat(gym.Wrapper):
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, terminated, truncated, info = None, False, False, {}
         total_reward, total_cost = 0.0, 0.0
         for _ in range(self._repeat):
             observation, reward, terminated, truncated, info = self.env.step(action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import mujoco
@@ -15,7 +15,7 @@ from prudence.envs.safety.rendering import Overview, Vision
 from prudence.envs.safety.task import make_builder
 
 
-class SafetyEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class SafetyEnv(gym.Env[Any, Any]):
     """Rewards, costs and terminations are the suite's, for the same seed and actions.
 
     A step is one decision: ``action_repeat`` raw steps, of which only the last is observed.
@@ -26,7 +26,7 @@ class SafetyEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         layout: named entries of ``lidar`` and ``coordinates``.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
     render_mode = "rgb_array"
 
     def __init__(self, config: EnvConfig) -> None:

@@ -48,7 +48,7 @@ class Renderer:
         if self._fast:
             visual = model.vis.quality
             visual.offsamples, visual.numslices, visual.numstacks = 0, *FAST_TESSELLATION
-        self._gl = _gl_context(size)
+        self._gl: Any = _gl_context(size)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
@@ -84,7 +84,7 @@ class Renderer:
             self._gl = None
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():
+        if hasattr(self, "_context") and not sys.is_finalizing():
             self.close()
 
 
@@ -92,7 +92,8 @@ class Vision:
     """First-person pictures, front and (``cameras="both"``) back, stacked along the channels."""
 
     def __init__(self, task: Any, key: str, cameras: str, size: int, quality: Quality) -> None:
-        self._task, self._key, self._size, self._quality = task, key, size, quality
+        self._task, self._key, self._size = task, key, size
+        self._quality: Quality = quality
         names = ("vision",) if cameras == "front" else ("vision", "vision_back")
         self._cameras = [_fixed_camera(task.model, name) for name in names]
         self.shape = (size, size, 3 * len(names))
@@ -100,9 +101,8 @@ class Vision:
     def __call__(self) -> UInt8[np.ndarray, "size size channels"]:
         """The pictures of the present state."""
         scene = self._task.scene
-        renderer = _renderer(
-            ("sky", self._key, self._size, self._quality), scene.with_skybox, self._size, self._quality
-        )
+        make_model = scene.with_skybox if self._quality == "fidelity" else scene.spec.compile
+        renderer = _renderer((self._key, self._size, self._quality), make_model, self._size, self._quality)
         picture = np.empty(self.shape, np.uint8)
         for i, camera in enumerate(self._cameras):
             picture[:, :, 3 * i : 3 * i + 3] = renderer.draw(self._task.model, self._task.data, camera)

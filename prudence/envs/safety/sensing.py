@@ -179,6 +179,7 @@ class Coordinates:
     def _extras(self) -> dict[str, np.ndarray]:
         data, extras = self._task.data, {}
         if self._box is not None:
+            assert self._box_dof is not None
             velocity = data.qvel[self._box_dof : self._box_dof + 3]
             extras["push_box_rotation"] = data.xmat[self._box, :2]
             extras["push_box_velocity"] = velocity @ data.xmat[self._agent].reshape(3, 3)[:, :2]
