@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -91,6 +93,8 @@ def _class_of(task: str) -> Any:
     module, _, name = task.partition(":")
     if not name:
         return None
+    if os.getcwd() not in sys.path:  # An installed command does not look in the folder that it is called from.
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:

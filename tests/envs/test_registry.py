@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -129,3 +131,10 @@ def test_task_ids_are_the_suites_and_the_probes():
     assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1)
     assert "SafetyRacecarFadingHard2-v0" in ids
     assert "probe/conflict-discrete" in ids
+
+
+def test_a_module_is_found_in_the_folder_that_a_command_is_called_from(tmp_path, monkeypatch):
+    (tmp_path / "lying_here.py").write_text("from envs.custom import Counter\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    assert make(EnvConfig("lying_here:Counter")).reset(seed=0)[0]["state"] == 0

@@ -86,11 +86,13 @@ def test_fading_goals_fade():
 @pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning:safety_gymnasium")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="off-screen rendering is chosen for Linux")
 @pytest.mark.parametrize("task", [TASK, "SafetyCarButton1-v0", "SafetyDoggoPush1-v0"])
-def test_fidelity_is_the_suites_own_picture(task):
+def test_fidelity_is_the_suites_own_picture(task, monkeypatch):
     """Drawn by the viewer that the suite uses, from the model that the suite builds."""
     viewer_module = pytest.importorskip("gymnasium.envs.mujoco.mujoco_rendering")
     env = make(EnvConfig(task, obs=("vision",), quality="fidelity"))
     ours = env.reset(seed=5)[0]["image"]
+    context = next(reversed(rendering._local.renderers.values()))._gl
+    monkeypatch.setenv("MUJOCO_GL", type(context).__module__.split(".")[1])  # What ours was drawn with.
     own = suites_own(task)
     own.reset(seed=5)
     model, data = own.task.model, own.task.data
