@@ -42,9 +42,10 @@ class Policy(eqx.Module):
 
     distribution: OneHot | Normal | TanhNormal
 
-    def sample(self, *, key: Key) -> Float[Array, "*batch A"]:
-        """A reparametrised (continuous) or straight-through (discrete) sample."""
-        return self._executed(self.distribution.sample(key=key))
+    def sample(self, noise: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
+        """A reparametrised (continuous) or straight-through (discrete) sample; see :meth:`Actor.noise`."""
+        discrete = isinstance(self.distribution, OneHot)
+        return self._executed(self.distribution.sample(noise[..., None, :] if discrete else noise))
 
     def mode(self) -> Float[Array, "*batch A"]:
         return self._executed(self.distribution.mode())
@@ -68,7 +69,7 @@ class Actor(eqx.Module):
     """A perceptron from features to a :class:`Policy`."""
 
     net: MLP
-    kind: str = eqx.field(static=True)
+    action: ActionSpec = eqx.field(static=True)
     config: ActorConfig = eqx.field(static=True)
 
     def __init__(self, in_size: int, action: ActionSpec, config: ActorConfig, *, key: Key):
@@ -76,16 +77,21 @@ class Actor(eqx.Module):
         out_size = action.size if action.kind == "discrete" else 2 * action.size
         style = {"norm": c.norm, "activation": c.activation}
         self.net = MLP(in_size, c.units, c.layers, out_size, **style, out_scale=c.out_scale, key=key)
-        self.kind = "onehot" if action.kind == "discrete" else c.continuous
+        self.action = action
         self.config = c
+
+    def noise(self, *batch: int, key: Key) -> Float[Array, "*batch A"]:
+        """What :meth:`Policy.sample` needs, for the given batch axes."""
+        draw = OneHot.noise if self.action.kind == "discrete" else Normal.noise
+        return draw(key, (*batch, self.action.size))
 
     def __call__(self, features: Float[Array, "*batch F"]) -> Policy:
         c = self.config
         out = self.net(features).astype(jnp.float32)
-        if self.kind == "onehot":
+        if self.action.kind == "discrete":
             return Policy(OneHot.create(out[..., None, :], c.unimix))
         mean, std = jnp.split(out, 2, -1)
-        if self.kind == "normal":
+        if c.continuous == "normal":
             std = c.min_std + (c.max_std - c.min_std) * jax.nn.sigmoid(std + 2)
             return Policy(Normal(jnp.tanh(mean), std))
         # softplus^-1(5): the initial standard deviation is 5 before tanh (LAMBDA).

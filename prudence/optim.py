@@ -60,5 +60,5 @@ class Optimised(eqx.Module, Generic[M]):
         """One step against ``gradient``; metrics are prefixed with ``name``."""
         params = eqx.filter(self.module, eqx.is_inexact_array)
         updates, optimiser_state = self.config.build().update(gradient, self.optimiser_state, params)
-        metrics = {f"{name}/gradient_norm": optax.global_norm(gradient).astype(jnp.float32)}
+        metrics = {f"{name}/gradient_norm": optax.tree.norm(gradient).astype(jnp.float32)}
         return Optimised(eqx.apply_updates(self.module, updates), optimiser_state, self.config), metrics

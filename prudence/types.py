@@ -126,7 +126,6 @@ class Trajectory(NamedTuple):
         rewards: ``[H+1, B]`` predicted to arrive with state t.
         costs: ``[H+1, B, C]`` likewise.
         continues: ``[H+1, B]`` probability that the episode goes on at state t; carries no gradient.
-        policies: what the policy returned beside its actions (a distribution), stacked to ``[H, B, ...]``.
     """
 
     actor_features: Float[Array, "H+1 B F"]
@@ -135,7 +134,6 @@ class Trajectory(NamedTuple):
     rewards: Float[Array, "H+1 B"]
     costs: Float[Array, "H+1 B C"]
     continues: Float[Array, "H+1 B"]
-    policies: Any = None
 
 
 class EpisodeSummary(NamedTuple):

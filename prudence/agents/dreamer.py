@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from prudence.actors import Actor, ActorConfig, Policy
+from prudence.actors import Actor, ActorConfig
 from prudence.agents.base import Agent, Mode
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
@@ -184,7 +184,8 @@ class Dreamer(Agent):
         filter_key, action_key = jax.random.split(key)
         latent = model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key)
         policy = actor(latent.features)
-        action = policy.mode() if mode == "evaluate" else policy.sample(key=action_key)
+        noise = actor.noise(len(is_first), key=action_key)
+        action = policy.mode() if mode == "evaluate" else policy.sample(noise)
         return action, DreamerCarry(latent, action), {"policy/entropy": policy.entropy()}
 
     def _compute(self, tree: Any) -> Any:
@@ -208,10 +209,7 @@ class Dreamer(Agent):
         start, alive = self._starts(latents, batch, key=start_key)
         model = self._compute(world_model.module)
 
-        loss = partial(self._actor_loss, state=state, model=model, start=start, alive=alive, key=imagine_key)
-        (_, dream), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(state.actor.module)
-        actor, actor_metrics = state.actor.descend(gradient, "actor")
-
+        dream, actor, actor_metrics = self._update_actor(state, model, start, alive, key=imagine_key)
         features = dream.trajectory.critic_features[:-1]
         critic, critic_metrics = state.critic.update(features, dream.returns, dream.weights, name="critic")
         cost_critic, cost_metrics = state.cost_critic, {}
@@ -249,39 +247,61 @@ class Dreamer(Agent):
         chosen = jax.random.choice(key, len(alive), (count,), replace=False)
         return jax.tree.map(lambda x: x[chosen], flat), alive[chosen]
 
-    def _actor_loss(
-        self,
-        actor: Actor,
-        *,
-        state: DreamerState,
-        model: WorldModel,
-        start: LatentState,
-        alive: Float[Array, " S"],
-        key: Key,
-    ) -> tuple[Float[Array, ""], Dream]:
-        """−R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty on the
-        imagined cost (SafeDreamer eq. 9)."""
+    def _update_actor(
+        self, state: DreamerState, model: WorldModel, start: LatentState, alive: Float[Array, " S"], *, key: Key
+    ) -> tuple[Dream, Optimised[Actor], Metrics]:
+        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty
+        on the imagined cost (SafeDreamer eq. 9).
+
+        Pathwise: the objective is differentiated by every imagined action, and that through the policy at
+        the state where it acted. The policy's input carries no gradient, so this is the derivative by the
+        policy's parameters; it needs one pass through the policy instead of one a step.
+        """
         c = self.config
-        policy = self._compute(actor)
-        trajectory = model.imagine(partial(_sample, policy), start, c.horizon, key=key)
+        action_key, dynamics_key = jax.random.split(key)
+        noise = state.actor.module.noise(c.horizon, len(alive), key=action_key)
+        frozen = self._compute(state.actor.module)
+        policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))  # noqa: E731
+        roll = partial(model.imagine, policy, start, noise, key=dynamics_key)
+        if self._reinforce:
+            dream, action_gradient = self._dream(state, roll(), alive)[1], None
+        else:
+            nudge = jnp.zeros((c.horizon, len(alive), self.spaces.action.size))
+            by_action = jax.grad(lambda n: self._dream(state, roll(nudge=n), alive), has_aux=True)
+            action_gradient, dream = by_action(nudge)
+
+        def loss(actor: Actor) -> tuple[Float[Array, ""], Metrics]:
+            policies = self._compute(actor)(dream.trajectory.actor_features[:-1])
+            entropy = policies.entropy()
+            metrics = {"policy/entropy": entropy.mean()}
+            bonus = c.entropy * (dream.weights * entropy).mean()
+            if action_gradient is None:
+                log_prob = policies.log_prob(dream.trajectory.actions)
+                return -(dream.weights * self._advantage(state, dream) * log_prob).mean() - bonus, metrics
+            return (action_gradient * policies.sample(noise)).sum() - bonus, metrics
+
+        gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
+        actor, more = state.actor.descend(gradient, "actor")
+        return dream, actor, metrics | more
+
+    def _dream(
+        self, state: DreamerState, trajectory: Trajectory, alive: Float[Array, " S"]
+    ) -> tuple[Float[Array, ""], Dream]:
+        """The actor's objective along an imagined trajectory (a loss), and everything computed for it."""
+        c = self.config
         discounts = c.discount * trajectory.continues
         values = self._compute(state.critic).values(trajectory.critic_features)
         returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
-        weights = jax.lax.stop_gradient(cumulative_discount(discounts)[:-1] * alive)
-        costs = self._cost_returns(state, trajectory)
-        estimate = self._cost_estimate(costs)
+        weights = cumulative_discount(discounts)[:-1] * alive
+        cost_values = self._cost_values(state, trajectory)
+        cost_discounts = jnp.broadcast_to((c.cost_discount * trajectory.continues)[..., None], cost_values.shape)
+        cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
+        estimate = self._cost_unit * cost_returns.mean((0, 1))
         violation = self._violation(state, estimate)
-
-        entropy = trajectory.policies.entropy()
-        scale = jax.lax.stop_gradient(state.return_scale.scale)
-        if self._reinforce:
-            advantage = (returns - values[:-1]) / scale - self._cost_advantage(state, trajectory, costs, violation)
-            log_prob = trajectory.policies.log_prob(jax.lax.stop_gradient(trajectory.actions))
-            objective, penalty = jax.lax.stop_gradient(advantage) * log_prob, jnp.zeros(())
-        else:
-            objective, penalty = returns / scale, c.constraint.penalty(state.constraint, violation)
-        loss = -(weights * (objective + c.entropy * entropy)).mean() + penalty
-        dream = Dream(trajectory, returns, costs, weights, violation, self._metrics(state, returns, estimate, entropy))
+        loss = -(weights * returns).mean() / state.return_scale.scale
+        loss = loss + c.constraint.penalty(state.constraint, violation)
+        metrics = self._dream_metrics(state, returns, estimate)
+        dream = Dream(trajectory, returns, values, cost_returns, cost_values, weights, violation, metrics)
         return loss, jax.lax.stop_gradient(dream)
 
     @property
@@ -294,13 +314,6 @@ class Dreamer(Agent):
             return jnp.zeros_like(trajectory.costs)
         return self._compute(state.cost_critic).values(trajectory.critic_features)
 
-    def _cost_returns(self, state: DreamerState, trajectory: Trajectory) -> Float[Array, "H B C"]:
-        discounts = jnp.broadcast_to(
-            (self.config.cost_discount * trajectory.continues)[..., None], trajectory.costs.shape
-        )
-        values = self._cost_values(state, trajectory)
-        return lambda_returns(trajectory.costs, values, discounts, self.config.lambda_)
-
     @property
     def _cost_unit(self) -> float:
         """Factor from the mean cost return to ``cost_estimate``'s unit."""
@@ -308,9 +321,6 @@ class Dreamer(Agent):
         if c.cost_estimate == "episode" and self.spaces.episode_steps is not None:
             return (1 - c.cost_discount) * self.spaces.episode_steps
         return float(c.horizon) if c.cost_estimate == "sum" else 1.0
-
-    def _cost_estimate(self, cost_returns: Float[Array, "H B C"]) -> Float[Array, " C"]:
-        return self._cost_unit * cost_returns.mean((0, 1))
 
     def _violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
         if self.config.violation_source == "imagined":
@@ -325,23 +335,19 @@ class Dreamer(Agent):
         reach = bound * jnp.maximum(self.cost_limits, 1.0)
         return jnp.clip(violation, -reach, reach)
 
-    def _cost_advantage(
-        self,
-        state: DreamerState,
-        trajectory: Trajectory,
-        cost_returns: Float[Array, "H B C"],
-        violation: Float[Array, " C"],
-    ) -> Float[Array, "H B"]:
-        """First-order equivalent of the penalty for a score-function gradient: its slope times A_c."""
-        pressure = self.config.constraint.pressure(state.constraint, violation)
-        advantages = cost_returns - self._cost_values(state, trajectory)[:-1]
-        return self._cost_unit * (advantages * pressure).sum(-1)
+    def _advantage(self, state: DreamerState, dream: Dream) -> Float[Array, "H S"]:
+        """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
+        penalty's own gradient is equal to first order."""
+        pressure = self.config.constraint.pressure(state.constraint, dream.violation)
+        cost = dream.cost_returns - dream.cost_values[:-1]
+        return (dream.returns - dream.values[:-1]) / state.return_scale.scale - self._cost_unit * (cost * pressure).sum(
+            -1
+        )
 
-    def _metrics(self, state: DreamerState, returns: Array, estimate: Array, entropy: Array) -> Metrics:
+    def _dream_metrics(self, state: DreamerState, returns: Array, estimate: Array) -> Metrics:
         metrics = {
             "imagined/return": returns.mean(),
             "imagined/return_scale": state.return_scale.scale,
-            "policy/entropy": entropy.mean(),
         }
         multiplier = self.config.constraint.multiplier(state.constraint)
         for i, name in enumerate(self.spaces.costs):
@@ -365,17 +371,14 @@ class Dreamer(Agent):
         return out | {f"truth/{k}": np.asarray(truth[k]) for k in predicted}
 
 
-def _sample(actor: Actor, features: Float[Array, "B F"], key: Key) -> tuple[Float[Array, "B A"], Policy]:
-    policy = actor(features)
-    return policy.sample(key=key), policy
-
-
 class Dream(NamedTuple):
     """One imagined rollout and what was computed along it; H steps from S start states."""
 
     trajectory: Trajectory
     returns: Float[Array, "H S"]
+    values: Float[Array, "H+1 S"]
     cost_returns: Float[Array, "H S C"]
+    cost_values: Float[Array, "H+1 S C"]
     weights: Float[Array, "H S"]
     violation: Float[Array, " C"]
     metrics: Metrics

@@ -110,18 +110,26 @@ class RSSM(eqx.Module):
         mean, std = jnp.split(params, 2, -1)
         return Normal(mean, jax.nn.softplus(std) + c.min_std)
 
-    def _sample(self, latent: Latent, key: Key | None) -> Float[Array, "*batch SK"]:
-        value = latent.mode() if key is None else latent.sample(key=key)
-        return value.reshape(*value.shape[: -2 if self.config.latent == "discrete" else -1], -1).astype(self.dtype)
+    def noise(self, *batch: int, key: Key) -> Float[Array, "*batch SK"]:
+        """What one step's latent sample needs, for the given batch axes (flattened like ``stoch``)."""
+        draw = OneHot.noise if self.config.latent == "discrete" else Normal.noise
+        return draw(key, (*batch, self.config.stoch_size))
+
+    def _sample(self, latent: Latent, noise: Float[Array, "*batch SK"] | None) -> Float[Array, "*batch SK"]:
+        shape = latent.mode().shape
+        value = latent.mode() if noise is None else latent.sample(noise.reshape(shape))
+        return value.reshape(*shape[: -2 if self.config.latent == "discrete" else -1], -1).astype(self.dtype)
 
     def advance(self, state: LatentState, action: Float[Array, "*batch A"]) -> Float[Array, "*batch D"]:
         """The next deterministic state."""
         return self.cell(self.input(jnp.concatenate([state.stoch, action.astype(self.dtype)], -1)), state.deter)
 
-    def imagine_step(self, state: LatentState, action: Float[Array, "*batch A"], *, key: Key | None) -> LatentState:
-        """One step without observation; the prior's mode is taken if ``key`` is None."""
+    def imagine_step(
+        self, state: LatentState, action: Float[Array, "*batch A"], noise: Float[Array, "*batch SK"] | None
+    ) -> LatentState:
+        """One step without observation; the prior's mode is taken if ``noise`` is None."""
         deter = self.advance(state, action)
-        return LatentState(deter, self._sample(self.latent(self.prior_net(deter)), key))
+        return LatentState(deter, self._sample(self.latent(self.prior_net(deter)), noise))
 
     def observe_step(
         self,
@@ -129,18 +137,17 @@ class RSSM(eqx.Module):
         prev_action: Float[Array, "*batch A"],
         embed: Float[Array, "*batch F"],
         is_first: Bool[Array, "*batch"],
-        *,
-        key: Key | None,
+        noise: Float[Array, "*batch SK"] | None,
     ) -> tuple[LatentState, Float[Array, "*batch P"]]:
         """One step with an observation; returns the posterior state and its network's output.
 
         ``is_first`` resets memory and action to zero before the step. The posterior's mode is taken
-        if ``key`` is None.
+        if ``noise`` is None.
         """
         keep = 1 - is_first.astype(self.dtype)[..., None]
         deter = self.advance(LatentState(state.deter * keep, state.stoch * keep), prev_action * keep)
         params = self.posterior_net(jnp.concatenate([deter, embed], -1))
-        return LatentState(deter, self._sample(self.latent(params), key)), params
+        return LatentState(deter, self._sample(self.latent(params), noise)), params
 
     def observe(
         self,
@@ -158,25 +165,22 @@ class RSSM(eqx.Module):
         is_first = is_first.at[:, 0].set(True)
 
         def step(state: LatentState, inputs: tuple) -> tuple[LatentState, tuple]:
-            action, embed, first, step_key = inputs
-            state, params = self.observe_step(state, action, embed, first, key=step_key)
+            state, params = self.observe_step(state, *inputs)
             return state, (state, params)
 
         time_major = [jnp.swapaxes(x, 0, 1) for x in (prev_actions, embeds, is_first)]
-        inputs = (*time_major, jax.random.split(key, is_first.shape[1]))
+        inputs = (*time_major, self.noise(*is_first.shape[::-1], key=key))
         _, outputs = jax.lax.scan(step, self.initial(len(is_first)), inputs)
         states, params = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), outputs)
         # The prior needs only the deterministic states, so it leaves the sequential loop.
         return states, self.latent(params), self.latent(self.prior_net(states.deter))
 
-    def imagine(
-        self, start: LatentState, actions: Float[Array, "B T A"], *, key: Key
-    ) -> LatentState:
+    def imagine(self, start: LatentState, actions: Float[Array, "B T A"], *, key: Key) -> LatentState:
         """Rolls given actions out without observations; returns the states after them, ``[B, T, ...]``."""
 
         def step(state: LatentState, inputs: tuple) -> tuple[LatentState, LatentState]:
-            state = self.imagine_step(state, inputs[0], key=inputs[1])
+            state = self.imagine_step(state, *inputs)
             return state, state
 
-        inputs = (jnp.swapaxes(actions, 0, 1), jax.random.split(key, actions.shape[1]))
+        inputs = (jnp.swapaxes(actions, 0, 1), self.noise(actions.shape[1], len(actions), key=key))
         return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), jax.lax.scan(step, start, inputs)[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -282,9 +282,7 @@ class WorldModel(eqx.Module):
         return {
             "reward": self.reward_head.negative_log_likelihood(features, batch.reward),
             "cost": (unsafe * self.cost_head.negative_log_likelihood(features, batch.cost)).sum(-1),
-            "continue": self.continue_head.negative_log_likelihood(
-                features, 1 - batch.is_terminal.astype(jnp.float32)
-            ),
+            "continue": self.continue_head.negative_log_likelihood(features, 1 - batch.is_terminal.astype(jnp.float32)),
         }
 
     def _scales(self, losses: dict[str, Array]) -> dict[str, float]:
@@ -311,29 +309,33 @@ class WorldModel(eqx.Module):
     ) -> LatentState:
         """One filtering step for E environments (acting); the posterior's mode if ``key`` is None."""
         embed = self.encoder({k: observation[k] for k in self.encoder.keys})
-        return self.rssm.observe_step(state, prev_action, embed, is_first, key=key)[0]
+        noise = None if key is None else self.rssm.noise(len(is_first), key=key)
+        return self.rssm.observe_step(state, prev_action, embed, is_first, noise)[0]
 
     def imagine(
         self,
-        policy: Callable[[Float[Array, "B F"], Key], tuple[Float[Array, "B A"], Any]],
+        policy: Callable[[Float[Array, "B F"], Float[Array, "B A"]], Float[Array, "B A"]],
         start: LatentState,
-        horizon: int,
+        action_noise: Float[Array, "H B A"],
         *,
         key: Key,
+        nudge: Float[Array, "H B A"] | None = None,
     ) -> Trajectory:
-        """Rolls ``policy`` out for ``horizon`` steps from states ``[B, ...]``.
+        """Rolls ``policy``, of features and noise, out for H steps from states ``[B, ...]``.
 
-        ``policy`` maps features and a key to actions and anything worth keeping of how they were drawn.
-        Its features carry no gradient; that of the actions reaches its parameters through the dynamics.
+        ``nudge`` is added to the actions: a trajectory's derivative by a nudge of zeros is that by its
+        actions, through the dynamics.
         """
 
-        def step(state: LatentState, step_key: Key) -> tuple[LatentState, tuple]:
-            act_key, dynamics_key = jax.random.split(step_key)
-            actions, kept = policy(jax.lax.stop_gradient(state.features), act_key)
-            following = self.rssm.imagine_step(state, actions, key=dynamics_key)
-            return following, (following, actions, kept)
+        def step(state: LatentState, inputs: tuple) -> tuple[LatentState, tuple]:
+            step_noise, latent_noise, offset = inputs
+            actions = policy(state.features, step_noise)
+            actions = actions if offset is None else actions + offset
+            following = self.rssm.imagine_step(state, actions, latent_noise)
+            return following, (following, actions)
 
-        _, (states, actions, kept) = jax.lax.scan(step, start, jax.random.split(key, horizon))
+        inputs = (action_noise, self.rssm.noise(*action_noise.shape[:2], key=key), nudge)
+        _, (states, actions) = jax.lax.scan(step, start, inputs)
         features = jnp.concatenate([start.features[None], states.features])
         return Trajectory(
             actor_features=features,
@@ -342,7 +344,6 @@ class WorldModel(eqx.Module):
             rewards=self.reward_head.predict(features),
             costs=self.cost_head.predict(features),
             continues=jax.lax.stop_gradient(self.continue_head.predict(features)),
-            policies=kept,
         )
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:

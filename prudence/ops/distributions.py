@@ -1,7 +1,11 @@
 """Distributions that the field's libraries do not offer in good order.
 
 Each is a pytree of parameters (``equinox.Module``) in float32, with ``log_prob``, ``mode``, ``mean``,
-``sample(key=...)`` and ``entropy`` where they exist. Event axes are the trailing ones and are summed.
+``sample`` and ``entropy`` where they exist. Event axes are the trailing ones and are summed.
+
+``sample(noise)`` takes its noise as an array of the event's shape: standard normal, or standard Gumbel for
+:class:`OneHot` (each class says which as ``noise``). So a sequential loop draws the noise of all its
+steps at once before it starts; random bits inside the loop cost more than small networks do.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from jaxtyping import Array, Float
 
 from prudence.ops.losses import binary_cross_entropy
 from prudence.ops.normalise import symexp, symlog
-from prudence.types import Key
 
 
 class OneHot(eqx.Module):
@@ -25,6 +28,8 @@ class OneHot(eqx.Module):
     """
 
     logits: Float[Array, "*batch S K"]
+
+    noise = staticmethod(jax.random.gumbel)
 
     @classmethod
     def create(cls, logits: Float[Array, "*batch S K"], unimix: float = 0.0) -> OneHot:
@@ -39,14 +44,15 @@ class OneHot(eqx.Module):
     def probs(self) -> Float[Array, "*batch S K"]:
         return jnp.exp(self.logits)
 
-    def sample(self, *, key: Key) -> Float[Array, "*batch S K"]:
-        hard = jax.nn.one_hot(jax.random.categorical(key, self.logits), self.logits.shape[-1])
-        return self._straight_through(hard)
+    def sample(self, noise: Float[Array, "*batch S K"]) -> Float[Array, "*batch S K"]:
+        """The Gumbel-max trick; the gradient is that of the probabilities."""
+        return self._straight_through(self.logits + noise)
 
     def mode(self) -> Float[Array, "*batch S K"]:
-        return self._straight_through(jax.nn.one_hot(jnp.argmax(self.logits, -1), self.logits.shape[-1]))
+        return self._straight_through(self.logits)
 
-    def _straight_through(self, hard: Array) -> Array:
+    def _straight_through(self, scores: Array) -> Array:
+        hard = jax.nn.one_hot(jnp.argmax(scores, -1), scores.shape[-1])
         return hard + self.probs - jax.lax.stop_gradient(self.probs)
 
     def log_prob(self, value: Float[Array, "*batch S K"]) -> Float[Array, "*batch"]:
@@ -66,8 +72,11 @@ class Normal(eqx.Module):
     mean: Float[Array, "*batch F"]
     std: Float[Array, "*batch F"]
 
-    def sample(self, *, key: Key) -> Float[Array, "*batch F"]:
-        return self.mean + self.std * jax.random.normal(key, self.mean.shape)
+    noise = staticmethod(jax.random.normal)
+
+    def sample(self, noise: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
+        """Reparametrised: mean + std · noise."""
+        return self.mean + self.std * noise
 
     def mode(self) -> Float[Array, "*batch F"]:
         return self.mean
@@ -94,8 +103,10 @@ class TanhNormal(eqx.Module):
 
     normal: Normal
 
-    def sample(self, *, key: Key) -> Float[Array, "*batch A"]:
-        return jnp.tanh(self.normal.sample(key=key))
+    noise = staticmethod(jax.random.normal)
+
+    def sample(self, noise: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
+        return jnp.tanh(self.normal.sample(noise))
 
     def mode(self) -> Float[Array, "*batch A"]:
         return jnp.tanh(self.normal.mean)
@@ -161,7 +172,8 @@ def two_hot(value: Float[Array, "*batch"], bins: Float[Array, " bins"]) -> Float
     weight = (value - low) / (high - low)
     classes = bins.size
     return (
-        jax.nn.one_hot(above - 1, classes) * (1 - weight)[..., None] + jax.nn.one_hot(above, classes) * weight[..., None]
+        jax.nn.one_hot(above - 1, classes) * (1 - weight)[..., None]
+        + jax.nn.one_hot(above, classes) * weight[..., None]
     )
 
 

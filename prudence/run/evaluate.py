@@ -64,7 +64,9 @@ class Evaluation:
             "evaluation/length_mean": float(self.lengths.mean()),
         }
         if len(self.cost_names) > 1:
-            metrics |= {f"evaluation/cost_{n}": float(c) for n, c in zip(self.cost_names, self.costs.mean(0), strict=True)}
+            metrics |= {
+                f"evaluation/cost_{n}": float(c) for n, c in zip(self.cost_names, self.costs.mean(0), strict=True)
+            }
         return metrics
 
     def one_line(self) -> str:

@@ -60,9 +60,7 @@ class Policy:
         batched = {k: jnp.asarray(v)[None] for k, v in self._checked(observation).items()}
         key = jax.random.fold_in(self._key, self._step)
         first = jnp.array([self._is_first])
-        action, self._carry, _ = self._agent.act(
-            self._state, self._carry, batched, first, key=key, mode="evaluate"
-        )
+        action, self._carry, _ = self._agent.act(self._state, self._carry, batched, first, key=key, mode="evaluate")
         self._step, self._is_first = self._step + 1, False
         return np.asarray(action)[0]
 

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from prudence.agents.base import Agent
 from prudence.data.memory import check_fits, memory_plan
 from prudence.data.replay import Replay, Windows
 from prudence.envs.vector import VectorEnv, make_vector
-from prudence.presets import LoopConfig, RunConfig, make_agent
+from prudence.presets import RunConfig, make_agent
 from prudence.run import checkpoint
 from prudence.run.config import ConfigError, read_config, write_config
 from prudence.run.directory import RunDirectory
@@ -328,7 +327,8 @@ class Trainer:
         self._counters = Counters(**meta["counters"])
         self._replay.restore(meta["replay"])
         self._last = self._env.restore(meta["env"])
-        if self._last.is_first.any():
+        if (self._last.is_first & ~meta["env"]["last/is_first"]).any():
+            # An environment that could not be brought back began its next episode: a row of its own.
             self._replay.add(self._last)
         episodes = meta["episodes"]
         self._returns, self._costs, self._lengths = episodes["return"], episodes["cost"], episodes["length"]
