@@ -1,1 +1,30 @@
-"""Safe reinforcement learning with world models."""
+"""Safe reinforcement learning with world models.
+
+>>> import prudence
+>>> run = prudence.train("safedreamer-bsrp-lag", "SafetyPointGoal1-v0", cost_limit=2.0)  # doctest: +SKIP
+>>> policy = prudence.load_policy(run)  # doctest: +SKIP
+>>> action = policy(observation)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prudence.run.policy import Policy, load_policy
+    from prudence.run.session import train
+
+__all__ = ["Policy", "load_policy", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that taking one part of the library does not import all of it.
+    if name == "train":
+        from prudence.run.session import train
+
+        return train
+    if name in ("Policy", "load_policy"):
+        from prudence.run import policy
+
+        return getattr(policy, name)
+    raise AttributeError(f"module 'prudence' has no attribute '{name}'")

@@ -1,0 +1,223 @@
+"""The ``prudence`` command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from prudence.envs.base import EnvError
+from prudence.envs.registry import task_ids
+from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName
+from prudence.run import doctor, plot, report
+from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
+from prudence.run.config import ConfigError
+from prudence.run.directory import RunDirectoryError
+from prudence.run.session import configure, default_directory, train, use_compilation_cache
+from prudence.run.train import TrainingDiverged
+
+_USAGE = """usage: prudence COMMAND ...
+
+Safe reinforcement learning with world models.
+
+  train AGENT    train an agent on a task, or go on with a run
+  evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
+  plot RUN...    learning curves of one run, or of several beside each other
+  list           agents, presets and tasks
+  doctor         what this machine has, and what to do about what it lacks
+
+`prudence COMMAND --help` explains each. A first run, of about ten minutes on two cores:
+
+  prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --cost-limit 2
+"""
+
+_EXPECTED = (
+    EnvError,
+    RunDirectoryError,
+    ConfigError,
+    CheckpointError,
+    CheckpointMismatch,
+    TrainingDiverged,
+    ValueError,
+    OSError,
+    ImportError,
+)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent on a task, or go on with the run in --out.
+
+    Repeating a command resumes its run where the last checkpoint was taken; a larger --steps extends it.
+    Ctrl-C saves and stops. Any other setting of the preset can be changed too: see
+    `prudence train AGENT --settings` for all of them, and pass for example `--agent.horizon 10`.
+    """
+
+    agent: Annotated[AgentName, tyro.conf.Positional]
+    """What to train; `prudence list` says what each is."""
+    task: str = "SafetyPointGoal1-v0"
+    """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]."""
+    obs: tuple[str, ...] = ("lidar",)
+    """Observations of a Safety-Gymnasium task: lidar, coordinates, vision, or several."""
+    preset: PresetName = "cpu"
+    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper, gpu (paper in bfloat16)."""
+    cost_limit: tuple[float, ...] | None = None
+    """The budget: expected cost of an episode that is allowed; one number, or one for each constraint."""
+    steps: int | None = None
+    """Raw environment steps in all (repeated actions count each time)."""
+    seed: int = 0
+    """Determines everything: episodes, initial weights, samples."""
+    out: Path | None = None
+    """Run directory. By default runs/AGENT-TASK-OBS-SEED."""
+    wandb: str | None = None
+    """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
+    settings: bool = False
+    """Show every setting of the preset, with its value here, and leave."""
+
+    def run(self, rest: list[str]) -> int:
+        limit = self.cost_limit
+        config = configure(
+            self.agent,
+            self.task,
+            obs=self.obs,
+            preset_name=self.preset,
+            steps=self.steps,
+            cost_limit=limit[0] if limit is not None and len(limit) == 1 else limit,
+            seed=self.seed,
+        )
+        arguments = ["--help"] if self.settings else rest
+        config = tyro.cli(type(config), default=config, args=arguments, prog=f"prudence train {self.agent}")
+        directory = train(config=config, out=self.out or default_directory(config), wandb=self.wandb)
+        picture = plot.plot_run(directory)
+        Console(stderr=True).print(f"learning curve: {picture}\nnext: prudence evaluate {directory}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Run a trained policy on episodes that training never saw.
+
+    Prints the mean return with its 95 % interval and, for each constraint, what the expected episode cost
+    stays below with 95 % confidence, against the budget. Writes evaluation.json and report.html to the run.
+    """
+
+    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Directory of a run."""
+    episodes: int = 20
+    """More episodes make the statement about cost sharper."""
+    seed: int = 0
+    """Of the evaluation's episodes."""
+    task: str | None = None
+    """The task, if it must be checked: a run of another one is refused."""
+    video: bool = False
+    """Film the first episode to videos/evaluation.mp4."""
+
+    def run(self, rest: list[str]) -> int:
+        from prudence.run.present import evaluate_run
+
+        _refuse(rest)
+        use_compilation_cache()
+        result = evaluate_run(
+            self.run_directory, episodes=self.episodes, seed=self.seed, task=self.task, video=self.video
+        )
+        print(result.summary())
+        print(f"report: {report.write_report(self.run_directory)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Directories of runs."""
+    out: Path | None = None
+    """The picture. By default curve.png in the run, or comparison.png here."""
+
+    def run(self, rest: list[str]) -> int:
+        _refuse(rest)
+        if not self.runs:
+            raise ValueError("name at least one run: prudence plot runs/...")
+        if len(self.runs) == 1:
+            print(plot.plot_run(self.runs[0], self.out))
+            return 0
+        groups: dict[str, list[Path]] = {}
+        for run in self.runs:
+            groups.setdefault(str(plot.raw_config(run).get("agent_name", run.name)), []).append(run)
+        print(plot.plot_runs(groups, self.out or Path("comparison.png")))
+        return 0
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the agents, presets and tasks there are."""
+
+    tasks: bool = False
+    """Task ids only, one a line."""
+
+    def run(self, rest: list[str]) -> int:
+        _refuse(rest)
+        if self.tasks:
+            print("\n".join(task_ids()))
+            return 0
+        console, table = Console(), Table("agent", "what it is", box=None)
+        for name in AGENTS:
+            table.add_row(name, SUMMARIES[name])
+        console.print(table)
+        console.print(f"\npresets  {', '.join(PresetName.__args__)}")
+        families = sorted({task.split("/")[0] if "/" in task else task[:-4] for task in task_ids()})
+        console.print(f"tasks    {len(task_ids())}: {', '.join(families)} (each with levels; all: prudence list --tasks)")
+        return 0
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check this machine: Python, JAX, rendering, simulators, disk, memory. Exits with 1 if something needed fails."""
+
+    def run(self, rest: list[str]) -> int:
+        _refuse(rest)
+        return doctor.print_checks(doctor.doctor())
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "plot": Plot,
+    "list": List,
+    "doctor": Doctor,
+}
+
+
+def _refuse(rest: list[str]) -> None:
+    if rest:
+        raise ValueError(f"unknown arguments: {' '.join(rest)}. See --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status. Expected errors are one line, without a traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    name, *rest = arguments
+    if name not in _COMMANDS:
+        print(f"prudence: there is no command '{name}'\n\n{_USAGE}", file=sys.stderr)
+        return 2
+    command, unknown = tyro.cli(_COMMANDS[name], args=rest, prog=f"prudence {name}", return_unknown_args=True)
+    try:
+        return command.run(unknown)
+    except _EXPECTED as error:
+        print(f"prudence {name}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
