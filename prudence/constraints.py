@@ -80,13 +80,15 @@ class AugmentedLagrangian(Constraint):
         multiplier_init: λ0. The defaults are the papers' constants.
         penalty_factor_init: μ0.
         growth: ν.
-        maximum: upper bound of λ; 0 in the papers' sense means none.
+        dual_rate: η, the step of λ ← max(0, λ + ηg); None is the papers' η = μ. As a controller of the cost,
+            μ is the proportional gain and η the integral one: a smaller η damps the oscillation that a
+            multiplier makes when the policy answers late.
     """
 
     multiplier_init: float = 1e-6
     penalty_factor_init: float = 5e-9
     growth: float = 1e-5
-    maximum: float = float("inf")
+    dual_rate: float | None = None
 
     def init(self, num_costs: int) -> AugmentedLagrangianState:
         return AugmentedLagrangianState(
@@ -104,6 +106,7 @@ class AugmentedLagrangian(Constraint):
 
     def update(self, state: AugmentedLagrangianState, violation: Float[Array, " C"]) -> AugmentedLagrangianState:
         λ, μ = state
+        rate = μ if self.dual_rate is None else self.dual_rate
         return AugmentedLagrangianState(
-            jnp.clip(λ + μ * violation, 0, self.maximum), jnp.clip(μ * (1 + self.growth), μ, 1.0)
+            jnp.maximum(0.0, λ + rate * violation), jnp.clip(μ * (1 + self.growth), μ, 1.0)
         )
