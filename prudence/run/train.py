@@ -33,6 +33,7 @@ from prudence.run.config import ConfigError, read_config, write_config
 from prudence.run.directory import RunDirectory
 from prudence.run.evaluate import evaluate_agent
 from prudence.run.logging import Logger, Progress
+from prudence.run.provenance import note_provenance
 from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Spaces, Transition
 
 _ACT, _UPDATE, _INIT = range(3)
@@ -62,6 +63,7 @@ def train(config: RunConfig, directory: Path | str, *, wandb: str | None = None)
     run = RunDirectory(Path(directory))
     with run.lock(), contextlib.ExitStack() as stack:
         _claim(run, config)
+        note_provenance(run.path)
         env = stack.enter_context(
             contextlib.closing(
                 make_vector(config.env, config.loop.num_envs, seed=config.seed, workers=config.loop.workers)

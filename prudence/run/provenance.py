@@ -1,0 +1,72 @@
+"""Where a result comes from: command, source, machine, versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import psutil
+
+FILE = "provenance.json"
+_LIBRARIES = ("prudence-rl", "jax", "equinox", "optax", "gymnasium", "mujoco", "safety-gymnasium", "numpy")
+
+
+def note_provenance(directory: Path) -> None:
+    """Appends what starts now to ``provenance.json``: one entry for each time that the run was started or resumed."""
+    path = directory / FILE
+    entries = json.loads(path.read_text()) if path.exists() else []
+    partial = path.with_name(f".{FILE}.partial")
+    partial.write_text(json.dumps([*entries, describe()], indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def describe() -> dict[str, Any]:
+    """This process, as JSON."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+            "devices": [device.device_kind for device in jax.devices()],
+        },
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, with ``+`` if it was changed since."""
+    here = Path(__file__).parent
+    try:
+        run = lambda *a: subprocess.run(["git", *a], cwd=here, capture_output=True, text=True, check=True).stdout  # noqa: E731
+        changed = run("status", "--porcelain", "--untracked-files=no", "--", "..").strip()
+        return run("rev-parse", "HEAD").strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
