@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from prudence.nets import MLP, Activation, NormKind
+from prudence.nets import MLP, Activation, NormKind, Style
 from prudence.ops.distributions import Normal, OneHot, TanhNormal
 from prudence.types import ActionSpec, Key
 
@@ -75,7 +75,7 @@ class Actor(eqx.Module):
     def __init__(self, in_size: int, action: ActionSpec, config: ActorConfig, *, key: Key):
         c = config
         out_size = action.size if action.kind == "discrete" else 2 * action.size
-        style = {"norm": c.norm, "activation": c.activation}
+        style: Style = {"norm": c.norm, "activation": c.activation}
         self.net = MLP(in_size, c.units, c.layers, out_size, **style, out_scale=c.out_scale, key=key)
         self.action = action
         self.config = c

@@ -6,7 +6,8 @@ All modules act on the trailing axes and accept any batch axes before them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, TypedDict
 
 import equinox as eqx
 import jax
@@ -17,6 +18,14 @@ from prudence.types import Key
 
 NormKind = Literal["layer", "rms", "none"]
 Activation = Literal["silu", "elu", "relu", "tanh"]
+
+
+class Style(TypedDict):
+    """What the layers of a network share."""
+
+    norm: NormKind
+    activation: Activation
+
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -136,7 +145,7 @@ class MLP(eqx.Module):
         sizes = [in_size] + [units] * layers
         self.layers = tuple(
             Dense(a, b, norm=norm, activation=activation, key=k)
-            for a, b, k in zip(sizes[:-1], sizes[1:], keys[:-1], strict=True)
+            for (a, b), k in zip(pairwise(sizes), keys[:-1], strict=True)
         )
         self.output = None if out_size is None else Linear(sizes[-1], out_size, key=keys[-1], scale=out_scale)
 
@@ -156,7 +165,7 @@ class ConvEncoder(eqx.Module):
     def __init__(self, shape: tuple[int, ...], depth: int, *, norm: NormKind = "layer", key: Key):
         depths = [shape[-1], *_depths(shape, depth)]
         keys = jax.random.split(key, len(depths) - 1)
-        pairs = list(zip(depths[:-1], depths[1:], strict=True))
+        pairs = list(pairwise(depths))
         self.kernels = tuple(
             _fan_normal(k, (4, 4, i, o), 16 * (i + o) / 2, 1.0) for (i, o), k in zip(pairs, keys, strict=True)
         )
@@ -186,7 +195,7 @@ class ConvDecoder(eqx.Module):
     def __init__(self, in_size: int, shape: tuple[int, ...], depth: int, *, norm: NormKind = "layer", key: Key):
         depths = [*reversed(_depths(shape, depth)), shape[-1]]
         project_key, *keys = jax.random.split(key, len(depths))
-        pairs = list(zip(depths[:-1], depths[1:], strict=True))
+        pairs = list(pairwise(depths))
         self.project = Linear(in_size, 16 * depths[0], key=project_key)
         self.kernels = tuple(
             _fan_normal(k, (4, 4, i, o), 16 * (i + o) / 2, 1.0) for (i, o), k in zip(pairs, keys, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -59,6 +59,8 @@ class Optimised(eqx.Module, Generic[M]):
     def descend(self, gradient: M, name: str) -> tuple[Optimised[M], Metrics]:
         """One step against ``gradient``; metrics are prefixed with ``name``."""
         params = eqx.filter(self.module, eqx.is_inexact_array)
-        updates, optimiser_state = self.config.build().update(gradient, self.optimiser_state, params)
+        updates, optimiser_state = self.config.build().update(
+            cast(optax.Updates, gradient), self.optimiser_state, params
+        )
         metrics = {f"{name}/gradient_norm": optax.tree.norm(gradient).astype(jnp.float32)}
         return Optimised(eqx.apply_updates(self.module, updates), optimiser_state, self.config), metrics

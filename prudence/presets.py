@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from prudence.actors import ActorConfig
 from prudence.agents.base import Agent
@@ -105,7 +105,7 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
     if agent not in AGENTS:
         raise ValueError(f"unknown agent '{agent}': choose from {', '.join(AGENTS)}")
     vision = "vision" in env.obs
-    config = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu}[name](agent, env, vision)
+    config = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu}[name](cast(AgentName, agent), env, vision)
     if agent == "dreamerv3":
         return replace(config, agent=replace(config.agent, constraint=Unconstrained()))
     return config
@@ -138,7 +138,7 @@ def sizes(
     return model, ActorConfig(layers=head_layers, units=units), CriticConfig(head=head)
 
 
-def _paper(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """SafeDreamer's Appendix C: 48x48 latents and 512 units from pixels, 16x16 and 256 from vectors."""
     if vision:
         model, actor, critic = sizes(512, 512, 48, 48, mlp_layers=5, mlp_units=1024)
@@ -153,7 +153,7 @@ def _paper(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
     )
 
 
-def _gpu(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+def _gpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """The papers' sizes and update ratio in bfloat16, eight environments and eight updates a dispatch."""
     config = _paper(agent, env, vision)
     loop = replace(
@@ -162,7 +162,7 @@ def _gpu(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
     return replace(config, agent=replace(config.agent, compute_dtype="bfloat16"), loop=loop)
 
 
-def _cpu(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Two cores, a low-dimensional observation, minutes: see docs/algorithms/safedreamer.md for each choice."""
     model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
     model = replace(model, scales=LossScales(vector=20.0), unsafe_weight=3.0)
@@ -198,7 +198,7 @@ def _cpu(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
     )
 
 
-def _debug(agent: str, env: EnvConfig, vision: bool) -> RunConfig:
+def _debug(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Tiny sizes: compiles and runs in seconds."""
     model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
     return RunConfig(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces
 
 Mode = Literal["train", "explore", "evaluate"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(*static: str) -> Callable[[F], F]:
+    """``jax.jit`` as a decorator that keeps the function's type; ``static`` names static arguments."""
+    return lambda function: cast(F, jax.jit(function, static_argnames=static))
 
 
 class Agent(abc.ABC):
@@ -39,7 +47,7 @@ class Agent(abc.ABC):
         state: Any,
         carry: Any,
         observation: Observation,
-        is_first: Bool[Array, " E"],
+        is_first: Bool[Array | np.ndarray, " E"],
         *,
         key: Key,
         mode: Mode,

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor, ActorConfig
-from prudence.agents.base import Agent, Mode
+from prudence.agents.base import Agent, Mode, compiled
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
@@ -168,13 +168,13 @@ class Dreamer(Agent):
         latent = LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
         return DreamerCarry(latent, jnp.zeros((num_envs, self.spaces.action.size)))
 
-    @partial(jax.jit, static_argnames=("self", "mode"))
+    @compiled("self", "mode")
     def act(
         self,
         state: DreamerState,
         carry: DreamerCarry,
         observation: Observation,
-        is_first: Bool[Array, " E"],
+        is_first: Bool[Array | np.ndarray, " E"],
         *,
         key: Key,
         mode: Mode,
@@ -182,7 +182,7 @@ class Dreamer(Agent):
         """Filters the observations and samples the policy; ``evaluate`` takes its mode."""
         model, actor = self._compute((state.world_model.module, state.actor.module))
         filter_key, action_key = jax.random.split(key)
-        latent = model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key)
+        latent = model.filter_step(carry.latent, carry.prev_action, observation, jnp.asarray(is_first), key=filter_key)
         policy = actor(latent.features)
         noise = actor.noise(len(is_first), key=action_key)
         action = policy.mode() if mode == "evaluate" else policy.sample(noise)
@@ -193,7 +193,7 @@ class Dreamer(Agent):
 
     # --- learning -----------------------------------------------------------------------------
 
-    @partial(jax.jit, static_argnames="self")
+    @compiled("self")
     def update(self, state: DreamerState, batches: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
         def step(carry: DreamerState, inputs: tuple[Batch, Key]) -> tuple[DreamerState, Metrics]:
             return self._update(carry, inputs[0], key=inputs[1])
@@ -240,7 +240,7 @@ class Dreamer(Agent):
     def _starts(self, latents: LatentState, batch: Batch, *, key: Key) -> tuple[LatentState, Float[Array, " S"]]:
         """Flattens posterior states to start states ``[S, ...]``; ``alive`` is 0 after a termination."""
         flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), latents)
-        alive = 1 - batch.is_terminal.reshape(-1).astype(jnp.float32)
+        alive = 1 - jnp.asarray(batch.is_terminal, jnp.float32).reshape(-1)
         count = self.config.imagination_starts
         if count is None or count >= len(alive):
             return flat, alive
@@ -309,7 +309,7 @@ class Dreamer(Agent):
         discrete = self.spaces.action.kind == "discrete"
         return self.config.gradient == "reinforce" or (self.config.gradient == "auto" and discrete)
 
-    def _cost_values(self, state: DreamerState, trajectory: Trajectory) -> Float[Array, "H+1 B C"]:
+    def _cost_values(self, state: DreamerState, trajectory: Trajectory) -> Float[Array, "states B C"]:
         if state.cost_critic is None:
             return jnp.zeros_like(trajectory.costs)
         return self._compute(state.cost_critic).values(trajectory.critic_features)

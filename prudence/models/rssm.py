@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from prudence.nets import MLP, Activation, Dense, GRUCell, NormKind
-from prudence.ops.distributions import Normal, OneHot
+from prudence.nets import MLP, Activation, Dense, GRUCell, NormKind, Style
+from prudence.ops.distributions import Latent, Normal, OneHot
 from prudence.types import Key
 
 
@@ -64,9 +64,6 @@ class LatentState(NamedTuple):
         return jnp.concatenate([self.deter, self.stoch], -1)
 
 
-Latent = OneHot | Normal
-
-
 class RSSM(eqx.Module):
     r"""Recurrent state-space model (Hafner et al. 2019; SafeDreamer eq. 1; LAMBDA eq. 3).
 
@@ -84,7 +81,7 @@ class RSSM(eqx.Module):
         c = config
         keys = jax.random.split(key, 4)
         latent_size = c.stoch_size if c.latent == "discrete" else 2 * c.stoch
-        style = {"norm": c.norm, "activation": c.activation}
+        style: Style = {"norm": c.norm, "activation": c.activation}
         self.input = Dense(c.stoch_size + action_size, c.units, **style, key=keys[0])
         self.cell = GRUCell(c.units, c.deter, blocks=c.blocks, norm=c.norm, key=keys[1])
         self.prior_net = MLP(c.deter, c.units, 1, latent_size, **style, key=keys[2])

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from prudence.models.rssm import RSSM, Latent, LatentState, RSSMConfig
-from prudence.nets import MLP, Activation, ConvDecoder, ConvEncoder, NormKind
-from prudence.ops.distributions import Bernoulli, SymlogMSE, TwoHot
+from prudence.models.rssm import RSSM, LatentState, RSSMConfig
+from prudence.nets import MLP, Activation, ConvDecoder, ConvEncoder, NormKind, Style
+from prudence.ops.distributions import Bernoulli, Latent, SymlogMSE, TwoHot, kl_divergence
 from prudence.ops.losses import balanced_kl
 from prudence.ops.normalise import symlog
 from prudence.types import Batch, Key, Metrics, Observation, ObservationSpec, Spaces, Trajectory
@@ -56,7 +56,7 @@ class Head(eqx.Module):
         c = config
         numbers = 1 if not shape else shape[0]
         out_size = numbers * (c.bins if "twohot" in c.kind else 1)
-        style = {"norm": c.norm, "activation": c.activation}
+        style: Style = {"norm": c.norm, "activation": c.activation}
         self.net = MLP(in_size, c.units, c.layers, out_size, **style, out_scale=c.out_scale, key=key)
         self.shape = shape
         self.config = config
@@ -143,7 +143,7 @@ class Encoder(eqx.Module):
             if specs[k].is_image
         }
         size = sum(math.prod(specs[k].shape) for k in self.keys if k not in self.images)
-        style = {"norm": c.norm, "activation": c.activation}
+        style: Style = {"norm": c.norm, "activation": c.activation}
         self.vectors = MLP(size, c.mlp_units, c.mlp_layers, **style, key=next(keys)) if size else None
         self.out_size = sum(e.out_size for e in self.images.values()) + (c.mlp_units if size else 0)
 
@@ -184,7 +184,7 @@ class Decoder(eqx.Module):
         }
         self.sizes = tuple((k, math.prod(specs[k].shape)) for k in names if k not in self.images)
         size = sum(n for _, n in self.sizes)
-        style = {"norm": c.norm, "activation": c.activation}
+        style: Style = {"norm": c.norm, "activation": c.activation}
         self.vectors = MLP(in_size, c.mlp_units, c.mlp_layers, size, **style, key=next(keys)) if size else None
 
     def __call__(self, features: Float[Array, "*batch F"]) -> dict[str, Array]:
@@ -238,7 +238,9 @@ class WorldModel(eqx.Module):
     def observe(self, batch: Batch, *, key: Key) -> Posterior:
         """Filters ``[B, T]`` sequences into posterior states."""
         embeds = self.encoder({k: batch.observation[k] for k in self.encoder.keys})
-        return Posterior(*self.rssm.observe(batch.prev_action, embeds, batch.is_first, key=key))
+        return Posterior(
+            *self.rssm.observe(jnp.asarray(batch.prev_action), embeds, jnp.asarray(batch.is_first), key=key)
+        )
 
     def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[LatentState, Metrics]]:
         """The scaled sum of all losses, the posterior states ``[B, T, ...]`` and metrics.
@@ -251,7 +253,9 @@ class WorldModel(eqx.Module):
         losses.update(self._head_losses(filtered.states.features, batch))
         sg = jax.lax.stop_gradient
         dynamics, representation = balanced_kl(
-            sg(filtered.posterior).kl(filtered.prior), filtered.posterior.kl(sg(filtered.prior)), self.config.free_nats
+            kl_divergence(sg(filtered.posterior), filtered.prior),
+            kl_divergence(filtered.posterior, sg(filtered.prior)),
+            self.config.free_nats,
         )
         losses["dynamics"], losses["representation"] = dynamics, representation
         scales = self._scales(losses)
@@ -278,11 +282,12 @@ class WorldModel(eqx.Module):
         return losses
 
     def _head_losses(self, features: Array, batch: Batch) -> dict[str, Float[Array, "B T"]]:
-        unsafe = jnp.where(batch.cost > 0, self.config.unsafe_weight, 1.0)
+        reward, cost, terminal = (jnp.asarray(x) for x in (batch.reward, batch.cost, batch.is_terminal))
+        unsafe = jnp.where(cost > 0, self.config.unsafe_weight, 1.0)
         return {
-            "reward": self.reward_head.negative_log_likelihood(features, batch.reward),
-            "cost": (unsafe * self.cost_head.negative_log_likelihood(features, batch.cost)).sum(-1),
-            "continue": self.continue_head.negative_log_likelihood(features, 1 - batch.is_terminal.astype(jnp.float32)),
+            "reward": self.reward_head.negative_log_likelihood(features, reward),
+            "cost": (unsafe * self.cost_head.negative_log_likelihood(features, cost)).sum(-1),
+            "continue": self.continue_head.negative_log_likelihood(features, 1 - terminal.astype(jnp.float32)),
         }
 
     def _scales(self, losses: dict[str, Array]) -> dict[str, float]:
@@ -357,7 +362,7 @@ class WorldModel(eqx.Module):
         seen = self.observe(head, key=observe_key).states
 
         last = jax.tree.map(lambda x: x[:, -1], seen)
-        future = self.rssm.imagine(last, batch.prev_action[:, context:], key=imagine_key)
+        future = self.rssm.imagine(last, jnp.asarray(batch.prev_action[:, context:]), key=imagine_key)
         states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, future)
         features = states.features
         return self.decoder(features) | {

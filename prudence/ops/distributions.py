@@ -94,6 +94,23 @@ class Normal(eqx.Module):
         return (jnp.log(other.std) - jnp.log(self.std) + ratio - 0.5).sum(-1)
 
 
+Latent = OneHot | Normal
+"""What a stochastic latent state is distributed as."""
+
+
+def kl_divergence(p: Latent, q: Latent) -> Float[Array, "*batch"]:
+    """KL(p ‖ q) in nats, of two distributions of one class.
+
+    Raises:
+        TypeError: they are of different classes.
+    """
+    if isinstance(p, OneHot) and isinstance(q, OneHot):
+        return p.kl(q)
+    if isinstance(p, Normal) and isinstance(q, Normal):
+        return p.kl(q)
+    raise TypeError(f"no KL divergence between {type(p).__name__} and {type(q).__name__}")
+
+
 class TanhNormal(eqx.Module):
     r"""tanh of a diagonal Gaussian: actions in (-1, 1)^A (LAMBDA section 4, SAC).
 

@@ -80,7 +80,7 @@ def default_directory(config: RunConfig) -> Path:
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs between processes, unless the user configured a place for them already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(base / "prudence" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
