@@ -235,7 +235,7 @@ class Progress:
         (before, step_before, updates_before), (now, step, updates) = self._history[0], self._history[-1]
         elapsed = max(now - before, 1e-9)
         rate = (step - step_before) / elapsed
-        remaining = (self._total - step) / rate if rate > 0 else math.inf
+        remaining = max(0, self._total - step) / rate if rate > 0 else math.inf
         return [
             f"{step:,}/{self._total:,} steps",
             f"ETA {_duration(remaining)}",

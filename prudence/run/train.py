@@ -81,13 +81,14 @@ def spaces_of(env: VectorEnv) -> Spaces:
 
 def _claim(run: RunDirectory, config: RunConfig) -> None:
     """Writes the configuration, or checks that the directory's run has the same (a longer run may go on)."""
-    if not run.exists:
+    if not run.exists or checkpoint.latest(run.checkpoints) is None:
+        # Without a checkpoint nothing can be resumed, nor lost: a first attempt with a mistake in it is no run.
         write_config(run.config, config)
         return
     saved = read_config(run.config, RunConfig)
     extended = dataclasses.replace(saved, loop=dataclasses.replace(saved.loop, steps=config.loop.steps))
     if extended != config:
-        changed = ", ".join(_differences(saved, config))
+        changed = ", ".join(_differences(extended, config))
         raise ConfigError(
             f"{run.path} holds a run with another configuration ({changed}). Repeat its command to resume it, "
             "or name another directory with --out"
@@ -139,7 +140,9 @@ class Trainer:
         progress = Progress(loop.steps, start=self.raw_steps, budget=None if budget is None else np.asarray(budget))
         with _on_signals(self._ask_to_stop), ThreadPoolExecutor(1, "learn") as pool, progress:
             progress.log(f"{self._run.path}: {self._memory_plan}")
-            if self.raw_steps:
+            if self.raw_steps >= loop.steps:
+                progress.log(f"has its {loop.steps:,} steps already ({self.raw_steps:,}); a larger --steps extends it")
+            elif self.raw_steps:
                 progress.log(f"resumed at {self.raw_steps:,} of {loop.steps:,} steps")
             started, before = time.monotonic(), self._counters.seconds
             updates_before = self._counters.updates
@@ -329,12 +332,14 @@ class Trainer:
         self._counters = Counters(**meta["counters"])
         self._replay.restore(meta["replay"])
         self._last = self._env.restore(meta["env"])
-        if (self._last.is_first & ~meta["env"]["last/is_first"]).any():
-            # An environment that could not be brought back began its next episode: a row of its own.
-            self._replay.add(self._last)
         episodes = meta["episodes"]
         self._returns, self._costs, self._lengths = episodes["return"], episodes["cost"], episodes["length"]
         self._recent.extend(EpisodeSummary(r, np.asarray(c), n) for r, c, n in meta["recent"])
+        if (self._env.state()["episode"] != meta["env"]["episode"]).any():
+            # One could not be brought back. Replay has rows of all environments, so all begin an episode.
+            self._last = self._env.reset()
+            self._replay.add(self._last)
+            self._count(self._last)
         self._logger.truncate(self.raw_steps)
 
 
