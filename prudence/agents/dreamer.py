@@ -51,8 +51,9 @@ class DreamerConfig:
             mean rescaled to the expected undiscounted cost of an episode, (1−γ_c)·T·mean.
         violation_source: ``imagined``: the estimate above (the papers); ``episodes``: the running mean
             of finished training episodes' costs sets the pressure, imagination only its gradient.
-        violation_bound: violations are clipped to ± this many budgets before they move the
-            multiplier, so that it falls as fast as it rises; None (the papers) clips nothing.
+        violation_bound: violations are clipped to ± this many budgets (of at least 1), since a cost can
+            exceed its budget far more than it can fall short of it, and the multiplier would rise much
+            faster than it falls; None (the papers) clips nothing.
         compute_dtype: type of activations; parameters are always float32.
     """
 
@@ -223,7 +224,7 @@ class Dreamer(Agent):
             critic=critic,
             cost_critic=cost_critic,
             return_scale=state.return_scale.update(dream.returns),
-            constraint=self.config.constraint.update(state.constraint, self._bounded(dream.violation)),
+            constraint=self.config.constraint.update(state.constraint, dream.violation),
             episode_cost=state.episode_cost,
             step=state.step + 1,
         )
@@ -323,17 +324,13 @@ class Dreamer(Agent):
         return float(c.horizon) if c.cost_estimate == "sum" else 1.0
 
     def _violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
-        if self.config.violation_source == "imagined":
-            return estimate - self.cost_limits
-        # The measured cost is the value; imagination gives only the gradient.
-        return state.episode_cost.mean - self.cost_limits + estimate - jax.lax.stop_gradient(estimate)
-
-    def _bounded(self, violation: Float[Array, " C"]) -> Float[Array, " C"]:
-        bound = self.config.violation_bound
-        if bound is None:
-            return violation
-        reach = bound * jnp.maximum(self.cost_limits, 1.0)
-        return jnp.clip(violation, -reach, reach)
+        """Whatever its value's source and bound, its gradient is that of the imagined cost."""
+        c, sg = self.config, jax.lax.stop_gradient
+        violation = (estimate if c.violation_source == "imagined" else state.episode_cost.mean) - self.cost_limits
+        if c.violation_bound is not None:
+            reach = c.violation_bound * jnp.maximum(self.cost_limits, 1.0)
+            violation = jnp.clip(violation, -reach, reach)
+        return sg(violation) + estimate - sg(estimate)
 
     def _advantage(self, state: DreamerState, dream: Dream) -> Float[Array, "H S"]:
         """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
