@@ -13,9 +13,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from prudence.envs import probes, safety_gymnasium
 from prudence.envs.base import EnvError
 from prudence.envs.registry import task_ids
-from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName
+from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, RunConfig
 from prudence.run import doctor, plot, report
 from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.run.config import ConfigError
@@ -57,7 +58,8 @@ class Train:
 
     Repeating a command resumes its run where the last checkpoint was taken; a larger --steps extends it.
     Ctrl-C saves and stops. Any other setting of the preset can be changed too: see
-    `prudence train AGENT --settings` for all of them, and pass for example `--agent.horizon 10`.
+    `prudence train AGENT --settings` for all of them, and pass for example `--agent.horizon 10`, or
+    `--env.costs separate` to hold every cost of the task against a budget of its own.
     """
 
     agent: Annotated[AgentName, tyro.conf.Positional]
@@ -68,15 +70,16 @@ class Train:
     """Observations of a Safety-Gymnasium task: lidar, coordinates, vision, or several."""
     preset: PresetName = "cpu"
     """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper, gpu (paper in bfloat16)."""
-    cost_limit: tuple[float, ...] | None = None
-    """The budget: expected cost of an episode that is allowed; one number, or one for each constraint."""
-    steps: int | None = None
-    """Raw environment steps in all (repeated actions count each time)."""
+    cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
+    """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
+    By default the preset's, 2."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Raw environment steps in all (repeated actions count each time). By default the preset's."""
     seed: int = 0
     """Determines everything: episodes, initial weights, samples."""
-    out: Path | None = None
-    """Run directory. By default runs/AGENT-TASK-OBS-SEED."""
-    wandb: str | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Run directory. By default runs/AGENT-TASK-SEED, with the observations after a Safety-Gymnasium task."""
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
     settings: bool = False
     """Show every setting of the preset, with its value here, and leave."""
@@ -93,10 +96,20 @@ class Train:
             seed=self.seed,
         )
         arguments = ["--help"] if self.settings else rest
-        config = tyro.cli(type(config), default=config, args=arguments, prog=f"prudence train {self.agent}")
+        config = tyro.cli(
+            # The agent says which constraint it has; as a subcommand its settings could not be given by themselves.
+            tyro.conf.AvoidSubcommands[RunConfig],
+            default=config,
+            args=arguments,
+            prog=f"prudence train {self.agent}",
+            description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
+        )
         directory = train(config=config, out=self.out or default_directory(config), wandb=self.wandb)
-        picture = plot.plot_run(directory)
-        Console(stderr=True).print(f"learning curve: {picture}\nnext: prudence evaluate {directory}")
+        try:
+            print(f"learning curve: {plot.plot_run(directory)}", file=sys.stderr)
+        except ValueError as error:  # A run of a few steps has no episode to draw, and succeeded all the same.
+            print(f"no learning curve: {error}", file=sys.stderr)
+        print(f"next: prudence evaluate {directory}", file=sys.stderr)
         return 0
 
 
@@ -114,7 +127,7 @@ class Evaluate:
     """More episodes make the statement about cost sharper."""
     seed: int = 0
     """Of the evaluation's episodes."""
-    task: str | None = None
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     """The task, if it must be checked: a run of another one is refused."""
     video: bool = False
     """Film the first episode to videos/evaluation.mp4."""
@@ -136,15 +149,15 @@ class Evaluate:
 class Plot:
     """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Directories of runs."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The picture. By default curve.png in the run, or comparison.png here."""
 
     def run(self, rest: list[str]) -> int:
         _refuse(rest)
         if not self.runs:
-            raise ValueError("name at least one run: prudence plot runs/...")
+            raise _UsageError("name at least one run: prudence plot runs/...")
         if len(self.runs) == 1:
             print(plot.plot_run(self.runs[0], self.out))
             return 0
@@ -172,8 +185,14 @@ class List:
             table.add_row(name, SUMMARIES[name])
         console.print(table)
         console.print(f"\npresets  {', '.join(PresetName.__args__)}")
-        families = sorted({task.split("/")[0] if "/" in task else task[:-4] for task in task_ids()})
-        console.print(f"tasks    {len(task_ids())}: {', '.join(families)} (each with levels; all: prudence list --tasks)")
+        robots = ", ".join(safety_gymnasium.AGENTS)
+        console.print(
+            f"tasks    Safety-Gymnasium's {len(safety_gymnasium.TASKS)}, as SafetyPointGoal1-v0 (robots: {robots})\n"
+            f"         {len(probes.TASKS)} probes with known answers, such as probe/cost\n"
+            "         any Gymnasium id, or module:Class of your own, that reports info['cost']\n"
+            "         `prudence list --tasks` names the first two kinds",
+            highlight=False,
+        )
         return 0
 
 
@@ -195,9 +214,13 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+class _UsageError(Exception):
+    pass
+
+
 def _refuse(rest: list[str]) -> None:
     if rest:
-        raise ValueError(f"unknown arguments: {' '.join(rest)}. See --help")
+        raise _UsageError(f"unknown arguments: {' '.join(rest)}. See --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -214,9 +237,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, unknown = tyro.cli(_COMMANDS[name], args=rest, prog=f"prudence {name}", return_unknown_args=True)
     try:
         return command.run(unknown)
+    except _UsageError as error:
+        print(f"prudence {name}: {error}", file=sys.stderr)
+        return 2
     except _EXPECTED as error:
         print(f"prudence {name}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -31,12 +31,13 @@ def evaluate_run(
     config, agent, state, _ = load_run(run.path)
     if task is not None and task != config.env.task:
         raise CheckpointMismatch(
-            f"{run.path} was trained on '{config.env.task}', not on '{task}': evaluate it there, or train a run on '{task}'"
+            f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
     frames: list[np.ndarray] = []
     watch: Callable[[VectorEnv], None] | None = (lambda envs: frames.append(envs.render(0))) if video else None
     columns = ("evaluating", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=episodes)
         result = evaluate_agent(
             agent,

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from prudence.envs import safety_gymnasium
 from prudence.envs.base import EnvConfig
 from prudence.presets import RunConfig, preset
 from prudence.run.train import train as run_training
@@ -57,7 +58,7 @@ def train(
         agent, task, obs, preset, seed: what to train, on what, seeing what, with which sizes.
         steps: raw environment steps in all; None is the preset's.
         cost_limit: budget per episode, one for all constraints or one for each.
-        out: run directory; by default ``runs/<agent>-<task>-<seed>``.
+        out: run directory; by default :func:`default_directory`.
         config: a whole configuration, instead of all of the above but ``out``.
         wandb: Weights & Biases project.
         env: further fields of :class:`prudence.envs.base.EnvConfig`, such as ``costs="separate"``.
@@ -73,9 +74,13 @@ def train(
 
 
 def default_directory(config: RunConfig) -> Path:
-    """``runs/<agent>-<task>-<seed>``, with the characters of the task that file systems dislike replaced."""
+    """``runs/<agent>-<task>-<seed>``, with the observations after a suite's task, which offers several.
+
+    What file systems dislike in the task's name is replaced.
+    """
     task = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.env.task)
-    return Path("runs") / f"{config.agent_name}-{task}-{'-'.join(config.env.obs)}-{config.seed}"
+    observations = config.env.obs if config.env.task in safety_gymnasium.TASKS else ()
+    return Path("runs") / "-".join([config.agent_name, task, *observations, str(config.seed)])
 
 
 def use_compilation_cache() -> None:
