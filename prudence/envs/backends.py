@@ -40,6 +40,19 @@ class Row(NamedTuple):
     truncated: bool
 
 
+def _finite(row: Row) -> Row:
+    """``row``, unless it has a NaN or an infinity, which would spoil replay, and from there every later update."""
+    parts = {f"observation {name!r}": value for name, value in row.observation.items()}
+    bad = [name for name, value in {**parts, "reward": row.reward, "cost": row.cost}.items() if not _is_finite(value)]
+    if bad:
+        raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)}")
+    return row
+
+
+def _is_finite(value: Any) -> bool:
+    return bool(np.isfinite(value).all())
+
+
 class Crash(NamedTuple):
     """The environment (or the process that it was in) failed, and will be made anew."""
 
@@ -87,13 +100,13 @@ class Runner:
     def _reset(self, seed: int) -> Row:
         observation, _ = self.env.reset(seed=seed)
         costs = len(self.env.get_wrapper_attr("cost_names"))
-        return Row(observation, 0.0, np.zeros(costs, np.float32), False, False)
+        return _finite(Row(observation, 0.0, np.zeros(costs, np.float32), False, False))
 
     def _step(self, action: np.ndarray) -> Row:
         discrete = isinstance(self.env.action_space, gym.spaces.Discrete)
         step = self.env.step(int(np.argmax(action)) if discrete else action)
         observation, reward, terminated, truncated, info = step
-        return Row(observation, float(reward), info["cost"], bool(terminated), bool(truncated))
+        return _finite(Row(observation, float(reward), info["cost"], bool(terminated), bool(truncated)))
 
     def _replay(self, seed: int, actions: np.ndarray) -> Row:
         row = self._reset(seed)

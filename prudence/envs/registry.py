@@ -110,7 +110,11 @@ def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any
 
 
 def _unknown(task: str, error: Exception) -> str:
-    known = [*task_ids(), *gym.registry]
+    known = dict.fromkeys([*task_ids(), *gym.registry])
     near = difflib.get_close_matches(task, known, n=3, cutoff=0.6)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "`prudence list tasks` names those that are known."
-    return f"There is no task {task!r} ({error}) {hint} Your own is named by module:Class."
+    hint = (
+        f"Did you mean {' or '.join(near)}?"
+        if near
+        else f"`prudence list --tasks` names those that are known ({error})."
+    )
+    return f"There is no task {task!r}. {hint} Your own is named by module:Class."
