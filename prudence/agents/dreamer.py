@@ -54,6 +54,8 @@ class DreamerConfig:
         violation_bound: violations are clipped to ± this many budgets (of at least 1), since a cost can
             exceed its budget far more than it can fall short of it, and the multiplier would rise much
             faster than it falls; None (the papers) clips nothing.
+        constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
+            before it has found any reward learns to stand still.
         compute_dtype: type of activations; parameters are always float32.
     """
 
@@ -76,6 +78,7 @@ class DreamerConfig:
     cost_estimate: Literal["sum", "mean", "episode"] = "sum"
     violation_source: Literal["imagined", "episodes"] = "imagined"
     violation_bound: float | None = None
+    constraint_start: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
@@ -224,7 +227,7 @@ class Dreamer(Agent):
             critic=critic,
             cost_critic=cost_critic,
             return_scale=state.return_scale.update(dream.returns),
-            constraint=self.config.constraint.update(state.constraint, dream.violation),
+            constraint=self._update_constraint(state, dream.violation),
             episode_cost=state.episode_cost,
             step=state.step + 1,
         )
@@ -300,7 +303,7 @@ class Dreamer(Agent):
         estimate = self._cost_unit * cost_returns.mean((0, 1))
         violation = self._violation(state, estimate)
         loss = -(weights * returns).mean() / state.return_scale.scale
-        loss = loss + c.constraint.penalty(state.constraint, violation)
+        loss = loss + self._minds_costs(state) * c.constraint.penalty(state.constraint, violation)
         metrics = self._dream_metrics(state, returns, estimate)
         dream = Dream(trajectory, returns, values, cost_returns, cost_values, weights, violation, metrics)
         return loss, jax.lax.stop_gradient(dream)
@@ -332,10 +335,18 @@ class Dreamer(Agent):
             violation = jnp.clip(violation, -reach, reach)
         return sg(violation) + estimate - sg(estimate)
 
+    def _minds_costs(self, state: DreamerState) -> Bool[Array, ""]:
+        return state.step >= self.config.constraint_start
+
+    def _update_constraint(self, state: DreamerState, violation: Float[Array, " C"]) -> Any:
+        updated = self.config.constraint.update(state.constraint, violation)
+        minds = self._minds_costs(state)
+        return jax.tree.map(lambda new, old: jnp.where(minds, new, old), updated, state.constraint)
+
     def _advantage(self, state: DreamerState, dream: Dream) -> Float[Array, "H S"]:
         """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
         penalty's own gradient is equal to first order."""
-        pressure = self.config.constraint.pressure(state.constraint, dream.violation)
+        pressure = self._minds_costs(state) * self.config.constraint.pressure(state.constraint, dream.violation)
         cost = dream.cost_returns - dream.cost_values[:-1]
         return (dream.returns - dream.values[:-1]) / state.return_scale.scale - self._cost_unit * (cost * pressure).sum(
             -1
