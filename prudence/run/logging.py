@@ -217,7 +217,7 @@ class Progress:
 
     def log(self, message: str) -> None:
         """Prints a line that stays, above the live one."""
-        self._console.print(message, highlight=False)
+        self._console.print(message, highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         if self._live is not None:

@@ -308,6 +308,14 @@ class Trainer:
         loop, num_envs = self._config.loop, self._env.num_envs
         self._state = self._agent.init(key=self._keys(_INIT, 0))
         self._carry = self._agent.init_carry(num_envs)
+        meta = None
+        if checkpoint.latest(self._run.checkpoints) is not None:
+            # Before replay is opened, since its complaint about other spaces would not name the tasks.
+            (self._state, self._carry), meta = checkpoint.load(
+                self._run.checkpoints,
+                (self._state, self._carry),
+                expect={"task": self._config.env.task, "spaces": self._spaces},
+            )
         self._replay = Replay(
             self._run.replay,
             self._env.spaces,
@@ -319,16 +327,12 @@ class Trainer:
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, int)
         self._costs = np.zeros((num_envs, self._spaces.num_costs))
         self._busy, self._collecting, self._process_started = 0.0, 0.0, time.monotonic()
-        if checkpoint.latest(self._run.checkpoints) is None:
+        if meta is None:
             self._replay.clear()
             self._logger.truncate(-1)
             self._last = self._env.reset()
             self._replay.add(self._last)
             return
-        expect = {"task": self._config.env.task, "spaces": self._spaces}
-        (self._state, self._carry), meta = checkpoint.load(
-            self._run.checkpoints, (self._state, self._carry), expect=expect
-        )
         self._counters = Counters(**meta["counters"])
         self._replay.restore(meta["replay"])
         self._last = self._env.restore(meta["env"])
