@@ -1,0 +1,108 @@
+"""The command as a user types it: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prudence.envs.registry import task_ids
+from prudence.presets import AGENTS, RunConfig
+from prudence.run.cli import main
+from prudence.run.config import read_config
+from prudence.run.session import configure, default_directory
+
+TRAIN = ["train", "safedreamer-bsrp-lag", "--task", "probe/cost", "--preset", "debug", "--steps", "48"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def status(*arguments: str) -> int:
+    """The exit status, however the command ends."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(*TRAIN, "--cost-limit", "3", "--agent.horizon", "4") == 0
+    run = Path("runs/safedreamer-bsrp-lag-probe-cost-0")
+    config = read_config(run / "config.json", RunConfig)
+    assert (config.agent.cost_limit, config.agent.horizon, config.loop.steps) == (3.0, 4, 48)
+    assert f"next: prudence evaluate {run}" in capsys.readouterr().err
+    assert status("evaluate", str(run), "--episodes", "2", "--task", "probe/cost") == 0
+    said = capsys.readouterr().out
+    assert "2 episodes on seeds apart from training's" in said
+    assert "budget 3: " in said
+    assert status("plot", str(run)) == 0
+    assert capsys.readouterr().out.strip() == str(run / "curve.png")
+    assert status("plot", str(run), str(run), "--out", "both.png") == 0
+    assert Path("both.png").stat().st_size > 0
+
+    assert status(*TRAIN, "--cost-limit", "4", "--agent.horizon", "4") == 1
+    assert "(agent.cost_limit: 3.0 there, 4.0 now)" in capsys.readouterr().err
+    assert status(*TRAIN, "--cost-limit", "3", "--agent.horizon", "4") == 0
+    assert "has its 48 steps already" in capsys.readouterr().err
+
+
+def test_a_run_too_short_for_a_curve_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(*TRAIN[:-1], "8") == 0
+    assert "no learning curve: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["frobnicate"], 2, "there is no command 'frobnicate'"),
+        (["train"], 2, "Missing from prudence train"),
+        (["train", "sac"], 2, "safedreamer-bsrp-lag"),
+        (["train", "dreamerv3", "--preset", "huge"], 2, "debug"),
+        (["train", "dreamerv3", "--frob", "3"], 2, "--frob"),
+        (["train", "dreamerv3", "--task", "probe/costs"], 1, "Did you mean probe/cost"),
+        (["train", "dreamerv3", "--task", "CartPole-v1", "--preset", "debug"], 1, "reports no cost"),
+        (["train", "dreamerv3", "--obs", "sonar"], 1, "choose from lidar, coordinates, vision"),
+        ([*TRAIN, "--cost-limit", "1", "2"], 1, "names 2 budgets, but the environment reports 1"),
+        (["evaluate", "nowhere"], 1, "nowhere holds no run"),
+        (["evaluate", "nowhere", "--frob"], 2, "unknown arguments: --frob"),
+        (["plot"], 2, "at least one run"),
+        (["plot", "nowhere"], 1, "does not exist"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(*arguments) == code
+    said = capsys.readouterr()
+    assert message in said.err + said.out
+    assert "Traceback" not in said.err
+    if code == 1:
+        assert said.err.startswith(f"prudence {arguments[0]}: ") or "\nprudence train: " in said.err
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("list") == 0
+    said = capsys.readouterr().out
+    assert [name for name in AGENTS if name not in said] == []
+    assert status("list", "--tasks") == 0
+    assert capsys.readouterr().out.split() == task_ids()
+
+
+def test_help_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status() == 0
+    assert "prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0" in capsys.readouterr().out
+    assert status(*TRAIN, "--settings") == 0
+    said = capsys.readouterr().out
+    for setting in ("--agent.horizon", "--agent.constraint.multiplier-init", "--loop.updates-per-decision"):
+        assert setting in said
+    assert not Path("runs").exists()
+
+
+def test_explicit_choices_win_over_the_preset() -> None:
+    config = configure("dreamerv3", "SafetyPointGoal1-v0", obs=("lidar",), preset_name="cpu", steps=7, seed=3)
+    assert (config.loop.steps, config.seed, config.env.action_repeat) == (7, 3, 5)
+    assert configure("dreamerv3", "SafetyPointGoal1-v0", action_repeat=2).env.action_repeat == 2
+    assert default_directory(config) == Path("runs/dreamerv3-SafetyPointGoal1-v0-lidar-3")
+    assert default_directory(configure("dreamerv3", "my.module:Class")) == Path("runs/dreamerv3-my.module-Class-0")
