@@ -1,0 +1,74 @@
+"""Policies: what they execute, and in which ranges."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prudence.actors import Actor, ActorConfig, Policy
+from prudence.ops.distributions import Normal
+from prudence.types import ActionSpec
+
+CONFIG = ActorConfig(layers=1, units=8)
+
+
+def actor(kind, size, config=CONFIG) -> Actor:
+    return Actor(4, ActionSpec(kind, size), config, key=jax.random.key(0))
+
+
+def features() -> jax.Array:
+    return jax.random.normal(jax.random.key(1), (5, 4))
+
+
+def test_discrete_actions_are_one_hot():
+    net = actor("discrete", 3)
+    policy = net(features())
+    action = policy.sample(net.noise(5, key=jax.random.key(2)))
+    np.testing.assert_allclose(jnp.sort(action, -1), [[0.0, 0.0, 1.0]] * 5, atol=1e-6)
+    assert policy.mode().shape == (5, 3)
+    assert policy.entropy().shape == (5,)
+    np.testing.assert_allclose(jnp.exp(policy.log_prob(jnp.eye(3)[None, 0].repeat(5, 0))), 1 / 3, atol=0.1)
+
+
+def test_unimix_keeps_every_arm_possible():
+    net = actor("discrete", 4, ActorConfig(layers=1, units=8, out_scale=1e6, unimix=0.04))
+    policy = net(features())
+    assert min(jnp.exp(policy.log_prob(arm)).min() for arm in jnp.eye(4)[:, None].repeat(5, 1)) >= 0.0099
+
+
+@pytest.mark.parametrize("continuous", ["normal", "tanh_normal"])
+def test_continuous_actions_stay_in_range(continuous):
+    net = actor("continuous", 2, ActorConfig(layers=1, units=8, continuous=continuous, out_scale=100.0))
+    policy = net(features())
+    action = policy.sample(net.noise(5, key=jax.random.key(2)))
+    assert action.shape == (5, 2)
+    assert jnp.abs(action).max() <= 1.0
+    assert jnp.abs(policy.mode()).max() <= 1.0
+    assert jnp.isfinite(policy.log_prob(action)).all()
+
+
+def test_normal_policy_by_hand():
+    # A last layer of scale 0: mean tanh(0), std = .1 + .9 σ(2).
+    policy = actor("continuous", 2, ActorConfig(layers=1, units=8, out_scale=0.0))(features())
+    assert isinstance(policy.distribution, Normal)
+    np.testing.assert_allclose(policy.mode(), np.zeros((5, 2)))
+    np.testing.assert_allclose(policy.distribution.std, 0.1 + 0.9 / (1 + np.exp(-2)), rtol=1e-5)
+
+
+def test_clipping_lets_the_gradient_pass():
+    def action(mean):
+        return Policy(Normal(mean, jnp.ones(1))).sample(jnp.array([3.0]))[0]
+
+    value, slope = jax.value_and_grad(lambda m: action(m[None]))(0.5)
+    assert value == 1.0
+    assert slope == 1.0
+
+
+def test_tanh_normal_starts_wide():
+    # LAMBDA: standard deviation 5 before tanh, so that most first actions are extreme.
+    net = actor("continuous", 1, ActorConfig(layers=1, units=8, continuous="tanh_normal", out_scale=0.0))
+    noise = net.noise(2000, key=jax.random.key(2))
+    actions = jax.vmap(lambda n: net(jnp.zeros(4)).sample(n))(noise)
+    assert float((jnp.abs(actions) > 0.9).mean()) > 0.7

@@ -1,0 +1,95 @@
+"""The augmented Lagrangian, worked by hand."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prudence.constraints import AugmentedLagrangian, AugmentedLagrangianState, Unconstrained
+
+METHOD = AugmentedLagrangian(growth=0.5)
+
+
+def state(multiplier, penalty_factor):
+    return AugmentedLagrangianState(jnp.array(multiplier, jnp.float32), jnp.array(penalty_factor, jnp.float32))
+
+
+def test_active_branch():
+    # λ = 2, μ = .5, g = 3: 2·3 + .25·9
+    assert METHOD.penalty(state([2.0], [0.5]), jnp.array([3.0])) == pytest.approx(8.25)
+
+
+def test_inactive_branch():
+    # λ + μg = 2 - .5·10 < 0: -4 / (2·.5), whatever g is.
+    for violation in (-10.0, -100.0):
+        assert METHOD.penalty(state([2.0], [0.5]), jnp.array([violation])) == pytest.approx(-4.0)
+
+
+def test_continuous_at_the_border():
+    s = state([2.0], [0.5])
+    left, right = (float(METHOD.penalty(s, jnp.array([-4.0 + e]))) for e in (-1e-3, 1e-3))
+    assert left == pytest.approx(-4.0)
+    assert right == pytest.approx(-4.0, abs=1e-5)
+
+
+def test_gradient_by_hand_on_both_branches():
+    s = state([2.0, 2.0], [0.5, 0.5])
+    slope = jax.grad(lambda g: METHOD.penalty(s, g))(jnp.array([3.0, -10.0]))
+    np.testing.assert_allclose(slope, [3.5, 0.0])
+    np.testing.assert_allclose(METHOD.pressure(s, jnp.array([3.0, -10.0])), [3.5, 0.0])
+
+
+@pytest.mark.parametrize("violation", [-20.0, -4.0, -1.0, 0.0, 2.5])
+def test_is_the_maximum_over_the_multiplier(violation):
+    prices = np.linspace(0, 50, 500_001)
+    expected = (prices * violation - (prices - 2.0) ** 2 / (2 * 0.5)).max()
+    assert METHOD.penalty(state([2.0], [0.5]), jnp.array([violation])) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_papers_constants_do_not_underflow():
+    method = AugmentedLagrangian()
+    s = method.init(1)
+    # λ + μg = 1e-6 + 5e-9·100 = 1.5e-6; and below: -λ²/2μ = -1e-12/1e-8 = -1e-4.
+    np.testing.assert_allclose(method.pressure(s, jnp.array([100.0])), [1.5e-6], rtol=1e-5)
+    assert method.penalty(s, jnp.array([-1000.0])) == pytest.approx(-1e-4, rel=1e-4)
+    np.testing.assert_allclose(method.update(s, jnp.array([100.0])).multiplier, [1.5e-6], rtol=1e-5)
+
+
+def test_penalty_sums_over_constraints():
+    both = METHOD.penalty(state([2.0, 1.0], [0.5, 0.1]), jnp.array([3.0, 2.0]))
+    assert both == pytest.approx(8.25 + 2.2)
+
+
+def test_update_by_hand():
+    after = METHOD.update(state([2.0, 2.0, 0.0], [0.5, 0.5, 0.9]), jnp.array([3.0, -10.0, 1.0]))
+    np.testing.assert_allclose(after.multiplier, [3.5, 0.0, 0.9])
+    np.testing.assert_allclose(after.penalty_factor, [0.75, 0.75, 1.0])  # Grows by half, up to 1.
+    np.testing.assert_allclose(METHOD.multiplier(after), after.multiplier)
+
+
+def test_the_next_multiplier_is_the_gradient_of_the_penalty():
+    s, violation = state([0.3, 0.1], [0.2, 0.4]), jnp.array([1.5, -0.1])
+    np.testing.assert_allclose(METHOD.update(s, violation).multiplier, METHOD.pressure(s, violation), rtol=1e-6)
+
+
+def test_dual_rate_moves_the_multiplier_apart_from_the_penalty_factor():
+    method = AugmentedLagrangian(growth=0.0, dual_rate=0.01)
+    after = method.update(state([2.0], [0.5]), jnp.array([3.0]))
+    np.testing.assert_allclose(after.multiplier, [2.03])
+    np.testing.assert_allclose(after.penalty_factor, [0.5])
+
+
+def test_initial_state():
+    s = AugmentedLagrangian(multiplier_init=0.1, penalty_factor_init=0.2).init(3)
+    np.testing.assert_allclose(s.multiplier, [0.1] * 3)
+    np.testing.assert_allclose(s.penalty_factor, [0.2] * 3)
+
+
+def test_unconstrained_ignores_costs():
+    method, violation = Unconstrained(), jnp.array([100.0, -3.0])
+    s = method.update(method.init(2), violation)
+    np.testing.assert_array_equal(method.multiplier(s), [0.0, 0.0])
+    np.testing.assert_array_equal(method.pressure(s, violation), [0.0, 0.0])
+    assert method.penalty(s, violation) == 0.0

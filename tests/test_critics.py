@@ -1,0 +1,74 @@
+"""Critics: targets move the values, and the slow copy follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prudence.critics import Critic, CriticConfig
+from prudence.models.world_model import HeadConfig
+from prudence.optim import OptimiserConfig
+
+CONFIG = CriticConfig(HeadConfig(layers=1, units=16, bins=21, limit=3.0), OptimiserConfig(1e-2))
+FEATURES = jnp.array([[1.0, -0.5], [-1.0, 0.5]])
+
+
+def regress(config: CriticConfig, shape: tuple[int, ...], targets, weights=(1.0, 1.0), steps: int = 200) -> Critic:
+    critic = Critic.init(2, shape, config, key=jax.random.key(0))
+    step = jax.jit(lambda c: c.update(FEATURES, jnp.array(targets), jnp.array(weights), name="critic")[0])
+    for _ in range(steps):
+        critic = step(critic)
+    return critic
+
+
+def test_a_fresh_critic_expects_nothing():
+    critic = Critic.init(2, (3,), CONFIG, key=jax.random.key(0))
+    np.testing.assert_allclose(critic.values(FEATURES), np.zeros((2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["twohot", "symexp_twohot", "symlog_mse"])
+def test_values_reach_their_targets(kind):
+    config = replace(CONFIG, head=replace(CONFIG.head, kind=kind), slow_regulariser=0.0)
+    np.testing.assert_allclose(regress(config, (), [5.0, -2.0]).values(FEATURES), [5.0, -2.0], atol=0.3)
+
+
+def test_c_costs_have_c_values():
+    config = replace(CONFIG, slow_regulariser=0.0)
+    critic = regress(config, (2,), [[5.0, 0.0], [1.0, 3.0]])
+    np.testing.assert_allclose(critic.values(FEATURES), [[5.0, 0.0], [1.0, 3.0]], atol=0.3)
+
+
+def test_states_of_weight_zero_are_not_learned():
+    critic = regress(replace(CONFIG, slow_regulariser=0.0), (), [5.0, 5.0], (1.0, 0.0), steps=1)
+    other = regress(replace(CONFIG, slow_regulariser=0.0), (), [5.0, -2.0], (1.0, 0.0), steps=1)
+    jax.tree.map(np.testing.assert_array_equal, critic.online.module, other.online.module)
+    assert critic.values(FEATURES)[0] > 0
+
+
+def test_the_slow_copy_is_a_moving_average():
+    config = replace(CONFIG, slow_rate=0.25)
+    before = Critic.init(2, (), config, key=jax.random.key(0))
+    after, metrics = before.update(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2), name="critic")
+    mixed = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.slow, after.online.module)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), after.slow, mixed)
+    assert metrics["critic/target"] == 1.5
+
+
+def test_slow_targets_come_from_the_slow_copy():
+    online = regress(replace(CONFIG, slow_rate=0.0), (), [5.0, 5.0], steps=20)
+    slow = regress(replace(CONFIG, slow_rate=0.0, slow_target=True), (), [5.0, 5.0], steps=20)
+    assert online.values(FEATURES).min() > 0.1
+    np.testing.assert_allclose(slow.values(FEATURES), 0.0, atol=1e-6)
+
+
+def test_the_regulariser_holds_the_critic_near_its_past():
+    free, held = (
+        regress(replace(CONFIG, slow_rate=0.0, slow_regulariser=w), (), [5.0, 5.0]).values(FEATURES) for w in (0.0, 1.0)
+    )
+    # Cross-entropy to the target and, as strongly, to the slow copy's 0: half the mass on each.
+    assert free.min() > 4.5
+    assert held.max() < 2.5
