@@ -39,7 +39,8 @@ class OptimiserConfig:
         return optax.chain(
             optax.adaptive_grad_clip(self.clip, eps=1e-3),
             optax.scale_by_rms(decay=0.999, eps=1e-20, bias_correction=True),
-            optax.trace(decay=0.9),
+            # A mean and not a sum: `optax.trace` would make the steps ten times as large.
+            optax.ema(decay=0.9, debias=True),
             optax.scale_by_learning_rate(rate),
         )
 

@@ -53,7 +53,9 @@ class OneHot(eqx.Module):
 
     def _straight_through(self, scores: Array) -> Array:
         hard = jax.nn.one_hot(jnp.argmax(scores, -1), scores.shape[-1])
-        return hard + self.probs - jax.lax.stop_gradient(self.probs)
+        probs = self.probs
+        # In this order the value is exactly one-hot: x - x is 0, but 1 + x - x need not be 1.
+        return hard + (probs - jax.lax.stop_gradient(probs))
 
     def log_prob(self, value: Float[Array, "*batch S K"]) -> Float[Array, "*batch"]:
         return (value * self.logits).sum((-2, -1))
