@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import logging
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Mapping
@@ -212,7 +213,8 @@ def _end(process: Any) -> None:
 
 def _work(connection: Connection, config: EnvConfig) -> None:
     """The main loop of a worker: answers until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what Ctrl-C means.
+    # The parent decides what Ctrl-C and SIGTERM mean, which schedulers send to its whole group.
+    os.setpgrp()
     runners: dict[int, Runner] = {}
     while True:
         try:
