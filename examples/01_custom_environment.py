@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
     envs = make_vector(EnvConfig("01_custom_environment:SpeedLimit", time_limit=100), num_envs=2, seed=0)
     rows = envs.reset()
-    total_reward, total_cost = 0.0, 0.0
+    total_reward, total_cost = np.zeros(2), np.zeros(2)
     while not rows.is_last.all():
         rows = envs.step(np.array([[1.0], [0.4]], np.float32))  # Full throttle, and a careful driver.
         total_reward, total_cost = total_reward + rows.reward, total_cost + rows.cost[:, 0]
