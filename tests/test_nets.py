@@ -101,7 +101,7 @@ def test_an_undecided_decoder_predicts_grey():
 
 @pytest.mark.parametrize("shape", [(64, 32, 3), (48, 48, 3), (4, 4, 3), (64, 64)])
 def test_images_of_other_shapes_are_refused_with_the_remedy(shape):
-    with pytest.raises(ValueError, match="images must be square .* Resize them in a wrapper"):
+    with pytest.raises(ValueError, match=r"images must be square .* Resize them in a wrapper"):
         ConvEncoder(shape, 2, key=key())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from prudence.agents.dreamer import Dreamer, DreamerConfig
@@ -35,7 +37,7 @@ def batch(spaces: Spaces, *lead: int, seed: int = 0) -> Batch:
         action = np.eye(size, dtype=np.float32)[rng.integers(0, size, lead)]
     first = rng.random(lead) < 0.2
     terminal = rng.random(lead) < 0.1
-    return Batch(
+    rows = Batch(
         observation={name: draw(spec) for name, spec in spaces.observation},
         prev_action=action,
         reward=rng.normal(size=lead).astype(np.float32),
@@ -44,6 +46,7 @@ def batch(spaces: Spaces, *lead: int, seed: int = 0) -> Batch:
         is_last=terminal,
         is_terminal=terminal,
     )
+    return jax.tree.map(jnp.asarray, rows)
 
 
 def debug_config(name: str = "safedreamer-bsrp-lag", **changes) -> DreamerConfig:

@@ -1,0 +1,141 @@
+"""The world model: losses, reconstructions, heads, and open-loop prediction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from prudence.models.world_model import Head, HeadConfig, WorldModel, WorldModelConfig
+from prudence.types import ObservationSpec, Spaces
+
+BOTH = toys.spaces(toys.IMAGE, toys.VECTOR, costs=("left", "right"))
+PRIVILEGED = toys.spaces(toys.VECTOR, ("privileged", ObservationSpec((4, 2), "float32")))
+CONFIG = toys.debug_config().world_model
+
+
+def model(spaces: Spaces = BOTH, **changes) -> WorldModel:
+    config: WorldModelConfig = replace(CONFIG, **changes)
+    return WorldModel(spaces, config, key=jax.random.key(0))
+
+
+def loss(net: WorldModel, batch) -> dict:
+    return net.loss(batch, key=jax.random.key(1))[1][1]
+
+
+def test_every_loss_is_named_and_scaled():
+    net, batch = model(), toys.batch(BOTH, 2, 5)
+    total, (states, metrics) = net.loss(batch, key=jax.random.key(1))
+    s = CONFIG.scales
+    names = {
+        "reconstruct_image": s.image,
+        "reconstruct_state": s.vector,
+        "reward": s.reward,
+        "cost": s.cost,
+        "continue": s.continue_,
+        "dynamics": s.dynamics,
+        "representation": s.representation,
+    }
+    assert total == pytest.approx(sum(float(metrics[f"model/{n}"]) * scale for n, scale in names.items()), rel=1e-5)
+    assert states.deter.shape == (2, 5, CONFIG.rssm.deter)
+
+
+def test_unsafe_samples_weigh_as_stated():
+    batch = toys.batch(BOTH, 2, 5)
+    half = jnp.zeros((2, 5, 2))
+    safe, unsafe = batch._replace(cost=half), batch._replace(cost=half + 1)
+    one, three = model(unsafe_weight=1.0), model(unsafe_weight=3.0)
+    assert loss(three, unsafe)["model/cost"] == pytest.approx(3 * float(loss(one, unsafe)["model/cost"]), rel=1e-5)
+    assert loss(three, safe)["model/cost"] == pytest.approx(float(loss(one, safe)["model/cost"]), rel=1e-6)
+
+
+def test_free_nats_floor_the_kl():
+    metrics = loss(model(free_nats=1000.0), toys.batch(BOTH, 2, 5))
+    assert metrics["model/dynamics"] == metrics["model/representation"] == 1000.0
+
+
+def test_termination_and_not_truncation_is_what_the_continue_head_learns():
+    batch, net = toys.batch(BOTH, 2, 5), model()
+    never = jnp.zeros((2, 5), bool)
+    losses = [
+        float(loss(net, batch._replace(is_last=last, is_terminal=terminal))["model/continue"])
+        for last, terminal in [(never, never), (~never, never), (~never, ~never)]
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_reconstructions_have_the_observations_shapes():
+    net = model(PRIVILEGED, decoder_keys=("state", "privileged"))
+    out = net.decoder(jnp.zeros((2, 5, net.feature_size)))
+    assert {k: v.shape for k, v in out.items()} == {"state": (2, 5, 3), "privileged": (2, 5, 8)}
+    image = model().decoder(jnp.zeros((2, 5, net.feature_size)))["image"]
+    assert image.shape == (2, 5, 8, 8, 3)
+    assert image.dtype == jnp.float32
+
+
+def test_privileged_observations_are_not_encoded_unless_asked_for():
+    assert model(PRIVILEGED).encoder.keys == ("state",)
+    assert model(PRIVILEGED, encoder_keys=("privileged",)).encoder.keys == ("privileged",)
+
+
+def test_missing_observations_are_named():
+    with pytest.raises(ValueError, match=r"observations \['camera'\] are missing: the environment offers"):
+        model(encoder_keys=("camera",))
+
+
+def test_the_encoder_sees_every_vector_and_image():
+    net, batch = model(), toys.batch(BOTH, 2)
+    embed = net.encoder(batch.observation)
+    assert embed.shape == (2, net.encoder.out_size)
+    for name in ("image", "state"):
+        other = net.encoder(batch.observation | {name: jnp.roll(batch.observation[name], 1, 0)})
+        assert not np.array_equal(embed, other)
+
+
+def test_open_loop_sees_the_context_and_nothing_after_it():
+    net, batch = model(), toys.batch(BOTH, 2, 6)
+    predicted = net.open_loop(batch, 4, key=jax.random.key(1))
+    assert predicted["image"].shape == (2, 6, 8, 8, 3)
+    assert predicted["reward"].shape == (2, 6)
+    assert predicted["cost"].shape == (2, 6, 2)
+    observe_key, _ = jax.random.split(jax.random.key(1))
+    seen = net.observe(jax.tree.map(lambda x: x[:, :4], batch), key=observe_key).states.features
+    np.testing.assert_allclose(predicted["state"][:, :4], net.decoder(seen)["state"], atol=1e-5)
+
+    blind = {k: jnp.concatenate([v[:, :4], v[:, 4:][:, ::-1]], 1) for k, v in batch.observation.items()}
+    other = net.open_loop(batch._replace(observation=blind), 4, key=jax.random.key(1))
+    np.testing.assert_array_equal(predicted["state"], other["state"])
+    steered = batch._replace(prev_action=batch.prev_action * jnp.array([1.0, 1.0, 1.0, 1.0, -1.0, 1.0])[:, None])
+    other = net.open_loop(steered, 4, key=jax.random.key(1))
+    assert not np.array_equal(predicted["state"][:, 4], other["state"][:, 4])
+
+
+def test_imagined_trajectory():
+    net = model()
+    start = jax.tree.map(lambda x: x[:, -1], net.observe(toys.batch(BOTH, 3, 2), key=jax.random.key(1)).states)
+    noise = jnp.ones((4, 3, 2))
+    dream = net.imagine(lambda features, noise: 0.5 * noise, start, noise, key=jax.random.key(2))
+    assert dream.actor_features is dream.critic_features
+    np.testing.assert_array_equal(dream.actor_features[0], start.features)
+    assert dream.costs.shape == (5, 3, 2)
+    np.testing.assert_array_equal(dream.actions, 0.5 * noise)
+    nudged = net.imagine(lambda f, n: 0.5 * n, start, noise, key=jax.random.key(2), nudge=noise)
+    np.testing.assert_array_equal(nudged.actions, 1.5 * noise)
+    assert 0 <= dream.continues.min() <= dream.continues.max() <= 1
+
+
+def test_a_bernoulli_head_predicts_the_chance_that_the_cost_is_positive():
+    head = Head(3, (2,), HeadConfig("bernoulli", 1, 4, out_scale=0.0, bernoulli_scale=4.0), key=jax.random.key(0))
+    np.testing.assert_allclose(head.predict(jnp.ones(3)), [2.0, 2.0])  # 4 · one half.
+    loss = head.negative_log_likelihood(jnp.ones(3), jnp.array([0.0, 7.0]))
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["twohot", "symexp_twohot", "symlog_mse"])
+def test_a_head_of_scale_zero_predicts_zero(kind):
+    head = Head(3, (), HeadConfig(kind, 1, 4, bins=11), key=jax.random.key(0))
+    assert head.predict(jnp.ones((2, 3))) == pytest.approx(np.zeros(2), abs=1e-5)

@@ -1,0 +1,59 @@
+"""Every preset builds, for every agent and kind of observation (shapes only: nothing large is computed)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import jax
+import pytest
+import toys
+
+from prudence.constraints import Unconstrained
+from prudence.envs.base import EnvConfig
+from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, make_agent, preset
+from prudence.types import ObservationSpec
+
+LIDAR = toys.spaces(("lidar", ObservationSpec((60,), "float32")), steps=1000)
+VISION = toys.spaces(("vision", ObservationSpec((64, 64, 3), "uint8")), steps=1000)
+
+
+def configured(name: str, agent: str, obs: str):
+    config = preset(name, agent, EnvConfig("SafetyPointGoal1-v0", obs=(obs,)))
+    spaces = LIDAR if obs == "lidar" else VISION
+    return config, make_agent(agent, spaces, config.agent), spaces
+
+
+@pytest.mark.parametrize("obs", ["lidar", "vision"])
+@pytest.mark.parametrize("agent", get_args(AgentName))
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_builds(name, agent, obs):
+    config, built, _ = configured(name, agent, obs)
+    assert config.agent_name == agent
+    assert isinstance(config.agent.constraint, Unconstrained) == (agent == "dreamerv3")
+    state = jax.eval_shape(lambda key: built.init(key=key), jax.random.key(0))
+    assert state.step.shape == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "obs"), [("cpu", "lidar"), ("paper", "vision"), ("gpu", "lidar")])
+def test_updates_and_acts(name, obs):
+    config, built, spaces = configured(name, "safedreamer-bsrp-lag", obs)
+    state = jax.eval_shape(lambda key: built.init(key=key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda: toys.batch(spaces, 1, config.loop.batch_size, config.loop.batch_length))
+    after, metrics = jax.eval_shape(lambda s, b, k: built.update(s, b, key=k), state, shapes, jax.random.key(1))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert {m.shape for m in metrics.values()} == {()}
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    env = EnvConfig("SafetyPointGoal1-v0")
+    with pytest.raises(ValueError, match="unknown preset 'huge': choose from debug, cpu, paper, gpu"):
+        preset("huge", "dreamerv3", env)
+    with pytest.raises(ValueError, match="unknown agent 'ppo': choose from safedreamer-bsrp-lag"):
+        preset("debug", "ppo", env)
+    with pytest.raises(ValueError, match="unknown agent 'ppo'"):
+        make_agent("ppo", LIDAR, toys.debug_config())
+
+
+def test_every_agent_is_described():
+    assert set(AGENTS) == set(SUMMARIES) == set(get_args(AgentName))
