@@ -107,6 +107,4 @@ class AugmentedLagrangian(Constraint):
     def update(self, state: AugmentedLagrangianState, violation: Float[Array, " C"]) -> AugmentedLagrangianState:
         λ, μ = state
         rate = μ if self.dual_rate is None else self.dual_rate
-        return AugmentedLagrangianState(
-            jnp.maximum(0.0, λ + rate * violation), jnp.clip(μ * (1 + self.growth), μ, 1.0)
-        )
+        return AugmentedLagrangianState(jnp.maximum(0.0, λ + rate * violation), jnp.clip(μ * (1 + self.growth), μ, 1.0))

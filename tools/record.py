@@ -61,9 +61,8 @@ def main() -> None:
         plot_runs({arguments.name: arguments.runs}, out / "curve.png")
     for run in runs:
         e = run["evaluation"]
-        print(
-            f"seed {run['config']['seed']}: return {e['return_mean']:.2f} cost {e['cost_mean']} in {run['training_minutes']} min"
-        )
+        score = f"return {e['return_mean']:.2f} cost {e['cost_mean']}"
+        print(f"seed {run['config']['seed']}: {score} in {run['training_minutes']} min")
 
 
 if __name__ == "__main__":
