@@ -174,7 +174,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         critic,
         model_optimiser=OptimiserConfig(1e-3, clip=1000.0),
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
-        constraint=AugmentedLagrangian(penalty_factor_init=5e-4, growth=0.0, dual_rate=3e-6),
+        constraint=AugmentedLagrangian(penalty_factor_init=5e-4, growth=0.0, dual_rate=1e-6),
         horizon=12,
         imagination_starts=128,
         cost_discount=0.97,
