@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from prudence.run.logging import METRICS_FILE, read_metrics
@@ -30,12 +31,17 @@ def record(run: Path) -> dict:
         raise SystemExit(f"{run} was not evaluated: run `prudence evaluate {run}` first")
     return {
         "config": json.loads((run / "config.json").read_text()),
-        "provenance": json.loads((run / FILE).read_text()),
+        "provenance": [_portable(entry) for entry in json.loads((run / FILE).read_text())],
         "training_minutes": round(wall[-1] / 60, 1) if wall else None,
         "raw_steps": int(rows[-1]["step"]),
         "evaluation": json.loads(evaluation.read_text()),
         "curves": {name: _thinned(points) for name, points in curves.items() if points},
     }
+
+
+def _portable(entry: dict) -> dict:
+    """Without ``--out``: where a run was put is nobody else's business."""
+    return entry | {"command": re.sub(r" --out \S+", "", entry["command"])}
 
 
 def _thinned(points: list) -> list:
