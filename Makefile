@@ -52,7 +52,7 @@ format: $(STAMP)  ## Apply Ruff's fixes and format
 	$(BIN)/ruff format .
 
 demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its curve
-	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --out $(RUN)
+	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --steps 150000 --out $(RUN)
 	$(BIN)/prudence evaluate $(RUN) --video
 	$(BIN)/prudence plot $(RUN)
 
