@@ -1,0 +1,233 @@
+"""The agent: acting, what an update changes, and the actor's gradient against direct differentiation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from prudence.agents.dreamer import Dreamer
+from prudence.constraints import AugmentedLagrangian
+from prudence.types import EpisodeSummary
+
+CONTINUOUS = toys.spaces()
+DISCRETE = toys.spaces(action="discrete", actions=3)
+COSTS = toys.spaces(costs=("left", "right"))
+
+
+def started(agent: Dreamer):
+    return agent.init(key=jax.random.key(0))
+
+
+def act(agent, state, batch, *, carry=None, mode="train", first=False):
+    carry = agent.init_carry(len(batch.reward)) if carry is None else carry
+    is_first = np.full(len(batch.reward), first)
+    return agent.act(state, carry, batch.observation, is_first, key=jax.random.key(3), mode=mode)
+
+
+def differs(a, b) -> bool:
+    pairs = zip(jax.tree.leaves(eqx.filter(a, eqx.is_array)), jax.tree.leaves(eqx.filter(b, eqx.is_array)), strict=True)
+    return any(not np.array_equal(x, y) for x, y in pairs)
+
+
+# --- acting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_an_environments_action_depends_on_its_own_observation(mode):
+    # Gaussian latents: a discrete one may stay the same while the observation moves.
+    model = toys.debug_config().world_model
+    agent = toys.dreamer(CONTINUOUS, world_model=replace(model, rssm=replace(model.rssm, latent="gaussian")))
+    state, batch = started(agent), toys.batch(CONTINUOUS, 3)
+    before, carry, _ = act(agent, state, batch, mode=mode)
+    moved = {"state": batch.observation["state"] + jnp.array([[0.0], [5.0], [0.0]])}
+    after, other, _ = act(agent, state, batch._replace(observation=moved), mode=mode)
+    np.testing.assert_array_equal(before[::2], after[::2])
+    np.testing.assert_array_equal(carry.latent.features[::2], other.latent.features[::2])
+    assert not np.array_equal(before[1], after[1])
+
+
+def test_evaluation_takes_the_policys_mode():
+    agent, batch = toys.dreamer(CONTINUOUS), toys.batch(CONTINUOUS, 3)
+    state = started(agent)
+    action, carry, _ = act(agent, state, batch, mode="evaluate")
+    np.testing.assert_allclose(action, state.actor.module(carry.latent.features).mode(), atol=1e-5)
+    np.testing.assert_array_equal(action, act(agent, state, batch, mode="evaluate")[0])
+    assert not np.array_equal(action, act(agent, state, batch)[0])
+    np.testing.assert_array_equal(carry.prev_action, action)
+
+
+def test_the_carry_is_forgotten_when_an_episode_begins():
+    agent, batch = toys.dreamer(CONTINUOUS), toys.batch(CONTINUOUS, 3)
+    state = started(agent)
+    used = jax.tree.map(lambda x: x + 1, agent.init_carry(3))
+    fresh = act(agent, state, batch, first=True)[0]
+    np.testing.assert_array_equal(fresh, act(agent, state, batch, carry=used, first=True)[0])
+    assert not np.array_equal(fresh, act(agent, state, batch, carry=used)[0])
+
+
+def test_discrete_actions_are_one_hot():
+    agent = toys.dreamer(DISCRETE)
+    for mode in ("train", "evaluate"):
+        action = act(agent, started(agent), toys.batch(DISCRETE, 4), mode=mode)[0]
+        np.testing.assert_allclose(jnp.sort(action, -1), [[0, 0, 1]] * 4, atol=0)
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+def test_an_update_changes_what_it_should():
+    agent = toys.dreamer(CONTINUOUS)
+    before = started(agent)
+    after, metrics = agent.update(before, toys.batch(CONTINUOUS, 2, 2, 8), key=jax.random.key(1))
+    assert after.step == 2
+    for part in ("world_model", "actor", "critic", "cost_critic", "return_scale", "constraint"):
+        assert differs(getattr(before, part), getattr(after, part)), part
+    assert not differs(before.episode_cost, after.episode_cost)
+    assert all(np.isfinite(v) for v in metrics.values())
+    assert {"model/loss", "actor/gradient_norm", "cost_critic/value", "constraint/multiplier"} <= set(metrics)
+
+
+def test_dreamerv3_has_no_cost_critic_and_no_multiplier():
+    agent = toys.dreamer(CONTINUOUS, "dreamerv3", constraint=AugmentedLagrangian())
+    before = started(agent)
+    assert before.cost_critic is None
+    after, metrics = agent.update(before, toys.batch(CONTINUOUS, 2, 2, 8), key=jax.random.key(1))
+    np.testing.assert_array_equal(after.constraint, [0.0])
+    assert metrics["constraint/multiplier"] == 0.0
+    assert not any(name.startswith("cost_critic") for name in metrics)
+
+
+def test_the_gradient_follows_the_kind_of_action():
+    assert toys.dreamer(DISCRETE)._reinforce
+    assert not toys.dreamer(CONTINUOUS)._reinforce
+    assert toys.dreamer(CONTINUOUS, gradient="reinforce")._reinforce
+
+
+def test_bfloat16_computes_finitely_with_float32_parameters():
+    agent = toys.dreamer(CONTINUOUS, compute_dtype="bfloat16")
+    state, metrics = agent.update(started(agent), toys.batch(CONTINUOUS, 2, 2, 8), key=jax.random.key(1))
+    assert all(np.isfinite(v) for v in metrics.values())
+    params = jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))
+    assert {p.dtype for p in params} == {jnp.dtype("float32")}
+    action, carry, _ = act(agent, state, toys.batch(CONTINUOUS, 3))
+    assert action.dtype == jnp.float32
+    assert carry.latent.deter.dtype == jnp.bfloat16
+
+
+# A lively agent: nothing of what the objective is made of is 0, and two constraints press.
+LIVELY = {
+    "constraint": AugmentedLagrangian(multiplier_init=0.7, penalty_factor_init=0.01),
+    "cost_limit": (0.0, 0.1),
+    "entropy": 0.1,
+}
+
+
+def lively() -> Dreamer:
+    config = toys.debug_config(**LIVELY)
+    awake = lambda head: replace(head, out_scale=1.0)  # noqa: E731
+    model = replace(config.world_model, reward=awake(config.world_model.reward))
+    critic = replace(config.critic, head=awake(config.critic.head))
+    return Dreamer(COSTS, replace(config, world_model=model, critic=critic, cost_critic=critic))
+
+
+def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters():
+    agent = lively()
+    state, batch, c = started(agent), toys.batch(COSTS, 2, 4), agent.config
+    model = state.world_model.module
+    states = model.observe(batch, key=jax.random.key(4)).states
+    start, alive = agent._starts(states, batch, key=jax.random.key(6))
+
+    @eqx.filter_jit
+    def direct(actor):
+        action_key, dynamics_key = jax.random.split(jax.random.key(5))
+        noise = actor.noise(c.horizon, len(alive), key=action_key)
+        blind = lambda features, noise: actor(jax.lax.stop_gradient(features)).sample(noise)  # noqa: E731
+        trajectory = model.imagine(blind, start, noise, key=dynamics_key)
+        loss, dream = agent._dream(state, trajectory, alive)
+        entropy = actor(jax.lax.stop_gradient(trajectory.actor_features[:-1])).entropy()
+        return loss - c.entropy * (dream.weights * entropy).mean()
+
+    expected = eqx.filter_jit(eqx.filter_grad(direct))(state.actor.module)
+    _, actor, _ = eqx.filter_jit(agent._update_actor)(state, model, start, alive, key=jax.random.key(5))
+    # Adam's first moment after one step is a tenth of the gradient.
+    momentum = actor.optimiser_state[1][0].mu
+    assert jnp.abs(expected.net.output.weight).max() > 1e-3
+    jax.tree.map(lambda m, g: np.testing.assert_allclose(10 * m, g, rtol=1e-3, atol=1e-6), momentum, expected)
+
+
+def test_the_multiplier_presses_on_cost():
+    # What the constraint adds to the objective is λg + μg²/2 for the imagined cost less its budget.
+    agent = lively()
+    state, violation = started(agent), jnp.array([0.5, -0.2])
+    np.testing.assert_allclose(agent.config.constraint.pressure(state.constraint, violation), [0.705, 0.698], rtol=1e-5)
+
+
+def test_episode_costs_are_averaged_without_bias_of_the_start():
+    agent = toys.dreamer(COSTS)
+    state = started(agent)
+    np.testing.assert_array_equal(state.episode_cost.mean, [0.0, 0.0])
+    for cost in ([10.0, 0.0], [0.0, 4.0]):
+        state = agent.on_episode(state, EpisodeSummary(0.0, np.array(cost, np.float32), 20))
+    # Weights .9·.1 and .1 of .19 in all.
+    np.testing.assert_allclose(state.episode_cost.mean, [0.9 / 0.19, 0.4 / 0.19], rtol=1e-5)
+
+
+def test_violation_from_episodes_has_the_gradient_of_imagination():
+    agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=2.0)
+    state = agent.on_episode(started(agent), EpisodeSummary(0.0, np.array([5.0], np.float32), 20))
+    value, slope = jax.value_and_grad(lambda e: agent._violation(state, e)[0])(jnp.array([123.0]))
+    assert value == pytest.approx(3.0, rel=1e-5)
+    assert slope == 1.0
+
+
+def test_bounded_violations_keep_their_gradient():
+    agent = toys.dreamer(COSTS, violation_bound=1.5, cost_limit=(2.0, 0.0))
+    state = started(agent)
+    estimate = jnp.array([100.0, 1.0])
+    # Within ±1.5 budgets, of at least 1.
+    np.testing.assert_allclose(agent._violation(state, estimate), [3.0, 1.0], rtol=1e-5)
+    slope = jax.jacobian(lambda e: agent._violation(state, e))(estimate)
+    np.testing.assert_allclose(slope, np.eye(2))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mean", 1.0), ("sum", 3.0), ("episode", 20 * 0.1)])
+def test_units_of_the_imagined_cost(unit, factor):
+    # Horizon 3; episodes of 20 decisions at γ_c = .9.
+    assert toys.dreamer(CONTINUOUS, cost_estimate=unit, cost_discount=0.9)._cost_unit == pytest.approx(factor)
+
+
+def test_starts_after_a_termination_do_not_count():
+    agent, batch = toys.dreamer(CONTINUOUS, imagination_starts=None), toys.batch(CONTINUOUS, 2, 3)
+    terminal = jnp.array([[False, True, False], [True, False, False]])
+    model = started(agent).world_model.module
+    states = model.observe(batch, key=jax.random.key(4)).states
+    start, alive = agent._starts(states, batch._replace(is_terminal=terminal), key=jax.random.key(6))
+    np.testing.assert_array_equal(alive, [1, 0, 1, 0, 1, 1])
+    np.testing.assert_array_equal(start.deter[3], states.deter[1, 0])
+
+
+def test_a_number_of_budgets_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="names 3 budgets, but the environment reports 2 costs: left, right"):
+        toys.dreamer(COSTS, cost_limit=(1.0, 2.0, 3.0))
+    with pytest.raises(ValueError, match="needs the length of an episode"):
+        toys.dreamer(toys.spaces(steps=None), cost_estimate="episode")
+
+
+def test_bsrp_lag_needs_a_constraint():
+    config = toys.debug_config("dreamerv3")
+    with pytest.raises(ValueError, match="BSRP-Lag needs a constraint"):
+        toys.make_agent("safedreamer-bsrp-lag", CONTINUOUS, config)
+
+
+def test_report_predicts_observations_reward_and_cost():
+    agent, batch = toys.dreamer(CONTINUOUS), toys.batch(CONTINUOUS, 2, 6)
+    report = agent.report(started(agent), batch, key=jax.random.key(1), context=3)
+    assert report["prediction/state"].shape == report["truth/state"].shape == (2, 6, 3)
+    assert report["prediction/cost"].shape == report["truth/cost"].shape == (2, 6, 1)
+    np.testing.assert_array_equal(report["truth/reward"], batch.reward)
