@@ -38,7 +38,8 @@ def test_laprop_steps_against_the_gradient_whatever_its_size():
         state = Optimised.init(layer(3.0), config)
         for expected in (2.9, 2.8, 2.7):  # The momentum is a mean of steps, not their sum.
             state, _ = state.descend(layer(size), "net")
-            assert state.module.weight == pytest.approx(expected, rel=1e-3)
+            # The clipped gradient shrinks with the weight, which makes the last step 3 % shorter.
+            assert state.module.weight == pytest.approx(expected, rel=2e-3)
 
 
 def test_warm_up_starts_at_zero():
