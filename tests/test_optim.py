@@ -33,13 +33,12 @@ def test_the_gradient_norm_is_clipped():
 
 
 def test_laprop_steps_against_the_gradient_whatever_its_size():
-    config = OptimiserConfig(0.1, kind="laprop", clip=0.3)
+    config = OptimiserConfig(0.1, kind="laprop", clip=1e9)
     for size in (1e-3, 1e3):
         state = Optimised.init(layer(3.0), config)
         for expected in (2.9, 2.8, 2.7):  # The momentum is a mean of steps, not their sum.
             state, _ = state.descend(layer(size), "net")
-            # The clipped gradient shrinks with the weight, which makes the last step 3 % shorter.
-            assert state.module.weight == pytest.approx(expected, rel=2e-3)
+            assert state.module.weight == pytest.approx(expected, rel=1e-3)
 
 
 def test_warm_up_starts_at_zero():
