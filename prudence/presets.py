@@ -20,7 +20,7 @@ from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
 from prudence.models.rssm import RSSMConfig
-from prudence.models.world_model import HeadConfig, LossScales, WorldModelConfig
+from prudence.models.world_model import HeadConfig, WorldModelConfig
 from prudence.optim import OptimiserConfig
 from prudence.types import Spaces
 
@@ -165,7 +165,7 @@ def _gpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
 def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Two cores, a low-dimensional observation, minutes: see docs/algorithms/safedreamer.md for each choice."""
     model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
-    model = replace(model, scales=LossScales(vector=20.0), unsafe_weight=3.0)
+    model = replace(model, vector_std=0.1, unsafe_weight=3.0)
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     agent_config = DreamerConfig(
         model,
@@ -176,7 +176,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         constraint=AugmentedLagrangian(penalty_factor_init=5e-4, growth=0.0, dual_rate=1e-6),
         horizon=12,
-        imagination_starts=128,
+        imagination_starts=64,
         cost_discount=0.97,
         cost_estimate="episode",
         violation_source="episodes",
@@ -190,7 +190,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
             steps=400_000,
             num_envs=4,
             prefill=1000,
-            updates_per_decision=0.2,
+            updates_per_decision=0.3,
             updates_per_dispatch=4,
             decisions_per_iteration=40,
             batch_length=32,

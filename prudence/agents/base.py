@@ -67,5 +67,11 @@ class Agent(abc.ABC):
         """Called after each finished *training* episode (never after an evaluation episode)."""
 
     @abc.abstractmethod
-    def report(self, state: Any, batch: Batch, *, key: Key) -> dict[str, np.ndarray]:
-        """Diagnostics too dear for every step: open-loop prediction, calibration of the cost head."""
+    def report(
+        self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
+    ) -> dict[str, np.ndarray]:
+        """What the agent's model foresees of recorded ``[B, T]`` sequences of which it sees ``context`` steps.
+
+        Arrays ``prediction/<name>`` (the mean of ``samples`` futures) beside ``truth/<name>``, for observations,
+        ``reward [B, T]`` and ``cost [B, T, C]``; empty for an agent without a model.
+        """

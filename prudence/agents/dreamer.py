@@ -24,7 +24,7 @@ from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel, WorldModelConfig
 from prudence.nets import cast
-from prudence.ops.normalise import PercentileScale
+from prudence.ops.normalise import PercentileScale, symlog
 from prudence.ops.returns import cumulative_discount, lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory
@@ -54,6 +54,9 @@ class DreamerConfig:
         violation_bound: violations are clipped to ± this many budgets (of at least 1), since a cost can
             exceed its budget far more than it can fall short of it, and the multiplier would rise much
             faster than it falls; None (the papers) clips nothing.
+        replay_loss: weight of the critics' loss on replayed states beside that on imagined ones (current DreamerV3:
+            .3; 2023 release and SafeDreamer: 0). Their targets hold real rewards and costs, bootstrapped from the
+            critic; unlike DreamerV3's, their gradient stops at the world model.
         constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
             before it has found any reward learns to stand still.
         compute_dtype: type of activations; parameters are always float32.
@@ -78,6 +81,7 @@ class DreamerConfig:
     cost_estimate: Literal["sum", "mean", "episode"] = "sum"
     violation_source: Literal["imagined", "episodes"] = "imagined"
     violation_bound: float | None = None
+    replay_loss: float = 0.0
     constraint_start: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -214,13 +218,13 @@ class Dreamer(Agent):
         model = self._compute(world_model.module)
 
         dream, actor, actor_metrics = self._update_actor(state, model, start, alive, key=imagine_key)
-        features = dream.trajectory.critic_features[:-1]
-        critic, critic_metrics = state.critic.update(features, dream.returns, dream.weights, name="critic")
+        lesson = self._lesson(state.critic, dream, dream.returns, latents, batch, batch.reward, self.config.discount)
+        critic, critic_metrics = state.critic.update(*lesson, name="critic")
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None:
-            cost_critic, cost_metrics = cost_critic.update(
-                features, dream.cost_returns, dream.weights, name="cost_critic"
-            )
+            discount = self.config.cost_discount
+            lesson = self._lesson(cost_critic, dream, dream.cost_returns, latents, batch, batch.cost, discount)
+            cost_critic, cost_metrics = cost_critic.update(*lesson, name="cost_critic")
         state = DreamerState(
             world_model=world_model,
             actor=actor,
@@ -308,6 +312,38 @@ class Dreamer(Agent):
         dream = Dream(trajectory, returns, values, cost_returns, cost_values, weights, violation, metrics)
         return loss, jax.lax.stop_gradient(dream)
 
+    def _lesson(
+        self,
+        critic: Critic,
+        dream: Dream,
+        returns: Float[Array, "H S *C"],
+        latents: LatentState,
+        batch: Batch,
+        rewards: Float[Array | np.ndarray, "B T *C"],
+        discount: float,
+    ) -> tuple[Float[Array, "N F"], Float[Array, "N *C"], Float[Array, " N"]]:
+        """Features, targets and weights from which a critic of ``rewards`` (or costs) learns: imagined states and,
+        with ``replay_loss``, the replayed ones, whose λ-returns are made of what really came."""
+        imagined = (dream.trajectory.critic_features[:-1], returns, dream.weights)
+        flat = [x.reshape(-1, *x.shape[2:]) for x in imagined]
+        share = self.config.replay_loss
+        if not share:
+            return tuple(flat)
+        time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
+        number = lambda x: time_major(x).astype(jnp.float32)  # noqa: E731
+        features, last, terminal = time_major(latents.features), number(batch.is_last), number(batch.is_terminal)
+        values = self._compute(critic).values(features)
+        by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)  # noqa: E731
+        lambdas = by_state(self.config.lambda_ * (1 - last))
+        targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
+        replayed = (features[:-1], targets, share * (1 - last[:-1]))
+        flat_replayed = [x.reshape(-1, *x.shape[2:]) for x in replayed]
+        # The critic's loss is a mean over all of them: the weights make it mean(imagined) + share · mean(replayed).
+        total = len(flat[2]) + len(flat_replayed[2])
+        weighted = [(*part[:2], part[2] * total / len(part[2])) for part in (flat, flat_replayed)]
+        features, targets, weights = (jnp.concatenate(pair) for pair in zip(*weighted, strict=True))
+        return features, targets, weights
+
     @property
     def _reinforce(self) -> bool:
         discrete = self.spaces.action.kind == "discrete"
@@ -370,13 +406,26 @@ class Dreamer(Agent):
 
     # --- diagnosis ----------------------------------------------------------------------------
 
-    def report(self, state: DreamerState, batch: Batch, *, key: Key, context: int = 25) -> dict[str, np.ndarray]:
-        """Open-loop predictions of ``[B, T]`` sequences: ``prediction/<name>``, ``truth/<name>``."""
+    def report(
+        self, state: DreamerState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Open-loop predictions of ``[B, T]`` sequences after ``context`` steps, averaged over ``samples`` futures.
+
+        ``prediction/<name>`` and ``truth/<name>`` for the decoded observations (vectors in symlog space), ``reward``
+        ``[B, T]`` and ``cost`` ``[B, T, C]``.
+        """
         model = self._compute(state.world_model.module)
-        predicted = eqx.filter_jit(WorldModel.open_loop)(model, batch, context, key=key)
-        truth = dict(batch.observation) | {"reward": batch.reward, "cost": batch.cost}
+        predicted = _mean_open_loop(model, batch, context, jax.random.split(key, samples))
+        truth = {k: v if v.dtype == np.uint8 else symlog(v) for k, v in batch.observation.items()}
+        truth |= {"reward": batch.reward, "cost": batch.cost}
         out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
-        return out | {f"truth/{k}": np.asarray(truth[k]) for k in predicted}
+        return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+
+
+@eqx.filter_jit
+def _mean_open_loop(model: WorldModel, batch: Batch, context: int, keys: Key) -> dict[str, Array]:
+    futures = jax.vmap(lambda key: model.open_loop(batch, context, key=key))(keys)
+    return jax.tree.map(lambda x: x.mean(0), futures)
 
 
 class Dream(NamedTuple):

@@ -191,6 +191,20 @@ class Replay:
             pieces.extend(self._locate(window, env, row, length))
         return Windows(shape, length, tuple(pieces))
 
+    def newest(self, number: int, length: int) -> Batch:
+        """The newest ``number`` windows ``[B, T, ...]`` (fewer if there are fewer) that do not overlap; the sampler's
+        state stays as it is.
+
+        Raises:
+            ValueError: there is none.
+        """
+        spans = [range(stop - length, start - 1, -length) for start, stop in reversed(self._spans)]
+        places = [(env, row) for span in spans for row in span for env in range(self._layout.num_envs)][:number]
+        if not places:
+            raise ValueError(f"the replay in {self.directory} holds no {length} consecutive steps")
+        pieces = [p for window, (env, row) in enumerate(places) for p in self._locate(window, env, row, length)]
+        return self.gather(Windows((len(places),), length, tuple(pieces)))
+
     def gather(self, windows: Windows) -> Batch:
         """Reads the windows that ``draw`` chose: a batch of fresh arrays ``[*windows.shape, T, ...]``.
 

@@ -107,6 +107,11 @@ class WorldModelConfig:
         unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
             LAMBDA 100): unsafe samples are rare.
         free_nats: free bits of the summed KL.
+        vector_std: None gives vectors a likelihood of unit variance (the papers), so that ``scales.vector``
+            alone says how exact they are to be. A number calibrates instead (Rybkin et al. 2021, optimal σ):
+            each entry has the variance of its own error in the batch, with this standard deviation (in
+            symlog space) as its floor. Noisy sensors then cost no capacity, and exact ones are predicted
+            as exactly as the model can.
     """
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
@@ -121,6 +126,7 @@ class WorldModelConfig:
     scales: LossScales = field(default_factory=LossScales)
     unsafe_weight: float = 10.0
     free_nats: float = 1.0
+    vector_std: float | None = None
     norm: NormKind = "layer"
     activation: Activation = "silu"
 
@@ -218,6 +224,8 @@ class WorldModel(eqx.Module):
     config: WorldModelConfig = eqx.field(static=True)
 
     def __init__(self, spaces: Spaces, config: WorldModelConfig, *, key: Key):
+        if config.vector_std is not None and config.vector_std <= 0:
+            raise ValueError(f"vector_std is {config.vector_std}: it must be positive, or None for a variance of one")
         k = jax.random.split(key, 6)
         specs = dict(spaces.observations)
         encoded = _select(specs, config.encoder_keys, [n for n in specs if n != "privileged"])
@@ -277,9 +285,16 @@ class WorldModel(eqx.Module):
             if name in self.decoder.images:
                 error = jnp.square(mean - target.astype(jnp.float32) / 255).sum((-3, -2, -1))
             else:
-                error = jnp.square(mean - symlog(target.reshape(mean.shape))).sum(-1)
+                error = self._vector_loss(mean - symlog(target.reshape(mean.shape))).sum(-1)
             losses[f"reconstruct_{name}"] = error
         return losses
+
+    def _vector_loss(self, error: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        squared, floor = jnp.square(error), self.config.vector_std
+        if floor is None:
+            return squared
+        variance = jax.lax.stop_gradient(squared.mean((0, 1))) + floor**2
+        return 0.5 * (squared / variance + jnp.log(variance))
 
     def _head_losses(self, features: Array, batch: Batch) -> dict[str, Float[Array, "B T"]]:
         reward, cost, terminal = (jnp.asarray(x) for x in (batch.reward, batch.cost, batch.is_terminal))

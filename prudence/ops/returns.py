@@ -11,7 +11,7 @@ def lambda_returns(
     rewards: Float[Array, "T *batch"],
     values: Float[Array, "T *batch"],
     discounts: Float[Array, "T *batch"],
-    lambda_: float,
+    lambda_: float | Float[Array, "T *batch"],
 ) -> Float[Array, "T-1 *batch"]:
     r"""TD(λ) returns of states 0 … T-2 of a trajectory of T states, in forward order.
 
@@ -24,18 +24,20 @@ def lambda_returns(
         rewards: ``rewards[t]`` arrived *with* state t, so ``rewards[0]`` is not used.
         values: value estimates of the states.
         discounts: γ × probability that the episode goes on at state t; ``discounts[0]`` is not used.
-        lambda_: λ in [0, 1]; 0 gives one-step targets, 1 the Monte-Carlo return bootstrapped at the end.
+        lambda_: λ in [0, 1]; 0 gives one-step targets, 1 the Monte-Carlo return bootstrapped at the end. An array
+            has λ by state: 0 at state t bootstraps there, as the last state of a truncated episode must.
 
     Returns:
         ``[T-1, *batch]`` returns; entry t belongs to state t.
     """
 
-    def step(following: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        reward, value, discount = inputs
-        now = reward + discount * ((1 - lambda_) * value + lambda_ * following)
+    def step(following: Array, inputs: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+        reward, value, discount, share = inputs
+        now = reward + discount * ((1 - share) * value + share * following)
         return now, now
 
-    _, returns = jax.lax.scan(step, values[-1], (rewards[1:], values[1:], discounts[1:]), reverse=True)
+    shares = jnp.broadcast_to(lambda_, values.shape)
+    _, returns = jax.lax.scan(step, values[-1], (rewards[1:], values[1:], discounts[1:], shares[1:]), reverse=True)
     return returns
 
 

@@ -30,6 +30,7 @@ Safe reinforcement learning with world models.
 
   train AGENT    train an agent on a task, or go on with a run
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
+  inspect RUN    what its world model foresees, beside what came: costs, rewards, observations, pictures
   plot RUN...    learning curves of one run, or of several beside each other
   list           agents, presets and tasks
   doctor         what this machine has, and what to do about what it lacks
@@ -146,6 +147,53 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Inspect:
+    """Compare what a run's world model foresees with what came, on the newest sequences of its replay.
+
+    The model sees --context steps, then imagines under the recorded actions. A policy can only avoid costs that
+    its model foresees: where the correlation falls to nothing, planning further ahead is of no use. Draws
+    foresight.png and, for image observations, open_loop_NAME.png into the run.
+    """
+
+    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Directory of a run, with its replay."""
+    context: int = 25
+    """Decisions that the model sees."""
+    ahead: int = 45
+    """Decisions that it imagines."""
+    sequences: int = 128
+    """How many of the newest sequences to average over."""
+    seed: int = 0
+    """Of the imagined samples."""
+
+    def run(self, rest: list[str]) -> int:
+        import jax
+
+        from prudence.run.foresight import inspect_run
+
+        _refuse(rest)
+        use_compilation_cache()
+        found, pictures = inspect_run(
+            self.run_directory,
+            key=jax.random.key(self.seed),
+            sequences=self.sequences,
+            context=self.context,
+            ahead=self.ahead,
+        )
+        console, shown = Console(), [n for n in (1, 2, 4, 8, 12, 16, 24, 32, 45) if n <= self.ahead]
+        table = Table("decisions ahead", *map(str, shown), box=None)
+        rows = {f"{name}, correlation": curve for name, curve in found.correlation.items()}
+        rows |= {f"{name}, variance explained": curve for name, curve in found.explained.items()}
+        rows |= {f"{name}, predicted": curve for name, curve in found.predicted.items()}
+        rows |= {f"{name}, real": curve for name, curve in found.real.items()}
+        for name, curve in rows.items():
+            table.add_row(name, *(f"{curve[n - 1]:.2f}" for n in shown))
+        console.print(table)
+        print("\n".join(map(str, pictures)))
+        return 0
+
+
+@dataclass(frozen=True)
 class Plot:
     """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds."""
 
@@ -208,6 +256,7 @@ class Doctor:
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "evaluate": Evaluate,
+    "inspect": Inspect,
     "plot": Plot,
     "list": List,
     "doctor": Doctor,

@@ -32,11 +32,13 @@ from prudence.run import checkpoint
 from prudence.run.config import ConfigError, read_config, write_config
 from prudence.run.directory import RunDirectory
 from prudence.run.evaluate import evaluate_agent
+from prudence.run.foresight import measure
 from prudence.run.logging import Logger, Progress
 from prudence.run.provenance import note_provenance
 from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Spaces, Transition
 
-_ACT, _UPDATE, _INIT = range(3)
+_ACT, _UPDATE, _INIT, _FORESIGHT = range(4)
+_FORESIGHT_SEQUENCES = 64
 _REPLAY_CHUNK = 1024
 
 
@@ -270,8 +272,19 @@ class Trainer:
             episodes=self._config.loop.evaluate_episodes,
             seed=self._config.seed,
         )
-        self._logger.write(self.raw_steps, result.metrics() | {"time/evaluation": time.monotonic() - started})
+        self._logger.write(
+            self.raw_steps, result.metrics() | self._foresight() | {"time/evaluation": time.monotonic() - started}
+        )
         progress.log(f"{self.raw_steps:>9,} steps: evaluation {result.one_line()}")
+
+    def _foresight(self) -> Metrics:
+        """How well the model foresees the newest experience, where there is enough of it."""
+        length = self._config.loop.batch_length
+        if not self._replay.ready(length) or length < 2:
+            return {}
+        batch, context = self._replay.newest(_FORESIGHT_SEQUENCES, length), length // 2
+        key = self._keys(_FORESIGHT, self._counters.decisions)
+        return measure(self._agent, self._state, batch, context=context, key=key)[0].metrics()
 
     def _show(self, progress: Progress, metrics: Metrics, updates: int) -> None:
         multipliers = [v for k, v in metrics.items() if k.startswith("constraint/multiplier")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ import toys
 
 from prudence.agents.dreamer import Dreamer
 from prudence.constraints import AugmentedLagrangian
+from prudence.models.rssm import LatentState
 from prudence.types import EpisodeSummary
 
 CONTINUOUS = toys.spaces()
@@ -210,6 +212,40 @@ def test_starts_after_a_termination_do_not_count():
     start, alive = agent._starts(states, batch._replace(is_terminal=terminal), key=jax.random.key(6))
     np.testing.assert_array_equal(alive, [1, 0, 1, 0, 1, 1])
     np.testing.assert_array_equal(start.deter[3], states.deter[1, 0])
+
+
+def test_a_critic_learns_from_replay_beside_imagination():
+    agent = toys.dreamer(CONTINUOUS, replay_loss=0.3, lambda_=1.0)
+    critic, size = started(agent).critic, agent.config.world_model.rssm.feature_size
+    batch = toys.batch(CONTINUOUS, 1, 4)
+    # Step 1 ends by truncation, step 2 begins an episode that terminates at step 3.
+    batch = batch._replace(
+        is_last=jnp.array([[False, True, False, True]]), is_terminal=jnp.array([[False, False, False, True]])
+    )
+    latents = LatentState(jax.random.normal(jax.random.key(3), (1, 4, size - 2)), jnp.ones((1, 4, 2)))
+    trajectory = SimpleNamespace(critic_features=jnp.zeros((3, 5, size)))
+    dream = SimpleNamespace(trajectory=trajectory, weights=jnp.ones((2, 5)))
+    features, targets, weights = agent._lesson(critic, dream, jnp.full((2, 5), 7.0), latents, batch, batch.reward, 0.5)
+
+    values, reward = critic.values(latents.features)[0], batch.reward[0]
+    np.testing.assert_array_equal(features[10:], latents.features[0, :3])
+    np.testing.assert_allclose(targets[:10], 7.0)
+    # State 0 bootstraps from the truncated state 1, state 2 has the last reward and nothing after it.
+    np.testing.assert_allclose(targets[10], reward[1] + 0.5 * values[1], rtol=1e-6)
+    np.testing.assert_allclose(targets[12], reward[3], rtol=1e-6)
+    # Nothing follows the last state of an episode; the mean of weights is mean(imagined) + .3 · mean(replayed).
+    np.testing.assert_allclose(weights[:10], 13 / 10)
+    np.testing.assert_allclose(weights[10:], 0.3 * np.array([1, 0, 1]) * 13 / 3, rtol=1e-6)
+
+
+def test_a_cost_critic_learns_each_cost_from_replay():
+    agent = toys.dreamer(COSTS, replay_loss=0.3)
+    state, metrics = agent.update(started(agent), toys.batch(COSTS, 2, 2, 6), key=jax.random.key(1))
+    assert np.isfinite(metrics["cost_critic/loss"])
+    plain = toys.dreamer(COSTS)
+    other, _ = plain.update(started(plain), toys.batch(COSTS, 2, 2, 6), key=jax.random.key(1))
+    assert differs(state.cost_critic, other.cost_critic)
+    assert not differs(state.world_model, other.world_model)
 
 
 def test_a_number_of_budgets_that_does_not_fit_is_refused():

@@ -39,6 +39,12 @@ def test_termination_cuts_the_future(returns):
     np.testing.assert_allclose(returns(REWARDS, VALUES, cut, 1.0), [1 + 0.5 * 2, 2.0, 18.0])
 
 
+def test_lambda_by_state_bootstraps_where_it_is_zero():
+    # λ = 0 at state 2 (the last of a truncated episode): R_1 = 2 + .5·20, whatever follows; R_0 = 1 + .5·12.
+    shares = jnp.array([1.0, 1.0, 0.0, 1.0])
+    np.testing.assert_allclose(lambda_returns(REWARDS, VALUES, DISCOUNTS, shares), [7.0, 12.0, 18.0])
+
+
 def test_entries_are_in_forward_order(returns):
     # One reward, with state 1: only the return of state 0 has it.
     rewards, zeros = jnp.array([0.0, 1.0, 0.0, 0.0]), jnp.zeros(4)

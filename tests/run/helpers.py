@@ -88,5 +88,7 @@ class PlainAgent(Agent):
     def on_episode(self, state: PlainState, summary: EpisodeSummary) -> PlainState:
         return eqx.tree_at(lambda s: s.episode_cost, state, state.episode_cost + jnp.asarray(summary.episode_cost))
 
-    def report(self, state: Any, batch: Batch, *, key: Key) -> dict[str, np.ndarray]:
+    def report(
+        self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
+    ) -> dict[str, np.ndarray]:
         return {}

@@ -39,6 +39,13 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "2 episodes on seeds apart from training's" in said
     assert "budget 3: " in said
+    assert status("inspect", str(run), "--context", "4", "--ahead", "4", "--sequences", "2") == 0
+    said = capsys.readouterr().out
+    assert "cost, correlation" in said
+    assert str(run / "foresight.png") in said
+    assert (run / "foresight.png").stat().st_size > 0
+    assert status("inspect", str(run), "--context", "40", "--ahead", "40") == 1
+    assert "holds no 80 consecutive steps" in capsys.readouterr().err
     assert status("plot", str(run)) == 0
     assert capsys.readouterr().out.strip() == str(run / "curve.png")
     assert status("plot", str(run), str(run), "--out", "both.png") == 0
