@@ -52,12 +52,12 @@ format: $(STAMP)  ## Apply Ruff's fixes and format
 	$(BIN)/ruff format .
 
 demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its curve
-	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --steps 150000 --out $(RUN)
+	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --steps 75000 --out $(RUN)
 	$(BIN)/prudence evaluate $(RUN) --video
 	$(BIN)/prudence plot $(RUN)
 
 bench: setup  ## Speed of the update, of the environments and of the training loop
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+	@for name in update environments replay_memory train_loop; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove .venv and every cache; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache .hypothesis .import_linter_cache build dist *.egg-info

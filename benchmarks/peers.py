@@ -8,8 +8,8 @@ github.com/NM512/r2dreamer; TORCH_PYTHON is an interpreter with torch, numpy, te
 ruamel.yaml. Both run eagerly (torch.compile off), each in a process of its own, since machines with two cores have no
 room for two at a time; the order is repeated, so that a slow minute of the machine hits everybody.
 
-r2dreamer is measured as released (its own representation loss without a decoder, one layer in reward and continue
-heads, three in actor and critic) and with rep_loss=dreamer, which reconstructs as the others do.
+r2dreamer is measured in float32, with its released loss (its own representation loss without a decoder; one layer in
+the reward and continue heads, three in actor and critic) and with rep_loss=dreamer, which reconstructs as the others do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from argparse import Namespace
 import numpy as np, ruamel.yaml, torch
 checkout, repeats = sys.argv[1], int(sys.argv[2])
 sys.path.insert(0, checkout)
-import models
+import models, networks
+start = networks.MLP.__init__
+start.__defaults__ = tuple("cpu" if value == "cuda" else value for value in start.__defaults__)
 d = ruamel.yaml.YAML(typ="safe", pure=True).load(open(checkout + "/configs.yaml"))["defaults"]
 vectors = dict(mlp_keys=".*", cnn_keys="$^", mlp_layers=2, mlp_units=256)
 d.update(device="cpu", compile=False, dyn_hidden=256, dyn_deter=256, dyn_stoch=16, dyn_discrete=16, units=256,
@@ -57,13 +59,14 @@ for _ in range(repeats):
 """
 
 R2DREAMER = """
-import sys, time, types
+import contextlib, sys, time, types
 import numpy as np, torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 checkout, repeats, rep_loss = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, checkout)
 import dreamer
+dreamer.autocast = lambda **_: contextlib.nullcontext()  # Its float16 takes minutes a step on a CPU.
 c = OmegaConf.load(checkout + "/configs/model/_base_.yaml")
 c.update(OmegaConf.create(dict(deter=256, hidden=256, discrete=16, depth=16, units=256, act="SiLU", norm=True)))
 c.rssm.stoch, c.compile, c.rep_loss = 16, False, rep_loss

@@ -1,0 +1,41 @@
+"""Where the wall time of training goes: the share in which neither environments step nor updates run.
+
+    python benchmarks/train_loop.py [--agent safedreamer-bsrp-lag] [--steps 20000] [--out FILE]
+
+Trains SafetyPointGoal1 from lidar with the cpu preset in a temporary directory, for one compilation and a steady
+stretch after it, and prints the newest of what the run itself logs as ``time/*``. Environments and updates run side
+by side, so their shares overlap; ``idle`` is what neither covers. Compilation counts as an update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from prudence.run.logging import METRICS_FILE, read_metrics
+from prudence.run.provenance import describe
+from prudence.run.session import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agent", default="safedreamer-bsrp-lag")
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        run = train(
+            options.agent, task="SafetyPointGoal1-v0", preset="cpu", steps=options.steps, out=Path(directory) / "run"
+        )
+        rows = [row for row in read_metrics(run / METRICS_FILE) if "time/idle_share" in row]
+    result = {name: rows[-1][name] for name in sorted(rows[-1]) if name.startswith("time/")}
+    for name, value in result.items():
+        print(f"{name:28} {value:10.3f}")
+    if options.out:
+        options.out.write_text(json.dumps({"machine": describe(), **result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
