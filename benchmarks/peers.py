@@ -9,7 +9,7 @@ ruamel.yaml. Both run eagerly (torch.compile off), each in a process of its own,
 room for two at a time; the order is repeated, so that a slow minute of the machine hits everybody.
 
 r2dreamer is measured in float32, with its released loss (its own representation loss without a decoder; one layer in
-the reward and continue heads, three in actor and critic) and with rep_loss=dreamer, which reconstructs as the others do.
+the reward and continue heads, three in actor and critic) and with rep_loss=dreamer, which reconstructs like the others.
 """
 
 from __future__ import annotations
