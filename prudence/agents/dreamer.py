@@ -324,11 +324,11 @@ class Dreamer(Agent):
     ) -> tuple[Float[Array, "N F"], Float[Array, "N *C"], Float[Array, " N"]]:
         """Features, targets and weights from which a critic of ``rewards`` (or costs) learns: imagined states and,
         with ``replay_loss``, the replayed ones, whose λ-returns are made of what really came."""
-        imagined = (dream.trajectory.critic_features[:-1], returns, dream.weights)
-        flat = [x.reshape(-1, *x.shape[2:]) for x in imagined]
+        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        imagined = flat(dream.trajectory.critic_features[:-1]), flat(returns), flat(dream.weights)
         share = self.config.replay_loss
         if not share:
-            return tuple(flat)
+            return imagined
         time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
         number = lambda x: time_major(x).astype(jnp.float32)  # noqa: E731
         features, last, terminal = time_major(latents.features), number(batch.is_last), number(batch.is_terminal)
@@ -336,13 +336,12 @@ class Dreamer(Agent):
         by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)  # noqa: E731
         lambdas = by_state(self.config.lambda_ * (1 - last))
         targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
-        replayed = (features[:-1], targets, share * (1 - last[:-1]))
-        flat_replayed = [x.reshape(-1, *x.shape[2:]) for x in replayed]
+        replayed = flat(features[:-1]), flat(targets), flat(share * (1 - last[:-1]))
         # The critic's loss is a mean over all of them: the weights make it mean(imagined) + share · mean(replayed).
-        total = len(flat[2]) + len(flat_replayed[2])
-        weighted = [(*part[:2], part[2] * total / len(part[2])) for part in (flat, flat_replayed)]
-        features, targets, weights = (jnp.concatenate(pair) for pair in zip(*weighted, strict=True))
-        return features, targets, weights
+        total = len(imagined[2]) + len(replayed[2])
+        weights = [part[2] * (total / len(part[2])) for part in (imagined, replayed)]
+        together = [jnp.concatenate(pair) for pair in zip(imagined, replayed, strict=True)]
+        return together[0], together[1], jnp.concatenate(weights)
 
     @property
     def _reinforce(self) -> bool:
