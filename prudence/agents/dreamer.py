@@ -422,7 +422,7 @@ class Dreamer(Agent):
 
 
 @eqx.filter_jit
-def _mean_open_loop(model: WorldModel, batch: Batch, context: int, keys: Key) -> dict[str, Array]:
+def _mean_open_loop(model: WorldModel, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
     futures = jax.vmap(lambda key: model.open_loop(batch, context, key=key))(keys)
     return jax.tree.map(lambda x: x.mean(0), futures)
 
