@@ -415,7 +415,7 @@ class Dreamer(Agent):
         """
         model = self._compute(state.world_model.module)
         predicted = _mean_open_loop(model, batch, context, jax.random.split(key, samples))
-        truth = {k: v if v.dtype == np.uint8 else symlog(v) for k, v in batch.observation.items()}
+        truth = {k: v if v.dtype == np.uint8 else symlog(jnp.asarray(v)) for k, v in batch.observation.items()}
         truth |= {"reward": batch.reward, "cost": batch.cost}
         out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
         return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
