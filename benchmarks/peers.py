@@ -22,8 +22,6 @@ from pathlib import Path
 
 import numpy as np
 
-BATCH, LENGTH, VECTOR, ACTIONS = 16, 64, 60, 2
-
 DREAMERV3_TORCH = """
 import sys, time, types
 from argparse import Namespace
@@ -31,8 +29,8 @@ import numpy as np, ruamel.yaml, torch
 checkout, repeats = sys.argv[1], int(sys.argv[2])
 sys.path.insert(0, checkout)
 import models, networks
-start = networks.MLP.__init__
-start.__defaults__ = tuple("cpu" if value == "cuda" else value for value in start.__defaults__)
+begin = networks.MLP.__init__  # Its device is a GPU unless said otherwise, and not every caller says.
+begin.__defaults__ = tuple("cpu" if value == "cuda" else value for value in begin.__defaults__)
 d = ruamel.yaml.YAML(typ="safe", pure=True).load(open(checkout + "/configs.yaml"))["defaults"]
 vectors = dict(mlp_keys=".*", cnn_keys="$^", mlp_layers=2, mlp_units=256)
 d.update(device="cpu", compile=False, dyn_hidden=256, dyn_deter=256, dyn_stoch=16, dyn_discrete=16, units=256,

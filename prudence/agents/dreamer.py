@@ -423,8 +423,12 @@ class Dreamer(Agent):
 
 @eqx.filter_jit
 def _mean_open_loop(model: WorldModel, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
-    futures = jax.vmap(lambda key: model.open_loop(batch, context, key=key))(keys)
-    return jax.tree.map(lambda x: x.mean(0), futures)
+    def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
+        return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
+
+    # One future after the other: those of images do not fit side by side.
+    total, _ = jax.lax.scan(add, model.open_loop(batch, context, key=keys[0]), keys[1:])
+    return jax.tree.map(lambda x: x / len(keys), total)
 
 
 class Dream(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -114,14 +115,18 @@ def inspect_run(
     ``foresight.png`` has the curves; ``open_loop_<name>.png`` compares the frames of an image observation.
 
     Raises:
-        RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`.
-        ValueError: the replay has no ``context + ahead`` consecutive steps, or the agent has no world model.
+        RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`; the former also while it trains.
+        ValueError: a number is not positive, the replay has no ``context + ahead`` consecutive steps, or the
+            agent has no world model.
     """
+    if min(sequences, context, ahead) < 1:
+        raise ValueError(f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1")
     run = RunDirectory(Path(directory))
     config, agent, state, _ = load_run(run.path)
     loop = config.loop
-    replay = Replay(run.replay, agent.spaces, loop.num_envs, capacity=loop.replay_capacity, seed=0)
-    batch = replay.newest(sequences, context + ahead)
+    with run.lock():  # Opening a replay drops chunks that are not whole, such as one that a training run is writing.
+        replay = Replay(run.replay, agent.spaces, loop.num_envs, capacity=loop.replay_capacity, seed=0)
+        batch = replay.newest(sequences, context + ahead)
     found, report = measure(agent, state, batch, context=context, key=key)
     if not report:
         raise ValueError(f"{config.agent_name} has no world model to look into")
@@ -139,13 +144,13 @@ def draw(found: Foresight, path: Path) -> Path:
     """Three panels over the lead: correlation of reward and costs, observations explained, mean costs."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     numbers, observations, costs = figure.subplots(1, 3)
-    for (name, curve), colour in zip(found.correlation.items(), (BLUE, ORANGE, GREEN) * 9, strict=False):
+    for (name, curve), colour in zip(found.correlation.items(), cycle((BLUE, ORANGE, GREEN)), strict=False):
         numbers.plot(_leads(curve), curve, label=name, color=colour)
     numbers.set(title="correlation with what came", ylim=(-0.1, 1.02))
     for name, curve in found.explained.items():
         observations.plot(_leads(curve), curve, label=name)
     observations.set(title="variance explained", ylim=(-0.1, 1.02))
-    for (name, curve), colour in zip(found.predicted.items(), (ORANGE, GREEN, BLUE) * 9, strict=False):
+    for (name, curve), colour in zip(found.predicted.items(), cycle((ORANGE, GREEN, BLUE)), strict=False):
         costs.plot(_leads(curve), curve, label=f"{name}, predicted", color=colour)
         costs.plot(_leads(curve), found.real[name], label=f"{name}, real", color=colour, linestyle="--")
     costs.set(title="mean cost of a decision")

@@ -44,6 +44,8 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "cost, correlation" in said
     assert str(run / "foresight.png") in said
     assert (run / "foresight.png").stat().st_size > 0
+    assert status("inspect", str(run), "--context", "0") == 1
+    assert "context=0 and ahead=45 must be at least 1" in capsys.readouterr().err
     assert status("inspect", str(run), "--context", "40", "--ahead", "40") == 1
     assert "holds no 80 consecutive steps" in capsys.readouterr().err
     assert status("plot", str(run)) == 0
