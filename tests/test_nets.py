@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.nets import MLP, BlockLinear, ConvDecoder, ConvEncoder, GRUCell, Linear, Norm, cast
+from prudence.nets import MLP, BlockLinear, ConvDecoder, ConvEncoder, GRUCell, Linear, Norm, cast, upsample
 
 
 def key(seed: int = 0) -> jax.Array:
@@ -92,6 +92,12 @@ def test_convolutions_reach_four_by_four_and_back(size):
     assert features.shape == (2, 3, encoder.out_size)
     assert encoder.out_size == 16 * 2 * (size // 8)  # 4·4 pixels, depth doubled at each further halving.
     assert decoder(jnp.zeros((2, 3, 5))).shape == image.shape
+
+
+def test_upsampling_is_a_transposed_convolution():
+    x, kernel = jax.random.normal(key(), (2, 3, 5, 4)), jax.random.normal(key(1), (4, 4, 4, 3))
+    expected = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(upsample(x, kernel), expected, atol=1e-4)
 
 
 def test_an_undecided_decoder_predicts_grey():

@@ -72,6 +72,18 @@ def assert_same(left: Transition, right: Transition) -> None:
         np.testing.assert_equal(flat_left[name], flat_right[name], strict=isinstance(flat_left[name], np.ndarray))
 
 
+def test_the_newest_windows_do_not_overlap_and_leave_the_sampler_alone(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, SPACES, 2, capacity=100, seed=0, chunk_size=4)
+    fill(replay, range(7), 2)  # Row r holds records 2r and 2r + 1.
+    before = replay.state()
+    batch = replay.newest(3, 3)
+    assert np.asarray(batch.reward).astype(int).tolist() == [[8, 10, 12], [9, 11, 13], [2, 4, 6]]
+    assert np.asarray(replay.newest(100, 3).reward).shape == (4, 3)  # Row 0 is left over.
+    assert replay.state() == before
+    with pytest.raises(ValueError, match="holds no 8 consecutive steps"):
+        replay.newest(1, 8)
+
+
 def test_windows_of_a_small_replay_are_those_counted_by_hand(tmp_path: Path) -> None:
     replay = Replay(tmp_path, SPACES, 2, capacity=100, seed=0, chunk_size=4)
     assert len(replay) == 0
