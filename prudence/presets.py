@@ -106,9 +106,12 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
         raise ValueError(f"unknown agent '{agent}': choose from {', '.join(AGENTS)}")
     vision = "vision" in env.obs
     config = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu}[name](cast(AgentName, agent), env, vision)
-    if agent == "dreamerv3":
-        return replace(config, agent=replace(config.agent, constraint=Unconstrained()))
-    return config
+    choices = (
+        replace(config.agent, constraint=Unconstrained())
+        if agent == "dreamerv3"
+        else replace(config.agent, evaluation="sample")
+    )
+    return replace(config, agent=choices)
 
 
 def sizes(

@@ -59,6 +59,9 @@ class DreamerConfig:
             critic; unlike DreamerV3's, their gradient stops at the world model.
         constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
             before it has found any reward learns to stand still.
+        evaluation: which actions of the policy are evaluated. ``mode``, or ``sample`` as SafeDreamer's released code
+            does under a budget: the stochastic policy is the one whose cost was constrained, and its mode can cost
+            far more (it may come to rest in a hazard that a sample drifts out of).
         compute_dtype: type of activations; parameters are always float32.
     """
 
@@ -83,6 +86,7 @@ class DreamerConfig:
     violation_bound: float | None = None
     replay_loss: float = 0.0
     constraint_start: int = 0
+    evaluation: Literal["mode", "sample"] = "mode"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
@@ -187,13 +191,14 @@ class Dreamer(Agent):
         key: Key,
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
-        """Filters the observations and samples the policy; ``evaluate`` takes its mode."""
+        """Filters the observations and samples the policy; ``evaluate`` takes its mode, unless configured to sample."""
         model, actor = self._compute((state.world_model.module, state.actor.module))
         filter_key, action_key = jax.random.split(key)
         latent = model.filter_step(carry.latent, carry.prev_action, observation, jnp.asarray(is_first), key=filter_key)
         policy = actor(latent.features)
         noise = actor.noise(len(is_first), key=action_key)
-        action = policy.mode() if mode == "evaluate" else policy.sample(noise)
+        greedy = mode == "evaluate" and self.config.evaluation == "mode"
+        action = policy.mode() if greedy else policy.sample(noise)
         return action, DreamerCarry(latent, action), {"policy/entropy": policy.entropy()}
 
     def _compute(self, tree: Any) -> Any:

@@ -1,8 +1,9 @@
 """``config.json``: a frozen dataclass, as deep as it goes, without pickles.
 
 Every dataclass is written as an object whose ``"class"`` names it, which is how a field that may hold one of several
-is read back. Reading takes nothing on trust: a key too many, a key too few and a value of the wrong type are refused
-by their path.
+is read back. Reading takes nothing on trust: an unknown key, one too few and a value of the wrong type are refused
+by their path. A key that is missing where the field has a default takes it: an option that came after the file was
+written, whose default must be what was done before.
 """
 
 from __future__ import annotations
@@ -138,13 +139,17 @@ def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
         found = f"a {value[_CLASS]}" if isinstance(value, dict) and _CLASS in value else repr(value)
         raise ConfigError(f"{path} is {found} instead of a {cls.__name__}")
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = [field.name for field in dataclasses.fields(cls)]
-    unknown = [key for key in value if key not in names and key != _CLASS]
-    missing = [name for name in names if name not in value]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = [key for key in value if key not in fields and key != _CLASS]
+    missing = [name for name, field in fields.items() if name not in value and _is_required(field)]
     if unknown or missing:
         parts = [f"has the unknown {unknown}"] * bool(unknown) + [f"lacks {missing}"] * bool(missing)
         raise ConfigError(f"{path} ({cls.__name__}) {' and '.join(parts)}")
-    return cls(**{name: _decode(value[name], hints[name], f"{path}.{name}") for name in names})
+    return cls(**{name: _decode(value[name], hints[name], f"{path}.{name}") for name in fields if name in value})
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _require(holds: bool, value: Any, hint: Any, path: str) -> None:

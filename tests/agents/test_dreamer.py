@@ -55,13 +55,20 @@ def test_an_environments_action_depends_on_its_own_observation(mode):
 
 
 def test_evaluation_takes_the_policys_mode():
-    agent, batch = toys.dreamer(CONTINUOUS), toys.batch(CONTINUOUS, 3)
+    agent, batch = toys.dreamer(CONTINUOUS, evaluation="mode"), toys.batch(CONTINUOUS, 3)
     state = started(agent)
     action, carry, _ = act(agent, state, batch, mode="evaluate")
     np.testing.assert_allclose(action, state.actor.module(carry.latent.features).mode(), atol=1e-5)
     np.testing.assert_array_equal(action, act(agent, state, batch, mode="evaluate")[0])
     assert not np.array_equal(action, act(agent, state, batch)[0])
     np.testing.assert_array_equal(carry.prev_action, action)
+
+
+def test_evaluation_samples_the_policy_if_configured_to():
+    agent, batch = toys.dreamer(CONTINUOUS, evaluation="sample"), toys.batch(CONTINUOUS, 3)
+    state = started(agent)
+    action = act(agent, state, batch, mode="evaluate")[0]
+    np.testing.assert_array_equal(action, act(agent, state, batch, mode="train")[0])
 
 
 def test_the_carry_is_forgotten_when_an_episode_begins():

@@ -74,7 +74,7 @@ def changed(tmp_path: Path, change: Any) -> Path:
     ("change", "message"),
     [
         (lambda c: c.update(colour=1), r"config \(Outer\) has the unknown \['colour'\]"),
-        (lambda c: c["inner"].pop("widths"), r"config\.inner \(Inner\) lacks \['widths'\]"),
+        (lambda c: c.pop("task"), r"config \(Outer\) lacks \['task'\]"),
         (lambda c: c["inner"].update(kind="poisson"), r"config\.inner\.kind is 'poisson' instead of"),
         (lambda c: c["inner"].update(widths=[1, 2.5]), r"config\.inner\.widths\[1\] is 2\.5 instead of int"),
         (lambda c: c["inner"].update(widths=[True]), r"config\.inner\.widths\[0\] is True instead of int"),
@@ -91,6 +91,11 @@ def changed(tmp_path: Path, change: Any) -> Path:
 def test_what_does_not_fit_is_named(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(changed(tmp_path, change), Outer)
+
+
+def test_an_option_newer_than_the_file_takes_its_default(tmp_path: Path) -> None:
+    loaded = read_config(changed(tmp_path, lambda c: c["inner"].pop("widths")), Outer)
+    assert loaded.inner == Inner(kind="gaussian", widths=(32, 32), constraint=Pid((1.0, 2.0, 3.0)))
 
 
 def test_what_is_no_json_is_named(tmp_path: Path) -> None:
