@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 class Constraint(abc.ABC):
@@ -31,9 +31,13 @@ class Constraint(abc.ABC):
     def multiplier(self, state: Any) -> Float[Array, " C"]:
         """λ, the price of one unit of cost."""
 
-    @abc.abstractmethod
     def update(self, state: Any, violation: Float[Array, " C"]) -> Any:
         """The state after one actor step with this violation."""
+        return state
+
+    def on_episode(self, state: Any, violation: Float[Array, " C"]) -> Any:
+        """The state after a finished training episode whose cost, minus the budget, is ``violation``."""
+        return state
 
     def pressure(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, " C"]:
         """∂penalty/∂violation: the weight of a cost advantage in a policy gradient."""
@@ -51,9 +55,6 @@ class Unconstrained(Constraint):
         return jnp.zeros(())
 
     def multiplier(self, state: Float[Array, " C"]) -> Float[Array, " C"]:
-        return state
-
-    def update(self, state: Float[Array, " C"], violation: Float[Array, " C"]) -> Float[Array, " C"]:
         return state
 
 
@@ -108,3 +109,76 @@ class AugmentedLagrangian(Constraint):
         λ, μ = state
         rate = μ if self.dual_rate is None else self.dual_rate
         return AugmentedLagrangianState(jnp.maximum(0.0, λ + rate * violation), jnp.clip(μ * (1 + self.growth), μ, 1.0))
+
+
+class PIDState(NamedTuple):
+    """Everything that a :class:`PIDLagrangian` remembers; ``past [D, C]`` has the last D smoothed violations, oldest
+    first, and ``episodes`` counts."""
+
+    violation: Float[Array, " C"]
+    proportional: Float[Array, " C"]
+    integral: Float[Array, " C"]
+    derivative: Float[Array, " C"]
+    past: Float[Array, "D C"]
+    multiplier: Float[Array, " C"]
+    episodes: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class PIDLagrangian(Constraint):
+    r"""A multiplier that a PID controller sets from the costs of finished training episodes (Stooke et al. 2020;
+    SafeDreamer section 4.2 and Table 6).
+
+    With δ the running mean of the violations (episode cost minus budget), freed from the bias of its start,
+
+    .. math::
+        P ← αP + (1-α)δ,\quad I ← \mathrm{clip}(I + k_i δ, 0, λ_{max}),\quad D ← \max(0, \bar δ - \bar δ_{-d}),\quad
+        λ = \mathrm{clip}(k_p P + I + k_d D, 0, λ_{max})
+
+    where :math:`\bar δ` is δ smoothed by α and :math:`\bar δ_{-d}` the same d episodes earlier. The integral stops at
+    the bounds of λ (released code: only at 0, so it winds up); evaluation episodes never enter.
+
+    Attributes:
+        proportional, integral, derivative: k_p, k_i, k_d.
+        maximum: λ_max.
+        integral_init: the integral's start.
+        smoothing: α. cost_smoothing: share of the old mean in the running mean of violations.
+        delay: d, episodes. warmup: episodes before the multiplier moves.
+    """
+
+    proportional: float = 0.1
+    integral: float = 0.01
+    derivative: float = 0.01
+    maximum: float = 0.1
+    integral_init: float = 0.001
+    smoothing: float = 0.95
+    cost_smoothing: float = 0.99
+    delay: int = 10
+    warmup: int = 20
+
+    def init(self, num_costs: int) -> PIDState:
+        zeros = jnp.zeros(num_costs)
+        start = jnp.full(num_costs, self.integral_init)
+        past = jnp.zeros((self.delay, num_costs))
+        return PIDState(zeros, zeros, start, zeros, past, start, jnp.zeros((), jnp.int32))
+
+    def penalty(self, state: PIDState, violation: Float[Array, " C"]) -> Float[Array, ""]:
+        return (state.multiplier * violation).sum()
+
+    def multiplier(self, state: PIDState) -> Float[Array, " C"]:
+        return state.multiplier
+
+    def on_episode(self, state: PIDState, violation: Float[Array, " C"]) -> PIDState:
+        keep, episodes = self.cost_smoothing, state.episodes + 1
+        running = keep * state.violation + (1 - keep) * violation
+        δ = running / (1 - keep**episodes)
+        P = self.smoothing * state.proportional + (1 - self.smoothing) * δ
+        I = jnp.clip(state.integral + self.integral * δ, 0.0, self.maximum)  # noqa: E741
+        smooth = self.smoothing * state.derivative + (1 - self.smoothing) * δ
+        D = jnp.maximum(smooth - state.past[0], 0.0)
+        past = jnp.concatenate([state.past[1:], smooth[None]])
+        λ = jnp.clip(self.proportional * P + I + self.derivative * D, 0.0, self.maximum)
+        moved = PIDState(running, P, I, smooth, past, λ, episodes)
+        return jax.tree.map(lambda new, old: jnp.where(episodes > self.warmup, new, old), moved, state)._replace(
+            violation=running, episodes=episodes
+        )

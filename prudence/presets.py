@@ -13,27 +13,45 @@ from typing import Literal, cast, get_args
 
 from prudence.actors import ActorConfig
 from prudence.agents.base import Agent
+from prudence.agents.cem_mpc import cem_mpc
 from prudence.agents.dreamer import DreamerConfig
 from prudence.agents.dreamerv3 import dreamerv3
-from prudence.agents.safedreamer import bsrp_lag
-from prudence.constraints import AugmentedLagrangian, Unconstrained
+from prudence.agents.planning import PlanningConfig
+from prudence.agents.safedreamer import bsrp_lag, osrp, osrp_lag
+from prudence.constraints import AugmentedLagrangian, PIDLagrangian, Unconstrained
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
 from prudence.models.rssm import RSSMConfig
 from prudence.models.world_model import HeadConfig, WorldModelConfig
 from prudence.optim import OptimiserConfig
+from prudence.planners import CrossEntropy
 from prudence.types import Spaces
 
-AgentName = Literal["safedreamer-bsrp-lag", "dreamerv3"]
+AgentName = Literal["safedreamer-bsrp-lag", "safedreamer-osrp", "safedreamer-osrp-lag", "cem-mpc", "dreamerv3"]
 PresetName = Literal["debug", "cpu", "paper", "gpu"]
 
 AGENTS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
     "safedreamer-bsrp-lag": bsrp_lag,
+    "safedreamer-osrp": osrp,
+    "safedreamer-osrp-lag": osrp_lag,
+    "cem-mpc": cem_mpc,
     "dreamerv3": dreamerv3,
 }
 SUMMARIES = {
     "safedreamer-bsrp-lag": "SafeDreamer's actor trained in imagination under an augmented Lagrangian",
+    "safedreamer-osrp": "SafeDreamer's planner: the best of the plans whose imagined cost keeps within the budget",
+    "safedreamer-osrp-lag": "the same, with a price on cost that a PID controller sets from episodes",
+    "cem-mpc": "LAMBDA's ablation: plans with the model alone, pessimistic about costs, without critics",
     "dreamerv3": "DreamerV3: predicts costs but ignores them",
+}
+
+
+_PAPER_REPEATS = {
+    "safedreamer-bsrp-lag": 4,
+    "safedreamer-osrp": 5,
+    "safedreamer-osrp-lag": 4,
+    "cem-mpc": 2,
+    "dreamerv3": 2,
 }
 
 
@@ -106,12 +124,25 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
         raise ValueError(f"unknown agent '{agent}': choose from {', '.join(AGENTS)}")
     vision = "vision" in env.obs
     config = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu}[name](cast(AgentName, agent), env, vision)
-    choices = (
-        replace(config.agent, constraint=Unconstrained())
-        if agent == "dreamerv3"
-        else replace(config.agent, evaluation="sample")
-    )
-    return replace(config, agent=choices)
+    return replace(config, agent=_choices(agent, config.agent))
+
+
+def _choices(agent: str, config: DreamerConfig) -> DreamerConfig:
+    """What makes ``config``, which has everything that any agent needs, the agent's own."""
+    planning = config.planning
+    assert planning is not None
+    if agent == "safedreamer-bsrp-lag":
+        return replace(config, planning=None, evaluation="sample")
+    config = replace(config, constraint=Unconstrained())
+    if agent == "dreamerv3":
+        return replace(config, planning=None)
+    if agent == "safedreamer-osrp-lag":
+        return config
+    planning = replace(planning, price=Unconstrained())
+    if agent == "cem-mpc":
+        search = replace(planning.search, proposals=0.0)
+        planning = replace(planning, search=search, beyond="nothing", futures=5, pessimism="max")
+    return replace(config, planning=planning)
 
 
 def sizes(
@@ -142,7 +173,8 @@ def sizes(
 
 
 def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
-    """SafeDreamer's Appendix C: 48x48 latents and 512 units from pixels, 16x16 and 256 from vectors."""
+    """SafeDreamer's Appendix C: 48x48 latents and 512 units from pixels, 16x16 and 256 from vectors; its planner as
+    CrossEntropy's defaults have it, with plans of the actor from vectors only."""
     if vision:
         model, actor, critic = sizes(512, 512, 48, 48, mlp_layers=5, mlp_units=1024)
     else:
@@ -150,8 +182,15 @@ def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         model = replace(model, scales=replace(model.scales, vector=5.0))
     return RunConfig(
         agent_name=agent,
-        env=replace(env, action_repeat=4 if agent == "safedreamer-bsrp-lag" else 2),
-        agent=DreamerConfig(model, actor, critic, critic, constraint=AugmentedLagrangian()),
+        env=replace(env, action_repeat=_PAPER_REPEATS[agent]),
+        agent=DreamerConfig(
+            model,
+            actor,
+            critic,
+            critic,
+            constraint=AugmentedLagrangian(),
+            planning=PlanningConfig(CrossEntropy(proposals=0.0 if vision else 0.05), PIDLagrangian()),
+        ),
         loop=LoopConfig(steps=2_000_000),
     )
 
@@ -172,7 +211,8 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
     # learn from what really came, too.
-    horizon, starts, replay_loss = (12, 64, 0.0) if agent == "dreamerv3" else (5, 128, 1.0)
+    horizon, starts, replay_loss = (5, 128, 1.0) if agent == "safedreamer-bsrp-lag" else (12, 64, 0.0)
+    search = CrossEntropy(horizon=8, plans=128, elites=16, iterations=4, proposals=0.1)
     agent_config = DreamerConfig(
         model,
         actor,
@@ -184,6 +224,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
+        planning=PlanningConfig(search, PIDLagrangian(maximum=1.0, cost_smoothing=0.9)),
         cost_discount=0.97,
         cost_estimate="episode",
         violation_source="episodes",
@@ -210,11 +251,19 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
 def _debug(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Tiny sizes: compiles and runs in seconds."""
     model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
+    search = CrossEntropy(horizon=3, plans=8, elites=2, iterations=2, proposals=0.25)
     return RunConfig(
         agent_name=agent,
         env=env,
         agent=DreamerConfig(
-            model, actor, critic, critic, constraint=AugmentedLagrangian(), horizon=3, imagination_starts=4
+            model,
+            actor,
+            critic,
+            critic,
+            constraint=AugmentedLagrangian(),
+            horizon=3,
+            imagination_starts=4,
+            planning=PlanningConfig(search, PIDLagrangian()),
         ),
         loop=LoopConfig(
             steps=400,

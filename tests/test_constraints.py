@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.constraints import AugmentedLagrangian, AugmentedLagrangianState, Unconstrained
+from prudence.constraints import AugmentedLagrangian, AugmentedLagrangianState, PIDLagrangian, Unconstrained
 
 METHOD = AugmentedLagrangian(growth=0.5)
 
@@ -93,3 +93,47 @@ def test_unconstrained_ignores_costs():
     np.testing.assert_array_equal(method.multiplier(s), [0.0, 0.0])
     np.testing.assert_array_equal(method.pressure(s, violation), [0.0, 0.0])
     assert method.penalty(s, violation) == 0.0
+
+
+def test_pid_by_hand():
+    pid = PIDLagrangian(0.2, 0.1, 0.5, 10.0, integral_init=0.0, smoothing=0.5, cost_smoothing=0.5, delay=1, warmup=0)
+    first = pid.on_episode(pid.init(1), jnp.array([4.0]))
+    # Running mean .5·0 + .5·4 = 2, without bias 2 / (1 - .5) = 4; P = 2, I = .4, smoothed 2, D = 2 - 0.
+    np.testing.assert_allclose(first.multiplier, [0.2 * 2 + 0.4 + 0.5 * 2])
+    second = pid.on_episode(first, jnp.array([-2.0]))
+    # Running mean .5·2 - .5·2 = 0; P = 1, I = .4, smoothed 1, D = max(0, 1 - 2) = 0.
+    np.testing.assert_allclose(second.multiplier, [0.2 * 1 + 0.4])
+    np.testing.assert_allclose(second.past, [[1.0]])
+
+
+def test_pid_waits_and_remembers_what_it_saw():
+    pid = PIDLagrangian(cost_smoothing=0.9, warmup=2)
+    s = pid.init(2)
+    np.testing.assert_allclose(s.multiplier, [0.001, 0.001])
+    for _ in range(2):
+        s = pid.on_episode(s, jnp.array([50.0, 0.0]))
+        np.testing.assert_allclose(s.multiplier, [0.001, 0.001])
+    s = pid.on_episode(s, jnp.array([50.0, 0.0]))
+    # The mean of three violations of 50 is 50, though the first two moved nothing else: P = 2.5, I = .501 -> .1 (λ_max).
+    np.testing.assert_allclose(s.multiplier, [0.1, 0.001])
+    assert int(s.episodes) == 3
+
+
+def test_pid_leaves_its_maximum_as_soon_as_costs_fall():
+    pid = PIDLagrangian(0.0, 0.01, 0.0, maximum=0.1, cost_smoothing=0.0, warmup=0)
+    s = pid.init(1)
+    for _ in range(100):
+        s = pid.on_episode(s, jnp.array([20.0]))
+    np.testing.assert_allclose(s.multiplier, [0.1])
+    np.testing.assert_allclose(pid.on_episode(s, jnp.array([-1.0])).multiplier, [0.09], rtol=1e-5)
+
+
+def test_pid_is_a_linear_penalty_that_gradient_steps_leave_alone():
+    pid = PIDLagrangian()
+    s = pid.init(2)._replace(multiplier=jnp.array([2.0, 0.5]))
+    violation = jnp.array([3.0, -4.0])
+    assert pid.penalty(s, violation) == pytest.approx(4.0)
+    np.testing.assert_allclose(pid.pressure(s, violation), [2.0, 0.5])
+    assert pid.update(s, violation) is s
+    method = AugmentedLagrangian()
+    assert method.on_episode(t := method.init(1), jnp.array([3.0])) is t

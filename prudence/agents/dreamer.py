@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor, ActorConfig
 from prudence.agents.base import Agent, Mode, compiled
+from prudence.agents.planning import Believed, Horizon, PlanningConfig, plan
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
@@ -57,6 +58,7 @@ class DreamerConfig:
         replay_loss: weight of the critics' loss on replayed states beside that on imagined ones (current DreamerV3:
             .3; 2023 release and SafeDreamer: 0). Their targets hold real rewards and costs, bootstrapped from the
             critic; unlike DreamerV3's, their gradient stops at the world model.
+        planning: how to plan what to do; None acts by the policy. A planner needs continuous actions and a time limit.
         constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
             before it has found any reward learns to stand still.
         evaluation: which actions of the policy are evaluated. ``mode``, or ``sample`` as SafeDreamer's released code
@@ -85,6 +87,7 @@ class DreamerConfig:
     violation_source: Literal["imagined", "episodes"] = "imagined"
     violation_bound: float | None = None
     replay_loss: float = 0.0
+    planning: PlanningConfig | None = None
     constraint_start: int = 0
     evaluation: Literal["mode", "sample"] = "mode"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -92,6 +95,11 @@ class DreamerConfig:
     @property
     def constrained(self) -> bool:
         return not isinstance(self.constraint, Unconstrained)
+
+    @property
+    def values_costs(self) -> bool:
+        """Whether anything asks for a critic of costs."""
+        return self.constrained or self.planning is not None
 
 
 class EpisodeCost(eqx.Module):
@@ -120,15 +128,17 @@ class DreamerState(eqx.Module):
     cost_critic: Critic | None
     return_scale: PercentileScale
     constraint: Any
+    price: Any
     episode_cost: EpisodeCost
     step: Int[Array, ""]
 
 
 class DreamerCarry(NamedTuple):
-    """What acting remembers, for E environments."""
+    """What acting remembers, for E environments; ``plan`` is the last one, if the agent plans."""
 
     latent: LatentState
     prev_action: Float[Array, "E A"]
+    plan: Float[Array, "E H A"] | None
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,13 @@ class Dreamer(Agent):
                 "cost_estimate='episode' needs the length of an episode, but the environment has no time limit: "
                 "set one (EnvConfig.time_limit), or choose cost_estimate='sum' or 'mean'"
             )
+        if self.config.planning is not None and self.spaces.action.kind == "discrete":
+            raise ValueError("the planner searches continuous actions, and the environment's are discrete")
+        if self.config.planning is not None and self.spaces.episode_steps is None:
+            raise ValueError(
+                "a planner holds a plan's cost against an episode's budget, but the environment has no time limit: set "
+                "one (EnvConfig.time_limit)"
+            )
 
     @property
     def cost_limits(self) -> Float[Array, " C"]:
@@ -166,9 +183,10 @@ class Dreamer(Agent):
             world_model=Optimised.init(model, c.model_optimiser),
             actor=Optimised.init(actor, c.actor_optimiser),
             critic=Critic.init(model.feature_size, (), c.critic, key=critic_key),
-            cost_critic=cost_critic if c.constrained else None,
+            cost_critic=cost_critic if c.values_costs else None,
             return_scale=PercentileScale.init(floor=c.return_scale_floor),
             constraint=c.constraint.init(num_costs),
+            price=None if c.planning is None else c.planning.price.init(num_costs),
             episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(())),
             step=jnp.zeros((), jnp.int32),
         )
@@ -178,7 +196,9 @@ class Dreamer(Agent):
     def init_carry(self, num_envs: int) -> DreamerCarry:
         rssm, dtype = self.config.world_model.rssm, jnp.dtype(self.config.compute_dtype)
         latent = LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
-        return DreamerCarry(latent, jnp.zeros((num_envs, self.spaces.action.size)))
+        size, planning = self.spaces.action.size, self.config.planning
+        plan = None if planning is None else jnp.zeros((num_envs, planning.search.horizon, size))
+        return DreamerCarry(latent, jnp.zeros((num_envs, size)), plan)
 
     @compiled("self", "mode")
     def act(
@@ -191,15 +211,32 @@ class Dreamer(Agent):
         key: Key,
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
-        """Filters the observations and samples the policy; ``evaluate`` takes its mode, unless configured to sample."""
+        """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
+        to sample."""
         model, actor = self._compute((state.world_model.module, state.actor.module))
         filter_key, action_key = jax.random.split(key)
-        latent = model.filter_step(carry.latent, carry.prev_action, observation, jnp.asarray(is_first), key=filter_key)
+        first = jnp.asarray(is_first)
+        latent = model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
+        if self.config.planning is not None:
+            assert carry.plan is not None
+            action, plans, metrics = self._plan(state, latent, carry.plan, first, key=action_key)
+            return action, DreamerCarry(latent, action, plans), metrics
         policy = actor(latent.features)
         noise = actor.noise(len(is_first), key=action_key)
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
         action = policy.mode() if greedy else policy.sample(noise)
-        return action, DreamerCarry(latent, action), {"policy/entropy": policy.entropy()}
+        return action, DreamerCarry(latent, action, None), {"policy/entropy": policy.entropy()}
+
+    def _plan(
+        self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key
+    ) -> tuple[Float[Array, "E A"], Float[Array, "E H A"], Metrics]:
+        c = self.config
+        assert c.planning is not None
+        assert self.spaces.episode_steps is not None
+        parts = (state.world_model.module, state.actor.module, state.critic, state.cost_critic)
+        belief = Believed(*self._compute(parts), price=c.planning.price.multiplier(state.price))
+        horizon = Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
+        return plan(c.planning, belief, horizon, latent, last, is_first, self.cost_limits, key=key)
 
     def _compute(self, tree: Any) -> Any:
         return cast(tree, jnp.dtype(self.config.compute_dtype))
@@ -237,6 +274,7 @@ class Dreamer(Agent):
             cost_critic=cost_critic,
             return_scale=state.return_scale.update(dream.returns),
             constraint=self._update_constraint(state, dream.violation),
+            price=state.price,
             episode_cost=state.episode_cost,
             step=state.step + 1,
         )
@@ -397,16 +435,23 @@ class Dreamer(Agent):
             "imagined/return": returns.mean(),
             "imagined/return_scale": state.return_scale.scale,
         }
-        multiplier = self.config.constraint.multiplier(state.constraint)
+        multiplier, planning = self.config.constraint.multiplier(state.constraint), self.config.planning
         for i, name in enumerate(self.spaces.costs):
             suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
             metrics[f"imagined/cost{suffix}"] = estimate[i]
             metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
+            if planning is not None:
+                metrics[f"plan/price{suffix}"] = planning.price.multiplier(state.price)[i]
         return metrics
 
     def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
-        return eqx.tree_at(lambda s: s.episode_cost, state, state.episode_cost.update(cost))
+        violation, planning = cost - self.cost_limits, self.config.planning
+        price = None if planning is None else planning.price.on_episode(state.price, violation)
+        constraint = self.config.constraint.on_episode(state.constraint, violation)
+        changed = (state.episode_cost.update(cost), constraint, price)
+        is_none = lambda x: x is None  # noqa: E731
+        return eqx.tree_at(lambda s: (s.episode_cost, s.constraint, s.price), state, changed, is_leaf=is_none)
 
     # --- diagnosis ----------------------------------------------------------------------------
 

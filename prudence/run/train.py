@@ -117,6 +117,7 @@ class Trainer:
         self._keys = _Keys(config.seed)
         self._counters = Counters()
         self._recent: deque[EpisodeSummary] = deque(maxlen=10)
+        self._acting: Metrics = {}
         self._stop = False
         loop = config.loop
         plan = memory_plan(
@@ -214,7 +215,7 @@ class Trainer:
         last, index = self._last, self._counters.decisions
         if index < self._config.loop.prefill:
             return random_actions(self._spaces.action, self._env.num_envs, (self._config.seed, index))
-        action, self._carry, _ = self._agent.act(
+        action, self._carry, self._acting = self._agent.act(
             self._state, self._carry, last.observation, last.is_first, key=self._keys(_ACT, index), mode="train"
         )
         return np.asarray(action)
@@ -237,7 +238,8 @@ class Trainer:
         for summary in self._finished:
             self._logger.write(self.raw_steps, _episode_metrics(summary, self._spaces))
         if metrics and due(loop.log_every):
-            self._logger.write(self.raw_steps, metrics | self._time_metrics())
+            acting = {name: float(np.mean(value)) for name, value in self._acting.items()}
+            self._logger.write(self.raw_steps, acting | metrics | self._time_metrics())
         if due(loop.evaluate_every):
             self._evaluate(progress)
         if due(loop.checkpoint_every):

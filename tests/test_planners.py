@@ -1,0 +1,168 @@
+"""The cross-entropy search: its elites, its independence of neighbours, its warm start, and a detour that it must take."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import hypothesis.extra.numpy as hnp
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prudence.planners import CrossEntropy, Forecast, Search, best, constrained, is_safe
+
+K = 4
+NUMBERS = st.floats(-10, 10, width=32)
+
+
+def forecasts(constraints=st.integers(1, 3)):
+    """Forecasts of 4 to 20 plans, whose costs often tie and often equal a budget of 1."""
+
+    def build(shape):
+        costs = hnp.arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]))
+        return st.tuples(hnp.arrays(np.float32, shape[:1], elements=NUMBERS), costs)
+
+    return st.tuples(st.integers(K, 20), constraints).flatmap(build).map(lambda pair: Forecast(*map(jnp.asarray, pair)))
+
+
+def elites(rule, forecast):
+    limits = jnp.ones(forecast.cost.shape[1])
+    return set(np.asarray(jax.lax.top_k(rule(forecast, limits, K), K)[1]).tolist())
+
+
+@given(forecasts())
+@settings(max_examples=200, deadline=None)
+def test_with_enough_safe_plans_every_elite_is_safe_and_none_better_is_left_out(forecast):
+    safe = np.asarray(is_safe(forecast, jnp.ones(forecast.cost.shape[1])))
+    assert safe.tolist() == [all(c <= 1 for c in row) for row in np.asarray(forecast.cost)]
+    if safe.sum() < K:
+        return
+    chosen = elites(constrained, forecast)
+    assert all(safe[i] for i in chosen)
+    left = [float(forecast.score[i]) for i in np.flatnonzero(safe) if i not in chosen]
+    assert min(float(forecast.score[i]) for i in chosen) >= max(left, default=-np.inf)
+
+
+@given(forecasts())
+@settings(max_examples=200, deadline=None)
+def test_with_too_few_safe_plans_the_least_costly_are_taken(forecast):
+    if np.asarray(is_safe(forecast, jnp.ones(forecast.cost.shape[1]))).sum() >= K:
+        return
+    costs = np.asarray(forecast.cost).sum(1)
+    chosen = elites(constrained, forecast)
+    assert sorted(costs[list(chosen)]) == pytest.approx(sorted(costs)[:K])
+
+
+def test_the_best_score_wins_when_costs_are_ignored():
+    forecast = Forecast(jnp.array([1.0, 5.0, 2.0, 4.0, 3.0]), jnp.array([[0.0], [9.0], [0.0], [9.0], [0.0]]))
+    assert elites(best, forecast) == {1, 2, 3, 4}
+
+
+def test_a_forecast_that_is_no_number_is_never_elite():
+    search = CrossEntropy(horizon=1, plans=3, elites=1, momentum=0.0, rule="best")
+    plans = jnp.array([0.1, 0.2, 0.3]).reshape(3, 1, 1)
+    forecast = Forecast(jnp.array([jnp.nan, 1.0, 0.0]), jnp.zeros((3, 1)))
+    with jax.debug_nans(False):
+        refined, _ = search.refine(Search(jnp.zeros((1, 1)), jnp.ones((1, 1))), plans, forecast, jnp.ones(1))
+    np.testing.assert_allclose(refined.mean, [[0.2]])
+
+
+def test_refitting_by_hand():
+    search = CrossEntropy(horizon=1, plans=4, elites=2, momentum=0.1, min_std=0.05)
+    plans = jnp.array([0.2, 0.6, -1.0, 1.0]).reshape(4, 1, 1)
+    # Budget 1: plans 0, 1 and 3 are safe; of these, 0 and 1 have the highest score.
+    forecast = Forecast(jnp.array([3.0, 2.0, 9.0, 1.0]), jnp.array([[0.5], [1.0], [1.5], [0.0]]))
+    refined, metrics = search.refine(Search(jnp.full((1, 1), -0.4), jnp.ones((1, 1))), plans, forecast, jnp.ones(1))
+    np.testing.assert_allclose(refined.mean, [[0.1 * -0.4 + 0.9 * 0.4]], rtol=1e-6)
+    np.testing.assert_allclose(refined.std, [[0.2]], rtol=1e-6)  # Of .2 and .6.
+    assert {k: float(v) for k, v in metrics.items()} == pytest.approx(
+        {"plan/safe_share": 0.75, "plan/elite_score": 2.5, "plan/elite_cost": 0.75, "plan/std": 0.2}
+    )
+    same = Forecast(jnp.array([1.0, 1.0, 0.0, 0.0]), jnp.zeros((4, 1)))
+    floor, _ = search.refine(refined, jnp.zeros((4, 1, 1)), same, jnp.ones(1))
+    np.testing.assert_allclose(floor.std, [[0.05]])
+
+
+def test_a_warm_start_is_the_last_plan_one_decision_later():
+    search = CrossEntropy(horizon=3, init_std=0.7)
+    last = jnp.array([[1.0], [2.0], [3.0]])
+    begin = search.begin(last, jnp.array(False))
+    np.testing.assert_allclose(begin.mean, [[2.0], [3.0], [3.0]])
+    np.testing.assert_allclose(begin.std, np.full((3, 1), 0.7))
+    np.testing.assert_allclose(search.begin(last, jnp.array(True)).mean, np.zeros((3, 1)))
+
+
+def test_plans_are_clipped_and_the_actors_are_among_them():
+    search = CrossEntropy(horizon=2, plans=50, elites=5, proposals=0.1, init_std=3.0)
+    assert search.num_proposals == 5
+    proposals = jnp.full((5, 2, 1), 0.3)
+    plans = search.propose(Search(jnp.zeros((2, 1)), jnp.full((2, 1), 3.0)), proposals, key=jax.random.key(0))
+    assert plans.shape == (50, 2, 1)
+    np.testing.assert_allclose(plans[:5], proposals)
+    assert float(jnp.abs(plans).max()) == 1.0
+
+
+def detour(plans, key, *, start=(-1.0, 0.05)):
+    """A point moves by .2 times the action; it is rewarded for nearing (1, 0); each step within .5 of the origin costs 1."""
+    positions = jnp.array(start) + 0.2 * jnp.cumsum(plans, 1)
+    distance = jnp.linalg.norm(positions - jnp.array([1.0, 0.0]), axis=-1)
+    cost = (jnp.linalg.norm(positions, axis=-1) < 0.5).sum(1).astype(jnp.float32)
+    return Forecast(-distance.sum(1), cost[:, None])
+
+
+@pytest.mark.parametrize("rule", ["constrained", "best"])
+def test_the_detour_is_taken_if_and_only_if_costs_count(rule):
+    search = CrossEntropy(horizon=18, plans=300, elites=30, iterations=12, rule=rule)
+    begin = search.begin(jnp.zeros((18, 2)), jnp.array(True))
+    plan = jax.jit(lambda key: search.plan(detour, begin, jnp.zeros((0, 18, 2)), jnp.zeros(1), key=key)[1].mean)
+    mean = plan(jax.random.key(0))
+    outcome = detour(mean[None], None)
+    end = jnp.array([-1.0, 0.05]) + 0.2 * mean.sum(0)
+    assert float(jnp.linalg.norm(end - jnp.array([1.0, 0.0]))) < 0.4
+    if rule == "constrained":
+        assert float(outcome.cost[0, 0]) == 0
+    else:
+        assert float(outcome.cost[0, 0]) >= 3  # Straight through: one metre at .2 a step, give or take.
+
+
+def test_a_neighbour_changes_nothing():
+    search = CrossEntropy(horizon=4, plans=20, elites=4, iterations=3)
+
+    def one(start, key):
+        begin = search.begin(jnp.zeros((4, 2)), jnp.array(True))
+        return search.plan(partial(detour, start=start), begin, jnp.zeros((0, 4, 2)), jnp.zeros(1), key=key)[0]
+
+    def all_of(starts):
+        with jax.debug_key_reuse(False):  # The same keys twice are the point here.
+            return jax.vmap(one)(starts, jax.random.split(jax.random.key(0), 3))
+
+    starts = jnp.array([[-1.0, 0.0], [0.4, 0.4], [0.0, -1.0]])
+    before = all_of(starts)
+    after = all_of(starts.at[1].set(jnp.array([0.9, -0.9])))
+    np.testing.assert_array_equal(before[::2], after[::2])
+    assert not np.array_equal(before[1], after[1])
+
+
+def test_executing_a_sample_stays_within_bounds():
+    search = CrossEntropy(horizon=2, execute="sample")
+    found = Search(jnp.array([[0.9], [0.0]]), jnp.array([[5.0], [1.0]]))
+    actions = [float(search.action(found, key=jax.random.key(i))[0]) for i in range(20)]
+    assert len(set(actions)) > 2
+    assert max(map(abs, actions)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"horizon": 0}, "horizon=0, plans=500 and iterations=6 must be at least 1"),
+        ({"elites": 501}, "elites=501 between 1 and the number of plans"),
+        ({"elites": 0}, "elites=0 between 1"),
+        ({"proposals": 1.0}, r"proposals=1.0 is a share of the plans"),
+    ],
+)
+def test_impossible_searches_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        CrossEntropy(**change)
