@@ -114,7 +114,7 @@ def test_pid_waits_and_remembers_what_it_saw():
         s = pid.on_episode(s, jnp.array([50.0, 0.0]))
         np.testing.assert_allclose(s.multiplier, [0.001, 0.001])
     s = pid.on_episode(s, jnp.array([50.0, 0.0]))
-    # The mean of three violations of 50 is 50, though the first two moved nothing else: P = 2.5, I = .501 -> .1 (λ_max).
+    # The mean of three violations of 50 is 50, though the first two moved nothing else: P = 2.5, and I stops at λ_max.
     np.testing.assert_allclose(s.multiplier, [0.1, 0.001])
     assert int(s.episodes) == 3
 
