@@ -32,6 +32,7 @@ Safe reinforcement learning with world models.
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
   inspect RUN    what its world model foresees, beside what came: costs, rewards, observations, pictures
   plot RUN...    learning curves of one run, or of several beside each other
+  record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
   list           agents, presets and tasks
   doctor         what this machine has, and what to do about what it lacks
 
@@ -130,6 +131,8 @@ class Evaluate:
     """Of the evaluation's episodes."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     """The task, if it must be checked: a run of another one is refused."""
+    explore: bool = False
+    """Act as in training, with samples where the policy would otherwise take its mode."""
     video: bool = False
     """Film the first episode to videos/evaluation.mp4."""
 
@@ -139,7 +142,12 @@ class Evaluate:
         _refuse(rest)
         use_compilation_cache()
         result = evaluate_run(
-            self.run_directory, episodes=self.episodes, seed=self.seed, task=self.task, video=self.video
+            self.run_directory,
+            episodes=self.episodes,
+            seed=self.seed,
+            mode="train" if self.explore else "evaluate",
+            task=self.task,
+            video=self.video,
         )
         print(result.summary())
         print(f"report: {report.write_report(self.run_directory)}")
@@ -217,6 +225,29 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Record:
+    """Make a small record of evaluated runs to keep: DIRECTORY/result.json and a curve.
+
+    The JSON has, for each run, its configuration, commands, commit, machine, versions, wall time, every evaluation
+    episode and the curves; not its checkpoint and replay. It is what results/ is made of.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Directories of runs that `prudence evaluate` has seen, such as several seeds of one agent."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIRECTORY")]
+    """Where to put the record."""
+    note: str = ""
+    """What a reader must know of these runs."""
+
+    def run(self, rest: list[str]) -> int:
+        from prudence.run.record import record
+
+        _refuse(rest)
+        print("\n".join(map(str, record(self.runs, self.out, note=self.note))))
+        return 0
+
+
+@dataclass(frozen=True)
 class List:
     """Show the agents, presets and tasks there are."""
 
@@ -258,6 +289,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "inspect": Inspect,
     "plot": Plot,
+    "record": Record,
     "list": List,
     "doctor": Doctor,
 }

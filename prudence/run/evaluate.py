@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from prudence.agents.base import Agent
+from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import VectorEnv, make_vector
 from prudence.run.statistics import CostBound, Interval, bootstrap_interval, cost_bound
@@ -35,6 +36,7 @@ class Evaluation:
         lengths: ``[N]`` decisions.
         cost_names: C constraints.
         budgets: ``[C]`` or None where the agent minds no costs.
+        mode: how the agent acted: as it is evaluated, or as in training.
     """
 
     task: str
@@ -44,6 +46,7 @@ class Evaluation:
     lengths: np.ndarray
     cost_names: tuple[str, ...]
     budgets: tuple[float, ...] | None
+    mode: Mode = "evaluate"
 
     @property
     def interval(self) -> Interval:
@@ -77,7 +80,8 @@ class Evaluation:
     def summary(self) -> str:
         """Several lines for a person: the return's interval, and each budget's verdict."""
         lines = [
-            f"{self.task}: {len(self.returns)} episodes on seeds apart from training's (seed {self.seed})",
+            f"{self.task}: {len(self.returns)} episodes on seeds apart from training's (seed {self.seed})"
+            + ("" if self.mode == "evaluate" else ", acting as in training"),
             f"  return  {self.interval} (mean, 95 % bootstrap interval)",
         ]
         for name, column, bound in zip(self.cost_names, self.costs.T, self.bounds, strict=True):
@@ -91,6 +95,7 @@ class Evaluation:
         content = {
             "task": self.task,
             "seed": self.seed,
+            "mode": self.mode,
             "returns": self.returns.tolist(),
             "costs": self.costs.tolist(),
             "lengths": self.lengths.tolist(),
@@ -112,17 +117,19 @@ def evaluate_agent(
     *,
     episodes: int,
     seed: int,
+    mode: Mode = "evaluate",
     parallel: int = 10,
     watch: Callable[[VectorEnv], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Runs ``episodes`` whole episodes with ``mode="evaluate"``.
+    """Runs ``episodes`` whole episodes.
 
     Every environment contributes the same number of episodes (the last round may be cut), since counting
     whichever finish first would favour short ones.
 
     Args:
         seed: the run's; evaluation's episodes differ from training's, and repeat for the same seed.
+        mode: how the agent acts; ``train`` explores as in training.
         parallel: environments that are stepped together.
         watch: called with the environments after every step while the first environment's first
             episode lasts, to film it.
@@ -133,17 +140,18 @@ def evaluate_agent(
     parallel = min(parallel, episodes)
     quota = np.array([len(range(i, episodes, parallel)) for i in range(parallel)])
     with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
-        finished = _run_episodes(agent, state, envs, quota, seed, watch, progress)
+        act = partial(agent.act, state, mode=mode)
+        finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, progress)
         spaces = envs.spaces
     limits = getattr(agent, "cost_limits", None)
     returns, costs, lengths = (np.array(column) for column in zip(*finished, strict=True))
     budgets = None if limits is None else tuple(float(limit) for limit in limits)
-    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets)
+    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode)
 
 
 def _run_episodes(
-    agent: Agent,
-    state: Any,
+    act: Callable[..., tuple[Any, Any, Metrics]],
+    carry: Any,
     envs: VectorEnv,
     quota: np.ndarray,
     seed: int,
@@ -153,13 +161,11 @@ def _run_episodes(
     number = envs.num_envs
     finished: list[list[tuple[float, np.ndarray, int]]] = [[] for _ in range(number)]
     returns, costs, lengths = np.zeros(number), np.zeros((number, envs.spaces.num_costs)), np.zeros(number, int)
-    carry, row, key, step = agent.init_carry(number), envs.reset(), jax.random.key(seed), 0
+    row, key, step = envs.reset(), jax.random.key(seed), 0
     while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
         if watch is not None and not finished[0]:
             watch(envs)
-        action, carry, _ = agent.act(
-            state, carry, row.observation, row.is_first, key=jax.random.fold_in(key, step), mode="evaluate"
-        )
+        action, carry, _ = act(carry, row.observation, row.is_first, key=jax.random.fold_in(key, step))
         row, step = envs.step(np.asarray(action)), step + 1
         returns = np.where(row.is_first, 0, returns) + row.reward
         costs = np.where(row.is_first[:, None], 0, costs) + row.cost

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from prudence.agents.base import Mode
 from prudence.envs.vector import VectorEnv
 from prudence.run.checkpoint import CheckpointMismatch
 from prudence.run.directory import RunDirectory
@@ -20,7 +21,13 @@ _FRAMES_PER_SECOND = 20
 
 
 def evaluate_run(
-    directory: Path | str, *, episodes: int = 20, seed: int = 0, task: str | None = None, video: bool = False
+    directory: Path | str,
+    *,
+    episodes: int = 20,
+    seed: int = 0,
+    mode: Mode = "evaluate",
+    task: str | None = None,
+    video: bool = False,
 ) -> Evaluation:
     """Evaluates a run's newest policy and writes ``evaluation.json`` into the run.
 
@@ -45,6 +52,7 @@ def evaluate_run(
             config.env,
             episodes=episodes,
             seed=seed,
+            mode=mode,
             watch=watch,
             progress=lambda done: progress.update(bar, completed=done),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "2 episodes on seeds apart from training's" in said
     assert "budget 3: " in said
+    assert status("evaluate", str(run), "--episodes", "2", "--explore") == 0
+    assert "acting as in training" in capsys.readouterr().out
     assert status("inspect", str(run), "--context", "4", "--ahead", "4", "--sequences", "2") == 0
     said = capsys.readouterr().out
     assert "cost, correlation" in said
@@ -48,6 +51,17 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "context=0 and ahead=45 must be at least 1" in capsys.readouterr().err
     assert status("inspect", str(run), "--context", "40", "--ahead", "40") == 1
     assert "holds no 80 consecutive steps" in capsys.readouterr().err
+    assert status("record", str(run), "--out", "kept", "--note", "tiny") == 0
+    kept = json.loads((here / "kept" / "result.json").read_text())
+    assert kept["note"] == "tiny"
+    [entry] = kept["runs"]
+    assert (entry["raw_steps"], len(entry["evaluation"]["returns"])) == (48, 2)
+    assert len(entry["provenance"]) == 1
+    assert (here / "kept" / "curve.png").stat().st_size > 0
+    (run / "evaluation.json").unlink()
+    capsys.readouterr()
+    assert status("record", str(run), "--out", "kept") == 1
+    assert f"run `prudence evaluate {run}` first" in capsys.readouterr().err
     assert status("plot", str(run)) == 0
     assert capsys.readouterr().out.strip() == str(run / "curve.png")
     assert status("plot", str(run), str(run), "--out", "both.png") == 0
