@@ -133,15 +133,16 @@ def _choices(agent: str, config: DreamerConfig) -> DreamerConfig:
     assert planning is not None
     if agent == "safedreamer-bsrp-lag":
         return replace(config, planning=None, evaluation="sample")
-    config = replace(config, constraint=Unconstrained())
-    if agent == "dreamerv3":
-        return replace(config, planning=None)
     if agent == "safedreamer-osrp-lag":
         return config
     planning = replace(planning, price=Unconstrained())
-    if agent == "cem-mpc":
-        search = replace(planning.search, proposals=0.0)
-        planning = replace(planning, search=search, beyond="nothing", futures=5, pessimism="max")
+    if agent == "safedreamer-osrp":
+        return replace(config, planning=planning)
+    config = replace(config, constraint=Unconstrained())
+    if agent == "dreamerv3":
+        return replace(config, planning=None)
+    search = replace(planning.search, proposals=0.0)
+    planning = replace(planning, search=search, beyond="nothing", futures=5, pessimism="max")
     return replace(config, planning=planning)
 
 
@@ -188,7 +189,7 @@ def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
             actor,
             critic,
             critic,
-            constraint=AugmentedLagrangian(),
+            constraint=AugmentedLagrangian() if agent == "safedreamer-bsrp-lag" else Unconstrained(),
             planning=PlanningConfig(CrossEntropy(proposals=0.0 if vision else 0.05), PIDLagrangian()),
         ),
         loop=LoopConfig(steps=2_000_000),
@@ -211,8 +212,11 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
     # learn from what really came, too.
-    horizon, starts, replay_loss = (5, 128, 1.0) if agent == "safedreamer-bsrp-lag" else (12, 64, 0.0)
-    search = CrossEntropy(horizon=8, plans=128, elites=16, iterations=4, proposals=0.1)
+    horizon, starts, replay_loss = (5, 128, 1.0) if agent.startswith("safedreamer") else (12, 64, 0.0)
+    # SafeDreamer's planners have BSRP-Lag's actor and critics: half of the few plans that a CPU has time for are the
+    # actor's, and what lies beyond a short horizon is valued under a policy that minds costs.
+    search = CrossEntropy(horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5)
+    price = PIDLagrangian(1e-3, 5e-5, 0.0, maximum=1.0, integral_init=0.0, cost_smoothing=0.9)
     agent_config = DreamerConfig(
         model,
         actor,
@@ -224,7 +228,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
-        planning=PlanningConfig(search, PIDLagrangian(maximum=1.0, cost_smoothing=0.9)),
+        planning=PlanningConfig(search, price),
         cost_discount=0.97,
         cost_estimate="episode",
         violation_source="episodes",
@@ -260,7 +264,7 @@ def _debug(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
             actor,
             critic,
             critic,
-            constraint=AugmentedLagrangian(),
+            constraint=AugmentedLagrangian() if agent == "safedreamer-bsrp-lag" else Unconstrained(),
             horizon=3,
             imagination_starts=4,
             planning=PlanningConfig(search, PIDLagrangian()),
