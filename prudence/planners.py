@@ -138,12 +138,12 @@ class CrossEntropy:
         """All iterations: the action to execute, the final distribution, and its diagnostics of the last iteration."""
         search_key, action_key = jax.random.split(key)
 
-        def iterate(search: Search, key: Key) -> tuple[Search, Metrics]:
-            draw_key, forecast_key = jax.random.split(key)
+        def iterate(search: Search, index: Array) -> tuple[Search, Metrics]:
+            draw_key, forecast_key = jax.random.split(jax.random.fold_in(search_key, index))
             plans = self.propose(search, proposals, key=draw_key)
             return self.refine(search, plans, forecast(plans, forecast_key), limits)
 
-        search, metrics = jax.lax.scan(iterate, begin, jax.random.split(search_key, self.iterations))
+        search, metrics = jax.lax.scan(iterate, begin, jnp.arange(self.iterations))
         return self.action(search, key=action_key), search, jax.tree.map(lambda x: x[-1], metrics)
 
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:

@@ -137,8 +137,7 @@ def test_a_neighbour_changes_nothing():
         return search.plan(partial(detour, start=start), begin, jnp.zeros((0, 4, 2)), jnp.zeros(1), key=key)[0]
 
     def all_of(starts):
-        with jax.debug_key_reuse(False):  # The same keys twice are the point here.
-            return jax.vmap(one)(starts, jax.random.split(jax.random.key(0), 3))
+        return jax.vmap(one)(starts, jax.random.split(jax.random.key(0), 3))
 
     starts = jnp.array([[-1.0, 0.0], [0.4, 0.4], [0.0, -1.0]])
     before = all_of(starts)

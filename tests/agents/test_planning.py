@@ -1,0 +1,155 @@
+"""What a plan is worth, by hand; and agents that plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from prudence.agents.planning import Believed, Horizon, PlanningConfig, forecast
+from prudence.constraints import PIDLagrangian, Unconstrained
+from prudence.models.rssm import LatentState
+from prudence.planners import CrossEntropy
+from prudence.types import EpisodeSummary, Trajectory
+
+CONTINUOUS = toys.spaces(costs=("hazards", "vases"))
+LATENT = LatentState(jnp.zeros(2), jnp.zeros(1))
+HORIZON = Horizon(discount=0.5, cost_discount=1.0, lambda_=1.0, episode_steps=20)
+
+
+def believed(price, *, futures=1):
+    """Two steps: rewards are the action, costs its square and 3; the first future is as said, each next costs 1 more."""
+
+    def imagine(policy, start, actions, *, key):
+        assert start.deter.shape == (actions.shape[1], 2)
+        chosen = policy(None, actions)[..., 0]
+        extra = jnp.arange(actions.shape[1]) % futures
+        zero = jnp.zeros((1, actions.shape[1]))
+        costs = jnp.stack([chosen**2 + extra, jnp.full_like(chosen, 3.0)], -1)
+        return Trajectory(
+            actor_features=jnp.zeros((3, actions.shape[1], 3)),
+            critic_features=jnp.zeros((3, actions.shape[1], 3)),
+            actions=actions,
+            rewards=jnp.concatenate([zero + 100, chosen]),
+            costs=jnp.concatenate([zero[..., None] + jnp.full(2, 100.0), costs]),
+            continues=jnp.ones((3, actions.shape[1])),
+        )
+
+    value = SimpleNamespace(values=lambda features: jnp.full(features.shape[:-1], 8.0))
+    cost_value = SimpleNamespace(values=lambda features: jnp.full((*features.shape[:-1], 2), 10.0))
+    return Believed(SimpleNamespace(imagine=imagine), None, value, cost_value, jnp.asarray(price, jnp.float32))
+
+
+def judged(config, belief):
+    plans = jnp.array([[1.0, 2.0], [-1.0, 0.5]])[..., None]
+    return forecast(config, belief, HORIZON, LATENT, plans, key=jax.random.key(0))
+
+
+def test_a_plan_by_hand():
+    found = judged(PlanningConfig(), believed([0.0, 0.0]))
+    # γ = .5, λ = 1, value 8 at the end: 1 + .5·2 + .25·8 = 4 and -1 + .25 + 2.
+    np.testing.assert_allclose(found.score, [4.0, 1.25])
+    # An episode of 20 decisions holds 10 plans of 2: 10·(1 + 4) and 10·(3 + 3).
+    np.testing.assert_allclose(found.cost, [[50.0, 60.0], [12.5, 60.0]])
+
+
+def test_the_price_is_paid_for_the_cost_return():
+    found = judged(PlanningConfig(), believed([0.1, 0.01]))
+    # Cost returns, undiscounted: 1 + 4 + 10 = 15 and 3 + 3 + 10 = 16; 1 + .25 + 10 and 16.
+    np.testing.assert_allclose(found.score, [4.0 - 1.5 - 0.16, 1.25 - 1.125 - 0.16], rtol=1e-6)
+
+
+def test_nothing_beyond_the_horizon():
+    found = judged(PlanningConfig(beyond="nothing"), believed([0.1, 0.0]))
+    np.testing.assert_allclose(found.score, [3.0 - 0.5, -0.5 - 0.125], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("pessimism", "more"), [("mean", 20.0), ("max", 40.0)])
+def test_several_futures_of_a_plan(pessimism, more):
+    # Three futures cost 0, 1 and 2 more at each of two steps.
+    found = judged(PlanningConfig(futures=3, pessimism=pessimism), believed([0.0, 0.0], futures=3))
+    np.testing.assert_allclose(found.cost, [[50.0 + more, 60.0], [12.5 + more, 60.0]], rtol=1e-6)
+    np.testing.assert_allclose(found.score, [4.0, 1.25], rtol=1e-6)
+
+
+def planner(name="safedreamer-osrp-lag", spaces=CONTINUOUS, **changes):
+    return toys.dreamer(spaces, name, **changes)
+
+
+def act(agent, state, batch, *, carry=None, first=False):
+    carry = agent.init_carry(3) if carry is None else carry
+    is_first = np.full(3, first)
+    return agent.act(state, carry, batch.observation, is_first, key=jax.random.key(7), mode="evaluate")
+
+
+def test_planning_ahead_of_its_neighbours():
+    agent, batch = planner(), toys.batch(CONTINUOUS, 3)
+    state = agent.init(key=jax.random.key(0))
+    action, carry, metrics = act(agent, state, batch)
+    assert action.shape == (3, 2)
+    assert float(jnp.abs(action).max()) <= 1
+    assert carry.plan.shape == (3, 3, 2)
+    np.testing.assert_array_equal(carry.plan[:, 0], action)
+    assert {name: value.shape for name, value in metrics.items()} == {
+        f"plan/{name}": (3,) for name in ("safe_share", "elite_score", "elite_cost", "std")
+    }
+    moved = {"state": batch.observation["state"] + jnp.array([[0.0], [5.0], [0.0]])}
+    np.testing.assert_array_equal(act(agent, state, batch._replace(observation=moved))[0][::2], action[::2])
+
+
+def test_the_last_plan_is_forgotten_when_an_episode_begins():
+    agent, batch = planner(), toys.batch(CONTINUOUS, 3)
+    state = agent.init(key=jax.random.key(0))
+    fresh = agent.init_carry(3)
+    used = fresh._replace(plan=fresh.plan + 0.9)
+    first = act(agent, state, batch, first=True)[0]
+    np.testing.assert_array_equal(act(agent, state, batch, carry=used, first=True)[0], first)
+    assert not np.array_equal(act(agent, state, batch, carry=used)[0], first)
+
+
+def test_without_a_price_osrp_lag_is_osrp():
+    lag, batch = planner(), toys.batch(CONTINUOUS, 3)
+    free = replace(lag.config.planning, price=PIDLagrangian(integral_init=0.0))
+    lag = planner(planning=free)
+    osrp = planner("safedreamer-osrp")
+    assert isinstance(osrp.config.planning.price, Unconstrained)
+    states = [agent.init(key=jax.random.key(0)) for agent in (lag, osrp)]
+    actions = [act(agent, s, batch)[0] for agent, s in zip((lag, osrp), states, strict=True)]
+    np.testing.assert_array_equal(*actions)
+
+
+def test_finished_episodes_set_the_price():
+    price = PIDLagrangian(0.0, 0.01, 0.0, maximum=1.0, integral_init=0.0, cost_smoothing=0.0, warmup=0)
+    planning = replace(planner().config.planning, price=price)
+    agent = planner(planning=planning, cost_limit=2.0)
+    state = agent.init(key=jax.random.key(0))
+    state = agent.on_episode(state, EpisodeSummary(1.0, np.array([12.0, 1.0]), 20))
+    np.testing.assert_allclose(price.multiplier(state.price), [0.1, 0.0], rtol=1e-6)
+    batches = toys.batch(CONTINUOUS, 1, 2, 4)
+    after, metrics = agent.update(state, batches, key=jax.random.key(1))
+    np.testing.assert_allclose(price.multiplier(after.price), [0.1, 0.0], rtol=1e-6)
+    assert float(metrics["plan/price_hazards"]) == pytest.approx(0.1)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+
+
+def test_what_cannot_be_planned_is_refused():
+    with pytest.raises(ValueError, match="the planner searches continuous actions, and the environment's are discrete"):
+        planner(spaces=toys.spaces(action="discrete"))
+    with pytest.raises(ValueError, match=r"no time limit: set one \(EnvConfig\.time_limit\)"):
+        planner(spaces=toys.spaces(steps=None))
+    with pytest.raises(ValueError, match="rule='constrained'"):
+        planner("safedreamer-osrp", planning=PlanningConfig(CrossEntropy(rule="best")))
+    with pytest.raises(ValueError, match="OSRP-Lag needs a price of costs"):
+        planner(planning=PlanningConfig())
+    with pytest.raises(ValueError, match="CEM-MPC plans with the model alone"):
+        planner("cem-mpc", planning=PlanningConfig())
+
+
+def test_cem_mpc_acts():
+    agent, batch = planner("cem-mpc"), toys.batch(CONTINUOUS, 3)
+    assert act(agent, agent.init(key=jax.random.key(0)), batch)[0].shape == (3, 2)
