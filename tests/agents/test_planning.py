@@ -23,7 +23,7 @@ HORIZON = Horizon(discount=0.5, cost_discount=1.0, lambda_=1.0, episode_steps=20
 
 
 def believed(price, *, futures=1):
-    """Two steps: rewards are the action, costs its square and 3; the first future is as said, each next costs 1 more."""
+    """Two steps: rewards are the action, costs its square and 3; each future after the first costs 1 more."""
 
     def imagine(policy, start, actions, *, key):
         assert start.deter.shape == (actions.shape[1], 2)
