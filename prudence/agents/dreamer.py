@@ -28,7 +28,7 @@ from prudence.nets import cast
 from prudence.ops.normalise import PercentileScale, symlog
 from prudence.ops.returns import cumulative_discount, lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory, tree_index
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,8 @@ class Dreamer(Agent):
             return self._update(carry, inputs[0], key=inputs[1])
 
         keys = jax.random.split(key, len(batches.reward))
+        if len(keys) == 1:  # XLA's CPU backend computes convolutions several times more slowly inside a loop, even of one.
+            return self._update(state, tree_index(batches, 0), key=keys[0])
         state, metrics = jax.lax.scan(step, state, (batches, keys))
         return state, jax.tree.map(lambda x: x.mean(0), metrics)
 
