@@ -249,7 +249,7 @@ class Dreamer(Agent):
             return self._update(carry, inputs[0], key=inputs[1])
 
         keys = jax.random.split(key, len(batches.reward))
-        if len(keys) == 1:  # XLA's CPU backend computes convolutions several times more slowly inside a loop, even of one.
+        if len(keys) == 1:  # A loop, even of one, makes convolutions on a CPU several times slower.
             return self._update(state, tree_index(batches, 0), key=keys[0])
         state, metrics = jax.lax.scan(step, state, (batches, keys))
         return state, jax.tree.map(lambda x: x.mean(0), metrics)
