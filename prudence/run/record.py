@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,18 @@ def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tu
     content = {"note": note, "runs": [_describe(run) for run in directories]}
     out.mkdir(parents=True, exist_ok=True)
     path = out / "result.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(_one_line_pairs(json.dumps(content, indent=1)) + "\n")
     if len(directories) == 1:
         return path, plot.plot_run(directories[0].path, out / "curve.png")
     groups: dict[str, list[Path | str]] = {}
     for run, described in zip(directories, content["runs"], strict=True):
         groups.setdefault(described["config"]["agent_name"], []).append(run.path)
     return path, plot.plot_runs(groups, out / "curve.png")
+
+
+def _one_line_pairs(text: str) -> str:
+    """Puts the points of curves on a line each."""
+    return re.sub(r"\[\s+([^][\s,]+),\s+([^][\s,]+)\s+\]", r"[\1, \2]", text)
 
 
 def _describe(run: RunDirectory) -> dict[str, Any]:
