@@ -18,6 +18,7 @@ _CURVES = (
     "evaluation/cost_mean",
     "constraint/multiplier",
     "plan/price",
+    "model/loss",
 )
 
 
