@@ -32,9 +32,7 @@ def measure(search: str, envs: int, latent: str, repeats: int) -> dict[str, Any]
     state, carry = agent.init(key=jax.random.key(0)), agent.init_carry(envs)
     observation, first = {"state": np.zeros((envs, VECTOR), np.float32)}, np.zeros(envs, bool)
     key = jax.random.key(1)
-    median, least = median_ms(
-        lambda: agent.act(state, carry, observation, first, key=key, mode="evaluate")[0], repeats
-    )
+    median, least = median_ms(lambda: agent.act(state, carry, observation, first, key=key, mode="evaluate")[0], repeats)
     return {
         "search": search,
         "environments": envs,
