@@ -39,6 +39,9 @@ def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
 class Policy:
     """Observation to action, for one environment. Keeps the agent's memory between calls.
 
+    It acts as in evaluation: a policy that was trained under a budget samples, unless configured otherwise, and
+    ``seed`` determines its samples.
+
     Call :meth:`reset` when an episode begins; the first call after it starts from an empty memory.
     """
 
