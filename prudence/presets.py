@@ -131,8 +131,10 @@ def _choices(agent: str, config: DreamerConfig) -> DreamerConfig:
     """What makes ``config``, which has everything that any agent needs, the agent's own."""
     planning = config.planning
     assert planning is not None
+    if agent.startswith("safedreamer"):
+        config = replace(config, evaluation="sample")
     if agent == "safedreamer-bsrp-lag":
-        return replace(config, planning=None, evaluation="sample")
+        return replace(config, planning=None)
     if agent == "safedreamer-osrp-lag":
         return config
     planning = replace(planning, price=Unconstrained())
@@ -142,7 +144,7 @@ def _choices(agent: str, config: DreamerConfig) -> DreamerConfig:
     if agent == "dreamerv3":
         return replace(config, planning=None)
     search = replace(planning.search, proposals=0.0)
-    planning = replace(planning, search=search, beyond="nothing", futures=5, pessimism="max")
+    planning = replace(planning, search=search, beyond="nothing", futures=5, pessimism="max", start=0)
     return replace(config, planning=planning)
 
 
@@ -216,7 +218,9 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     # SafeDreamer's planners have BSRP-Lag's actor and critics: half of the few plans that a CPU has time for are the
     # actor's, and what lies beyond a short horizon is valued under a policy that minds costs.
     search = CrossEntropy(horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5)
-    price = PIDLagrangian(1e-3, 5e-5, 0.0, maximum=1.0, integral_init=0.0, cost_smoothing=0.9)
+    # The price starts a little above the actor's own exchange rate of cost for reward, λ (1−γ_c) T S, after a BSRP-Lag
+    # run. They plan for the last quarter of such a run.
+    price = PIDLagrangian(0.0, 1e-3, 0.0, maximum=5.0, integral_init=2.0, cost_smoothing=0.9)
     agent_config = DreamerConfig(
         model,
         actor,
@@ -228,7 +232,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
-        planning=PlanningConfig(search, price),
+        planning=PlanningConfig(search, price, start=18_000),
         cost_discount=0.97,
         cost_estimate="episode",
         violation_source="episodes",

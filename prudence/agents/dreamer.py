@@ -212,20 +212,28 @@ class Dreamer(Agent):
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
         """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
-        to sample."""
+        to sample. The diagnostics ``plan/*`` are 0 while plans wait for their start (``plan/acting``)."""
         model, actor = self._compute((state.world_model.module, state.actor.module))
         filter_key, action_key = jax.random.split(key)
         first = jnp.asarray(is_first)
         latent = model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
-        if self.config.planning is not None:
-            assert carry.plan is not None
-            action, plans, metrics = self._plan(state, latent, carry.plan, first, key=action_key)
-            return action, DreamerCarry(latent, action, plans), metrics
         policy = actor(latent.features)
-        noise = actor.noise(len(is_first), key=action_key)
+        metrics = {"policy/entropy": policy.entropy()}
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
-        action = policy.mode() if greedy else policy.sample(noise)
-        return action, DreamerCarry(latent, action, None), {"policy/entropy": policy.entropy()}
+        follow = lambda: policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))  # noqa: E731
+        if carry.plan is None:
+            action = follow()
+            return action, DreamerCarry(latent, action, None), metrics
+        last, searches = carry.plan, self._acts_by_plan(state)
+        search = lambda: self._plan(state, latent, last, first, key=action_key)  # noqa: E731
+        _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
+        action, plans, diagnostics = jax.lax.cond(searches, search, lambda: (follow(), plans, nothing))
+        acting = jnp.broadcast_to(searches.astype(jnp.float32), len(first))
+        return action, DreamerCarry(latent, action, plans), metrics | diagnostics | {"plan/acting": acting}
+
+    def _acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
+        planning = self.config.planning
+        return jnp.asarray(False) if planning is None else state.step >= planning.start
 
     def _plan(
         self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key
@@ -448,8 +456,10 @@ class Dreamer(Agent):
 
     def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
-        violation, planning = cost - self.cost_limits, self.config.planning
-        price = None if planning is None else planning.price.on_episode(state.price, violation)
+        violation, price = cost - self.cost_limits, state.price
+        if self.config.planning is not None:  # Only episodes that were planned tell what the price does.
+            moved = self.config.planning.price.on_episode(price, violation)
+            price = jax.tree.map(partial(jnp.where, self._acts_by_plan(state)), moved, price)
         constraint = self.config.constraint.on_episode(state.constraint, violation)
         changed = (state.episode_cost.update(cost), constraint, price)
         is_none = lambda x: x is None  # noqa: E731

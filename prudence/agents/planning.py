@@ -34,6 +34,8 @@ class PlanningConfig:
             costs alone, as CEM-MPC has it).
         futures: imagined futures of each plan; its score is their mean.
         pessimism: the cost of a plan is the ``mean`` over its futures, or their ``max``.
+        start: gradient steps before plans are acted on (0 in the papers). Until then the policy acts, which is much
+            quicker, and no episode moves the price: searching a model that has seen little finds its errors.
     """
 
     search: CrossEntropy = field(default_factory=CrossEntropy)
@@ -41,6 +43,7 @@ class PlanningConfig:
     beyond: Literal["value", "nothing"] = "value"
     futures: int = 1
     pessimism: Literal["mean", "max"] = "mean"
+    start: int = 0
 
 
 class Believed(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,9 +96,8 @@ def test_planning_ahead_of_its_neighbours():
     assert float(jnp.abs(action).max()) <= 1
     assert carry.plan.shape == (3, 3, 2)
     np.testing.assert_array_equal(carry.plan[:, 0], action)
-    assert {name: value.shape for name, value in metrics.items()} == {
-        f"plan/{name}": (3,) for name in ("safe_share", "elite_score", "elite_cost", "std")
-    }
+    names = {f"plan/{name}" for name in ("safe_share", "elite_score", "elite_cost", "std", "acting")}
+    assert {name: value.shape for name, value in metrics.items()} == dict.fromkeys(names | {"policy/entropy"}, (3,))
     moved = {"state": batch.observation["state"] + jnp.array([[0.0], [5.0], [0.0]])}
     np.testing.assert_array_equal(act(agent, state, batch._replace(observation=moved))[0][::2], action[::2])
 
@@ -110,6 +110,24 @@ def test_the_last_plan_is_forgotten_when_an_episode_begins():
     first = act(agent, state, batch, first=True)[0]
     np.testing.assert_array_equal(act(agent, state, batch, carry=used, first=True)[0], first)
     assert not np.array_equal(act(agent, state, batch, carry=used)[0], first)
+
+
+def test_until_the_start_the_policy_acts_and_the_price_waits():
+    price = PIDLagrangian(1.0, 0.0, 0.0, maximum=9.0, integral_init=0.5, warmup=0)
+    agent, batch = planner(), toys.batch(CONTINUOUS, 3)
+    agent = planner(planning=replace(agent.config.planning, start=2, price=price), evaluation="mode")
+    policy = replace(agent, config=replace(agent.config, planning=None))
+    state, costly = agent.init(key=jax.random.key(0)), EpisodeSummary(1.0, np.array([30.0, 30.0]), 20)
+    action, carry, metrics = act(agent, state, batch)
+    np.testing.assert_array_equal(action, act(policy, state, batch)[0])
+    assert not carry.plan.any()
+    assert not metrics["plan/acting"].any()
+    np.testing.assert_allclose(price.multiplier(agent.on_episode(state, costly).price), 0.5)
+    later = eqx.tree_at(lambda s: s.step, state, jnp.asarray(2))
+    action, carry, metrics = act(agent, later, batch)
+    np.testing.assert_array_equal(action, carry.plan[:, 0])
+    assert metrics["plan/acting"].all()
+    assert (price.multiplier(agent.on_episode(later, costly).price) > 0.5).all()
 
 
 def test_without_a_price_osrp_lag_is_osrp():
