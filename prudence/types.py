@@ -24,6 +24,7 @@ Time index: ``observation``, ``reward``, ``cost`` and the flags at *t* arrived t
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -60,6 +61,25 @@ class ActionSpec(NamedTuple):
 
 
 @dataclass(frozen=True)
+class CostFunction:
+    """Costs that can be read off what is observed: a function and its keyword arguments. Hashable, and stored in
+    checkpoints, which is why the function is named and not held.
+
+    Attributes:
+        path: ``module:function``. It is given observations by name, ``[*batch, *shape]``, as a model decodes them (not
+            necessarily possible ones), and returns the costs of a decision ``[*batch, C]``; in JAX.
+        arguments: keyword arguments, as pairs.
+    """
+
+    path: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, observation: Observation) -> Float[Array, "*batch C"]:
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(module), name)(observation, **dict(self.arguments))
+
+
+@dataclass(frozen=True)
 class Spaces:
     """What an environment exchanges with an agent. Hashable, and stored in every checkpoint.
 
@@ -69,12 +89,14 @@ class Spaces:
         costs: names of the C constraints, in the order of every cost vector's last axis.
         episode_steps: decisions until the time limit, if the task has one: what turns an expected cost
             per decision into an expected cost per episode.
+        cost_function: how the task's costs can be read off an observation, if it says so.
     """
 
     observation: tuple[tuple[str, ObservationSpec], ...]
     action: ActionSpec
     costs: tuple[str, ...] = ("cost",)
     episode_steps: int | None = None
+    cost_function: CostFunction | None = None
 
     @property
     def observations(self) -> Mapping[str, ObservationSpec]:

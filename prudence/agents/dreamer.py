@@ -25,7 +25,7 @@ from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel, WorldModelConfig
 from prudence.nets import cast
-from prudence.ops.normalise import PercentileScale, symlog
+from prudence.ops.normalise import PercentileScale, symexp, symlog
 from prudence.ops.returns import cumulative_discount, lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory, tree_index
@@ -160,12 +160,22 @@ class Dreamer(Agent):
                 "cost_estimate='episode' needs the length of an episode, but the environment has no time limit: "
                 "set one (EnvConfig.time_limit), or choose cost_estimate='sum' or 'mean'"
             )
-        if self.config.planning is not None and self.spaces.action.kind == "discrete":
+        if self.config.planning is not None:
+            self._check_planning(self.config.planning)
+
+    def _check_planning(self, planning: PlanningConfig) -> None:
+        if self.spaces.action.kind == "discrete":
             raise ValueError("the planner searches continuous actions, and the environment's are discrete")
-        if self.config.planning is not None and self.spaces.episode_steps is None:
+        if self.spaces.episode_steps is None:
             raise ValueError(
                 "a planner holds a plan's cost against an episode's budget, but the environment has no time limit: set "
                 "one (EnvConfig.time_limit)"
+            )
+        if planning.costs == "observation" and self.spaces.cost_function is None:
+            raise ValueError(
+                "planning.costs='observation' needs a cost function, and the environment supplies none: give it an "
+                "attribute cost_function = 'module:function' (Safety-Gymnasium's tasks have one for the observation "
+                "'coordinates', where hazards are the only cost), or choose planning.costs='head'"
             )
 
     @property
@@ -242,9 +252,24 @@ class Dreamer(Agent):
         assert c.planning is not None
         assert self.spaces.episode_steps is not None
         parts = (state.world_model.module, state.actor.module, state.critic, state.cost_critic)
-        belief = Believed(*self._compute(parts), price=c.planning.price.multiplier(state.price))
+        networks = self._compute(parts)
+        reads = partial(self._read_costs, networks[0]) if c.planning.costs == "observation" else None
+        belief = Believed(*networks, price=c.planning.price.multiplier(state.price), costs_of=reads)
         horizon = Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
         return plan(c.planning, belief, horizon, latent, last, is_first, self.cost_limits, key=key)
+
+    def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
+        """What the environment's cost function makes of the decoded observations."""
+        lead, specs, function = features.shape[:-1], self.spaces.observations, self.spaces.cost_function
+        assert function is not None
+        restore = lambda name, x: x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)  # noqa: E731
+        costs = function({name: restore(name, x) for name, x in model.decoder(features).items()})
+        if costs.shape != (*lead, self.spaces.num_costs):
+            raise ValueError(
+                f"the cost function {function.path} returned shape {costs.shape} for a batch of shape {lead}: it must "
+                f"return {(*lead, self.spaces.num_costs)}, one cost for each of {', '.join(self.spaces.costs)}"
+            )
+        return costs
 
     def _compute(self, tree: Any) -> Any:
         return cast(tree, jnp.dtype(self.config.compute_dtype))

@@ -6,6 +6,7 @@ score, whether critics value what lies beyond the horizon, and how many futures 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -34,6 +35,8 @@ class PlanningConfig:
             costs alone, as CEM-MPC has it).
         futures: imagined futures of each plan; its score is their mean.
         pessimism: the cost of a plan is the ``mean`` over its futures, or their ``max``.
+        costs: a plan's costs are predicted by the model's ``head``, or read off the ``observation`` that it decodes, by
+            the environment's :class:`~prudence.types.CostFunction` (SafeDreamer's low-dimensional planner).
         start: gradient steps before plans are acted on (0 in the papers). Until then the policy acts, which is much
             quicker, and no episode moves the price: searching a model that has seen little finds its errors.
     """
@@ -43,17 +46,20 @@ class PlanningConfig:
     beyond: Literal["value", "nothing"] = "value"
     futures: int = 1
     pessimism: Literal["mean", "max"] = "mean"
+    costs: Literal["head", "observation"] = "head"
     start: int = 0
 
 
 class Believed(NamedTuple):
-    """What a plan is judged by: the networks, in the type they compute in, and the price of cost ``[C]``."""
+    """What a plan is judged by: the networks, in the type they compute in, and the price of cost ``[C]``; with
+    ``costs_of``, which is given features ``[*batch, F]``, if costs are not the model's head's."""
 
     model: WorldModel
     actor: Actor
     critic: Critic
     cost_critic: Critic | None
     price: Float[Array, " C"]
+    costs_of: Callable[[Float[Array, "*batch F"]], Float[Array, "*batch C"]] | None = None
 
 
 class Horizon(NamedTuple):
@@ -115,9 +121,10 @@ def forecast(
     repeated = jnp.repeat(plans, config.futures, 0).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
     dream = belief.model.imagine(lambda _, action: action, start, repeated, key=key)
+    step_costs = dream.costs if belief.costs_of is None else belief.costs_of(dream.critic_features)
     by_plan = lambda x: x.reshape(number, config.futures, *x.shape[1:])  # noqa: E731
-    costs = by_plan(dream.costs[1:].sum(0) * (horizon.episode_steps / length))
-    score = _score(config, belief, horizon, dream.rewards, dream.costs, dream.critic_features, dream.continues)
+    costs = by_plan(step_costs[1:].sum(0) * (horizon.episode_steps / length))
+    score = _score(config, belief, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(1) if config.pessimism == "max" else costs.mean(1)
     return Forecast(by_plan(score).mean(1), pessimistic)
 

@@ -14,7 +14,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from prudence.envs import probes, safety_gymnasium, wrappers
 from prudence.envs.base import Description, EnvConfig, EnvError, Layout
-from prudence.types import ActionSpec, ObservationSpec, Spaces
+from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
 
 
 def task_ids() -> list[str]:
@@ -54,7 +54,14 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
         action = ActionSpec("continuous", int((env.action_space.shape or (0,))[0]))
     time_limit = env.get_wrapper_attr("time_limit")
     episode_steps = None if time_limit is None else -(-time_limit // config.action_repeat)
-    return Spaces(observation, action, tuple(env.get_wrapper_attr("cost_names")), episode_steps)
+    costs = tuple(env.get_wrapper_attr("cost_names"))
+    return Spaces(observation, action, costs, episode_steps, _cost_function_of(env))
+
+
+def _cost_function_of(env: gym.Env) -> CostFunction | None:
+    """What the environment has as ``cost_function``: a :class:`CostFunction`, or ``module:function`` alone."""
+    found = env.get_wrapper_attr("cost_function") if env.has_wrapper_attr("cost_function") else None
+    return CostFunction(found) if isinstance(found, str) else found
 
 
 def layout_of(env: gym.Env) -> Layout:

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prudence.types import ActionSpec, ObservationSpec, Spaces
+from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
 
 log = logging.getLogger(__name__)
 
@@ -313,18 +313,27 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
 
 def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
     """``spaces`` as JSON-able values; ``spaces_from_json`` is its inverse."""
+    reads = spaces.cost_function
     return {
         "observation": [[name, list(spec.shape), spec.dtype] for name, spec in spaces.observation],
         "action": [spaces.action.kind, spaces.action.size],
         "costs": list(spaces.costs),
         "episode_steps": spaces.episode_steps,
+        "cost_function": None if reads is None else [reads.path, [list(pair) for pair in reads.arguments]],
     }
 
 
 def spaces_from_json(value: Mapping[str, Any]) -> Spaces:
     """The spaces that ``spaces_to_json`` described."""
     observation = tuple((name, ObservationSpec(tuple(shape), dtype)) for name, shape, dtype in value["observation"])
-    return Spaces(observation, ActionSpec(*value["action"]), tuple(value["costs"]), value["episode_steps"])
+    reads = value.get("cost_function")  # Not in checkpoints of before there were such functions.
+    return Spaces(
+        observation,
+        ActionSpec(*value["action"]),
+        tuple(value["costs"]),
+        value["episode_steps"],
+        None if reads is None else CostFunction(reads[0], tuple((name, argument) for name, argument in reads[1])),
+    )
 
 
 def _parts(spaces: Spaces) -> tuple[Any, ...]:

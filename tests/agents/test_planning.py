@@ -15,8 +15,9 @@ import toys
 from prudence.agents.planning import Believed, Horizon, PlanningConfig, forecast
 from prudence.constraints import PIDLagrangian, Unconstrained
 from prudence.models.rssm import LatentState
+from prudence.ops.normalise import symexp
 from prudence.planners import CrossEntropy
-from prudence.types import EpisodeSummary, Trajectory
+from prudence.types import CostFunction, EpisodeSummary, Trajectory
 
 CONTINUOUS = toys.spaces(costs=("hazards", "vases"))
 LATENT = LatentState(jnp.zeros(2), jnp.zeros(1))
@@ -76,6 +77,38 @@ def test_several_futures_of_a_plan(pessimism, more):
     found = judged(PlanningConfig(futures=3, pessimism=pessimism), believed([0.0, 0.0], futures=3))
     np.testing.assert_allclose(found.cost, [[50.0 + more, 60.0], [12.5 + more, 60.0]], rtol=1e-6)
     np.testing.assert_allclose(found.score, [4.0, 1.25], rtol=1e-6)
+
+
+def test_costs_are_read_off_what_is_decoded():
+    # The head's costs are 1, 4 and 3, 3 (first test); the reader's are 7 and 0 at every state but the first.
+    reader = lambda features: jnp.stack([jnp.full(features.shape[:-1], 7.0), jnp.zeros(features.shape[:-1])], -1)  # noqa: E731
+    found = judged(PlanningConfig(costs="observation"), believed([0.1, 0.0])._replace(costs_of=reader))
+    np.testing.assert_allclose(found.cost, [[140.0, 0.0]] * 2)
+    # Its cost return, undiscounted, is 7 + 7 + 10.
+    np.testing.assert_allclose(found.score, [4.0 - 2.4, 1.25 - 2.4], rtol=1e-6)
+
+
+def first_entry(observation):
+    return jnp.stack([observation["state"][..., 0], 0 * observation["state"][..., 1]], -1)
+
+
+def one_cost_only(observation):
+    return observation["state"][..., :1]
+
+
+def test_a_task_supplies_the_cost_function():
+    function = CostFunction(f"{__name__}:first_entry")
+    spaces = replace(CONTINUOUS, cost_function=function)
+    agent = planner(spaces=spaces, planning=replace(planner().config.planning, costs="observation"))
+    state, batch = agent.init(key=jax.random.key(0)), toys.batch(CONTINUOUS, 3)
+    features = jnp.ones((4, 3, agent.init_carry(1).latent.features.shape[-1]))
+    model = state.world_model.module
+    decoded = symexp(model.decoder(features)["state"])
+    np.testing.assert_allclose(agent._read_costs(model, features)[..., 0], decoded[..., 0], rtol=1e-6)
+    assert act(agent, state, batch)[0].shape == (3, 2)
+    wrong = replace(agent, spaces=replace(spaces, cost_function=CostFunction(f"{__name__}:one_cost_only")))
+    with pytest.raises(ValueError, match=r"must return .*one cost for each of hazards, vases"):
+        act(wrong, state, batch)
 
 
 def planner(name="safedreamer-osrp-lag", spaces=CONTINUOUS, **changes):
@@ -160,6 +193,8 @@ def test_what_cannot_be_planned_is_refused():
         planner(spaces=toys.spaces(action="discrete"))
     with pytest.raises(ValueError, match=r"no time limit: set one \(EnvConfig\.time_limit\)"):
         planner(spaces=toys.spaces(steps=None))
+    with pytest.raises(ValueError, match="the environment supplies none: give it an attribute cost_function"):
+        planner(planning=replace(planner().config.planning, costs="observation"))
     with pytest.raises(ValueError, match="rule='constrained'"):
         planner("safedreamer-osrp", planning=PlanningConfig(CrossEntropy(rule="best")))
     with pytest.raises(ValueError, match="OSRP-Lag needs a price of costs"):

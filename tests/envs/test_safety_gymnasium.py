@@ -180,6 +180,34 @@ def test_coordinates_have_named_entries(task, size):
     assert [e.start for e in layout[1:]] == [e.stop for e in layout[:-1]]
 
 
+@pytest.mark.parametrize(
+    ("task", "obs"), [("SafetyPointGoal1-v0", ("lidar",)), ("SafetyPointGoal2-v0", ("coordinates",))]
+)
+def test_costs_that_are_not_seen_are_not_read_off(task, obs):
+    # Goal2's vases cost by touch.
+    assert spaces_of(make(EnvConfig(task, obs)), EnvConfig(task, obs)).cost_function is None
+
+
+def test_the_cost_is_read_off_coordinates():
+    config = EnvConfig("SafetyPointGoal1-v0", ("coordinates",), action_repeat=3)
+    env = make(config)
+    reads, place = spaces_of(env, config).cost_function, layout_of(env)["coordinates"]
+    start = next(entry.start for entry in place if entry.name == "hazards")
+    seen, rng, costly = env.reset(seed=0)[0]["coordinates"], np.random.default_rng(0), 0
+    for _ in range(330):
+        forward = np.array([1.0, 0.3 * rng.normal()])
+        seen, _, _, over, info = env.step(forward)
+        read = float(reads({"coordinates": seen["coordinates"]})[0])
+        nearest = np.linalg.norm(seen["coordinates"][start : start + 16].reshape(8, 2), axis=1).min()
+        assert read == (3.0 if nearest <= 0.25 else 0.0)
+        if nearest <= 0.2:  # The decision ended in a hazard: it did cost.
+            assert info["cost"][0] > 0
+            costly += 1
+        if over:
+            break
+    assert costly
+
+
 def test_the_boundary_is_how_far_the_walls_are():
     env = make(EnvConfig("SafetyPointCircle2-v0", obs=("coordinates",)))
     observation, _ = env.reset(seed=0)

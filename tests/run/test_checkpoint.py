@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from prudence.run import checkpoint
 from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
-from prudence.types import ActionSpec, ObservationSpec, Spaces
+from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
 
 SPACES = Spaces((("state", ObservationSpec((3,), "float32")),), ActionSpec("continuous", 2), ("hazards", "vases"), 250)
 META = {"task": "Goal", "spaces": checkpoint.spaces_to_json(SPACES)}
@@ -234,6 +235,15 @@ def test_other_spaces_are_refused_by_name() -> None:
 
 def test_spaces_return_from_json() -> None:
     assert checkpoint.spaces_from_json(json.loads(json.dumps(checkpoint.spaces_to_json(SPACES)))) == SPACES
+
+
+def test_a_cost_function_returns_from_json_and_older_spaces_had_none() -> None:
+    reads = CostFunction("some.module:function", (("name", "state"), ("radius", 0.25)))
+    spaces = replace(SPACES, cost_function=reads)
+    written = checkpoint.spaces_to_json(spaces)
+    assert checkpoint.spaces_from_json(json.loads(json.dumps(written))) == spaces
+    del written["cost_function"]
+    assert checkpoint.spaces_from_json(written) == SPACES
 
 
 def test_anyone_can_look_into_a_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,10 @@ from prudence.envs.base import EnvConfig, EnvError, Layout
 from prudence.envs.safety import costs, sensing
 from prudence.envs.safety.rendering import Overview, Vision
 from prudence.envs.safety.task import make_builder
+from prudence.types import CostFunction
+
+HAZARD_MARGIN = 0.05
+"""Metres that hazards are widened by where their cost is read off positions (SafeDreamer's code: .25 for .2)."""
 
 
 class SafetyEnv(gym.Env[Any, Any]):
@@ -24,6 +28,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         cost_names: the columns of ``info["cost"]``, each the number of raw steps at which that cost arose.
         time_limit: raw steps until truncation.
         layout: named entries of ``lidar`` and ``coordinates``.
+        cost_function: reads the cost off ``coordinates``, where hazards are the task's only cost; else None.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
@@ -45,6 +50,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         }
         self._overview: Overview | None = None
         self.cost_names, self._cost_keys = self._select_costs()
+        self.cost_function = self._hazards_in_coordinates()
         self.observation_space = gym.spaces.Dict(
             {name: _space_of(observer) for name, observer in self._observers.items()}
         )
@@ -90,6 +96,20 @@ class SafetyEnv(gym.Env[Any, Any]):
             "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
         }
         return {name: make() for name, make in (makers[mode] for mode in config.obs)}
+
+    def _hazards_in_coordinates(self) -> CostFunction | None:
+        """A decision that ends in a hazard, or within HAZARD_MARGIN of one, is taken to cost as much as one can."""
+        if "coordinates" not in self._observers or costs.cost_names(self._task) != ("cost_hazards",):
+            return None
+        place = next(entry for entry in self.layout["coordinates"] if entry.name == "hazards")
+        arguments = {
+            "name": "coordinates",
+            "start": place.start,
+            "stop": place.stop,
+            "radius": float(self._task.hazards.size) + HAZARD_MARGIN,
+            "cost": float(self._config.action_repeat),
+        }
+        return CostFunction("prudence.ops.danger:near", tuple(arguments.items()))
 
     def _select_costs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the constraints, and the suite's keys that hold them."""
