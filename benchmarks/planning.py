@@ -1,14 +1,15 @@
 """Time of one decision of SafeDreamer's planner (OSRP-Lag), filtering included.
 
-    python benchmarks/planning.py [--search 500x15x6 ...] [--envs 1 4 16] [--latent gaussian discrete]
+    python benchmarks/planning.py [--search 500x15x6 ...] [--envs 1 4 16] [--size trial peers] [--latent discrete]
 
-A search is plans x horizon x iterations; the model is that of `benchmarks/update.py` at the size ``trial``. A decision
-is one compiled call for all environments. Prints the median of repeats after warm-up, and writes JSON with --out.
+A search is plans x horizon x iterations; sizes are those of `benchmarks/update.py`. A decision is one compiled call
+for all environments. Prints the median of repeats after warm-up, and writes JSON with --out.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from update import VECTOR, agent_of, median_ms
+from update import SIZES, VECTOR, agent_of, median_ms
 
 from prudence.agents.planning import PlanningConfig
 from prudence.constraints import PIDLagrangian
@@ -24,10 +25,10 @@ from prudence.planners import CrossEntropy
 from prudence.run.provenance import describe
 
 
-def measure(search: str, envs: int, latent: str, repeats: int) -> dict[str, Any]:
+def measure(search: str, envs: int, size: str, latent: str, repeats: int) -> dict[str, Any]:
     plans, horizon, iterations = map(int, search.split("x"))
     method = CrossEntropy(horizon=horizon, plans=plans, elites=max(1, plans // 10), iterations=iterations)
-    agent, _ = agent_of("trial", latent, "pathwise")
+    agent, _ = agent_of(size, latent, "pathwise")
     agent = replace(agent, config=replace(agent.config, planning=PlanningConfig(method, PIDLagrangian())))
     state, carry = agent.init(key=jax.random.key(0)), agent.init_carry(envs)
     observation, first = {"state": np.zeros((envs, VECTOR), np.float32)}, np.zeros(envs, bool)
@@ -36,6 +37,7 @@ def measure(search: str, envs: int, latent: str, repeats: int) -> dict[str, Any]
     return {
         "search": search,
         "environments": envs,
+        "size": size,
         "latent": latent,
         "decision_ms": round(median, 1),
         "decision_ms_least": round(least, 1),
@@ -46,11 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--search", nargs="*", default=["64x6x3", "500x15x6"])
     parser.add_argument("--envs", nargs="*", type=int, default=[1, 4, 16])
+    parser.add_argument("--size", nargs="*", default=["trial"], choices=list(SIZES))
     parser.add_argument("--latent", nargs="*", default=["gaussian"], choices=["gaussian", "discrete"])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
-    rows = [measure(s, e, z, a.repeats) for z in a.latent for s in a.search for e in a.envs]
+    cases = itertools.product(a.size, a.latent, a.search, a.envs)
+    rows = [measure(search, envs, size, latent, a.repeats) for size, latent, search, envs in cases]
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     if a.out:

@@ -98,6 +98,25 @@ def test_value(tmp_path):
     np.testing.assert_allclose(values, 10.0, rtol=0.1)
 
 
+def test_terminal(tmp_path):
+    # 1 / (1 - .9) · (1 - .9^(10 - t)): the reward of time t has arrived, and the last arrives with the terminal state.
+    values = values_along_an_episode(solve(tmp_path, "probe/terminal"), "probe/terminal")
+    expected = 10 * (1 - 0.9 ** (10.0 - np.arange(10)))
+    np.testing.assert_allclose(values, expected, atol=0.5)
+
+
+@pytest.mark.parametrize("task", ["probe/policy", "probe/policy-discrete"])
+def test_policy(tmp_path, task):
+    assert solve(tmp_path, task).evaluation.returns.mean() > 19.0
+
+
+@pytest.mark.parametrize(("discount", "answer"), [(0.95, 1.0), (0.7, 0.5)])
+def test_discount(tmp_path, discount, answer):
+    # Waiting for 1 is worth .95⁴ = .81 > .5, but .7⁴ = .24 < .5.
+    evaluation = solve(tmp_path, "probe/discount-discrete", discount=discount).evaluation
+    assert evaluation.returns.mean() == pytest.approx(answer, abs=0.1)
+
+
 @pytest.mark.parametrize("task", ["probe/cost", "probe/cost-discrete"])
 def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task):
     solved = solve(tmp_path, task, "safedreamer-bsrp-lag", constraint=CONSTRAINT, cost_limit=0.0, cost_estimate="mean")
@@ -105,10 +124,20 @@ def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task):
     assert solved.evaluation.returns.mean() == pytest.approx(10.0, abs=0.2)
 
 
-def test_two_conflicting_constraints_are_both_held(tmp_path):
+@pytest.mark.parametrize("task", ["probe/cost", "probe/cost-discrete"])
+def test_large_budget_takes_the_unsafe_arm(tmp_path, task):
+    solved = solve(
+        tmp_path, task, "safedreamer-bsrp-lag", constraint=CONSTRAINT, cost_limit=100.0, cost_estimate="mean"
+    )
+    assert solved.evaluation.returns.mean() > 19.0
+    assert float(solved.state.constraint.multiplier[0]) == 0.0
+
+
+@pytest.mark.parametrize("task", ["probe/conflict", "probe/conflict-discrete"])
+def test_two_conflicting_constraints_are_both_held(tmp_path, task):
     solved = solve(
         tmp_path,
-        "probe/conflict",
+        task,
         "safedreamer-bsrp-lag",
         steps=6000,
         costs="separate",
