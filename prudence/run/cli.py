@@ -274,11 +274,12 @@ class Compare:
         found = compare(self.runs, reference=self.reference, budget=self.budget)
         heads, rows = found.table()
         # A system a column, since terminals are narrow.
-        console, table = Console(), Table(heads[0], title=found.title, title_justify="left", box=None)
+        console, table = Console(), Table(heads[0], box=None)
         for row in rows:
             table.add_column(row[0], justify="right", overflow="fold")
         for index, head in enumerate(heads[1:], start=1):
             table.add_row(head, *(row[index] for row in rows))
+        console.print(f"{found.title}\n", style="bold", highlight=False, markup=False, soft_wrap=True)
         console.print(table)
         print("\n".join(["", *found.notes(), "", *map(str, found.write(self.out))]))
         return 0

@@ -64,8 +64,8 @@ class Comparison:
         notes = [
             "return, cost: mean over all evaluation episodes with its 95 % bootstrap interval, over seeds and their "
             "episodes; of one seed, over its episodes, so that it speaks of that policy only. IQM: mean of the middle "
-            "half. cost regret: costs of finished training episodes for each raw step of training, mean over seeds. "
-            f"{_UNKNOWN}: not known, or not defined."
+            "half. cost regret: costs of finished training episodes for each raw step of a run's own training, mean "
+            f"over seeds. {_UNKNOWN}: not known, or not defined."
         ]
         if self.reference is not None:
             notes.append(

@@ -35,7 +35,7 @@ def plot_comparison(systems: Sequence[System], budgets: Mapping[str, float | Non
         figure = Figure(figsize=(5.3 * (1 + learned), 2.4 * len(names) + 0.6), layout="constrained")
         parts = figure.subfigures(1, 1 + learned, squeeze=False)[0]
         if learned:
-            _draw_curves(parts[0].subplots(len(names), sharex=True), systems, names, budgets)
+            _draw_curves(list(parts[0].subplots(len(names), sharex=True)), systems, names, budgets)
         panels = parts[-1].subplots(len(budgets), squeeze=False)[:, 0]
         for index, (axes, (name, limit)) in enumerate(zip(panels, budgets.items(), strict=True), start=1):
             _draw_evaluation(axes, systems, index, name, limit)
@@ -72,7 +72,7 @@ def _draw_evaluation(axes: Axes, systems: Sequence[System], index: int, name: st
         score, cost, colour = system.returns.mean, _scores(system)[index], colours[system.label]
         if len(system.runs) > 1:
             costs, returns = system.means[:, index], system.means[:, 0]
-            axes.plot(costs, returns, marker, color=colour, markersize=5, alpha=0.55, markeredgewidth=0)
+            axes.plot(costs, returns, marker, color=colour, markersize=6, markeredgecolor="white")
         axes.errorbar(
             cost.estimate,
             score.estimate,
@@ -85,8 +85,9 @@ def _draw_evaluation(axes: Axes, systems: Sequence[System], index: int, name: st
             capsize=3,
             label=f"{system.label}, {plot.count_seeds(len(system.runs))}",
         )
-    axes.set_title("evaluation, with 95 % intervals", loc="left", fontsize="medium")
+    axes.set_title("evaluation with 95 % intervals (small: single seeds)", loc="left", fontsize="medium")
     axes.set(xlabel=f"{name} of an episode", ylabel="return of an episode")
+    axes.margins(y=0.12)
     if limit is not None:
         axes.axvline(limit, color="0.35", linestyle="--", linewidth=1.4)
         axes.text(limit, 0.01, f" budget {limit:g}", transform=axes.get_xaxis_transform(), va="bottom", color="0.35")

@@ -195,6 +195,7 @@ def run_title(config: Mapping[str, Any], fallback: str) -> str:
 
 
 def style() -> Any:
+    """A context in which figures look alike."""
     # Drawn into Figure objects, so that no window system and no global state is involved.
     style = sns.axes_style("whitegrid", {"grid.color": "0.92", "axes.edgecolor": "0.6", "font.family": "DejaVu Sans"})
     settings: dict[Any, Any] = {**style, "axes.spines.top": False, "axes.spines.right": False}
@@ -260,6 +261,7 @@ def colours_of(systems: Collection[str]) -> dict[str, Any]:
 def draw_groups(
     axes: Axes, systems: Mapping[str, Sequence[Mapping[str, Series]]], name: str, colours: Mapping[str, Any]
 ) -> None:
+    """The metric ``name`` of each system's runs over steps: their mean, and between which values they lie."""
     for label, group in systems.items():
         _draw_group(axes, [metrics[name] for metrics in group if name in metrics], label, colours[label])
     axes.set_title(name.replace("/", " "), loc="left", fontsize="medium")
@@ -267,6 +269,7 @@ def draw_groups(
 
 
 def draw_limits(axes: Axes, limits: Sequence[float]) -> None:
+    """Budgets as lines across a panel of costs, which is scaled so that they can be seen."""
     for limit in limits:
         _draw_budget(axes, limit, "0.35", "")
     cost_axis(axes, max(limits, default=1.0))
@@ -283,6 +286,7 @@ def _draw_group(axes: Axes, group: Sequence[Series], label: str, colour: Any) ->
 
 
 def count_seeds(seeds: int) -> str:
+    """In words."""
     return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
@@ -300,8 +304,9 @@ def cost_axis(axes: Axes, budget: float, which: Literal["x", "y"] = "y") -> None
         axes.minorticks_off()
     if which == "y":
         axes.set_ylim(bottom=0)
-    else:
-        axes.set_xlim(left=-0.15 * unit if high > 15 * unit else -0.03 * high)  # Room for markers at 0.
+    else:  # Room for markers at either end.
+        end = max(high, budget) or 1.0
+        axes.set_xlim(-0.1 * unit if high > 15 * unit else -0.03 * end, 1.4 * end)
 
 
 def _drawn(axes: Axes, which: Literal["x", "y"]) -> Iterable[np.ndarray]:
@@ -313,6 +318,7 @@ def _drawn(axes: Axes, which: Literal["x", "y"]) -> Iterable[np.ndarray]:
 
 
 def step_axis(axes: Axes) -> None:
+    """Environment steps along x, from 0."""
     axes.set_xlabel("environment steps")
     axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -320,6 +326,7 @@ def step_axis(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure, in a directory that is made if need be, and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
     return path
