@@ -33,6 +33,7 @@ Safe reinforcement learning with world models.
   inspect RUN    what its world model foresees, beside what came: costs, rewards, observations, pictures
   plot RUN...    learning curves of one run, or of several beside each other
   record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
+  compare RUN... systems beside each other: one table and one figure over runs and records
   list           agents, presets and tasks
   doctor         what this machine has, and what to do about what it lacks
 
@@ -217,10 +218,7 @@ class Plot:
         if len(self.runs) == 1:
             print(plot.plot_run(self.runs[0], self.out))
             return 0
-        groups: dict[str, list[Path]] = {}
-        for run in self.runs:
-            groups.setdefault(str(plot.raw_config(run).get("agent_name", run.name)), []).append(run)
-        print(plot.plot_runs(groups, self.out or Path("comparison.png")))
+        print(plot.plot_runs(plot.group_runs(self.runs), self.out or Path("comparison.png")))
         return 0
 
 
@@ -244,6 +242,46 @@ class Record:
 
         _refuse(rest)
         print("\n".join(map(str, record(self.runs, self.out, note=self.note))))
+        return 0
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare systems on one task: one table and one figure, over runs and records (`prudence record`) in any mixture.
+
+    Runs of one agent with the same observations and budget are its seeds and make one row: mean and interquartile
+    mean (IQM) of its evaluation episodes' return and costs with 95 % bootstrap intervals, the share of episodes
+    within the budget, and the cost regret of training. Writes comparison.md, comparison.json and comparison.png.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Directories of runs that `prudence evaluate` has seen, or of records, such as those in results/."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIRECTORY")]
+    """Where to put the table, the numbers and the figure."""
+    reference: Annotated[str | None, tyro.conf.arg(metavar="SYSTEM")] = None
+    """Normalise by this system, by the name that the table gives it: an unconstrained agent such as dreamerv3. Adds
+    return, cost beyond the budget and cost regret as multiples of its own (LAMBDA, appendix H)."""
+    budget: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
+    """Hold all against this budget; one number, or one for each constraint. By default the runs' own, which must
+    then be the same."""
+
+    def run(self, rest: list[str]) -> int:
+        from prudence.run.compare import compare
+
+        _refuse(rest)
+        if not self.runs:
+            raise _UsageError("name at least one run or record: prudence compare runs/... --out comparison")
+        found = compare(self.runs, reference=self.reference, budget=self.budget)
+        heads, rows = found.table()
+        # A system a column, since terminals are narrow.
+        console, table = Console(), Table(heads[0], box=None)
+        for row in rows:
+            table.add_column(row[0], justify="right", overflow="fold")
+        for index, head in enumerate(heads[1:], start=1):
+            table.add_row(head, *(row[index] for row in rows))
+        console.print(f"{found.title}\n", style="bold", highlight=False, markup=False, soft_wrap=True)
+        console.print(table)
+        print("\n".join(["", *found.notes(), "", *map(str, found.write(self.out))]))
         return 0
 
 
@@ -290,6 +328,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "inspect": Inspect,
     "plot": Plot,
     "record": Record,
+    "compare": Compare,
     "list": List,
     "doctor": Doctor,
 }

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from prudence.envs import safety_gymnasium
 from prudence.run.directory import RunDirectory
 from prudence.run.logging import read_metrics
 
@@ -77,7 +78,7 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
     heights = [height for height, drawn in ((3, "episode/return" in metrics), (3, costs), (1.3, multipliers)) if drawn]
     if not heights:
         raise ValueError(f"{run}: no episode has finished yet, so that there is nothing to draw")
-    with _style():
+    with style():
         figure = Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
         panels = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         remaining = iter(panels)
@@ -87,9 +88,9 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
             _draw_costs(next(remaining), metrics, costs, _budgets(config))
         if multipliers:
             _draw_multipliers(next(remaining), multipliers)
-        _step_axis(panels[-1])
+        step_axis(panels[-1])
         figure.suptitle(run_title(config, Path(run).name), fontsize="medium")
-        return _save(figure, Path(out) if out else Path(run) / "curve.png")
+        return save(figure, Path(out) if out else Path(run) / "curve.png")
 
 
 def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path:
@@ -108,23 +109,17 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
     names = [n for n in ("episode/return", "episode/cost") if any(n in m for group in loaded.values() for m in group)]
     if not names:
         raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
-    with _style():
+    with style():
         figure = Figure(figsize=(5.4 * len(names), 4.2), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
-        colours = sns.color_palette("colorblind", len(loaded))
+        colours = colours_of(loaded)
+        limits = {limit for group in runs.values() for run in group for limit in _budgets(raw_config(run))}
         for axes, name in zip(panels, names, strict=True):
-            for (label, group), colour in zip(loaded.items(), colours, strict=True):
-                _draw_group(axes, [metrics[name] for metrics in group if name in metrics], label, colour)
-            axes.set_title(name.replace("/", " "), loc="left", fontsize="medium")
-            _step_axis(axes)
-        if "episode/cost" in names:
-            limits = {limit for group in runs.values() for run in group for limit in _budgets(raw_config(run))}
-            for limit in sorted(limits):
-                _draw_budget(panels[-1], limit, "0.35", "")
-            _cost_axis(panels[-1], max(limits, default=1.0))
-            _name_budget(panels[-1], limits)
+            draw_groups(axes, loaded, name, colours)
+            if name == "episode/cost":
+                draw_limits(axes, sorted(limits))
         panels[0].legend(loc="best", frameon=False)
-        return _save(figure, Path(out))
+        return save(figure, Path(out))
 
 
 def running_mean(values: Steps, window: int) -> Steps:
@@ -160,6 +155,38 @@ def _budgets(config: Mapping[str, Any]) -> list[float]:
     return [] if limit is None else [float(x) for x in (limit if isinstance(limit, list) else [limit])]
 
 
+def group_runs(runs: Sequence[Path]) -> dict[str, list[Path]]:
+    """Run directories by :func:`system_labels`, in the order in which they are named."""
+    groups: dict[str, list[Path]] = {}
+    for run, label in zip(runs, system_labels([raw_config(run) for run in runs])[1], strict=True):
+        groups.setdefault(label, []).append(run)
+    return groups
+
+
+def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """What runs have in common, and for each what tells its system from the others: agent, task, observations, budget.
+
+    Runs that differ in the seed only have the same label. Where nothing differs, the label is the agent's name.
+    """
+    columns = list(zip(*map(_system, configs), strict=True))
+    # What a run does not say, as a planner without a budget of its own, tells nothing apart.
+    telling = [len(set(filter(None, column))) > 1 for column in columns]
+    common = [next(filter(None, column), "") for column, tells in zip(columns, telling, strict=True) if not tells]
+    labels = [
+        ", ".join(part for part, tells in zip(system, telling, strict=True) if tells and part) or system[0]
+        for system in zip(*columns, strict=True)
+    ]
+    return "  ·  ".join(filter(None, common)), labels
+
+
+def _system(config: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    task, limits = str(_at(config, "env", "task") or ""), _budgets(config)
+    # Only a suite offers observations to choose from.
+    seen = _at(config, "env", "obs") if task in safety_gymnasium.TASKS else None
+    budget = f"budget {' '.join(f'{limit:g}' for limit in limits)}" if limits else ""
+    return str(_at(config, "agent_name") or "unnamed"), task, " and ".join(seen or ()), budget
+
+
 def run_title(config: Mapping[str, Any], fallback: str) -> str:
     """Agent, task and seed of a run's configuration."""
     seed = _at(config, "seed")
@@ -167,7 +194,8 @@ def run_title(config: Mapping[str, Any], fallback: str) -> str:
     return "  ·  ".join(part for part in parts if part) or fallback
 
 
-def _style() -> Any:
+def style() -> Any:
+    """A context in which figures look alike."""
     # Drawn into Figure objects, so that no window system and no global state is involved.
     style = sns.axes_style("whitegrid", {"grid.color": "0.92", "axes.edgecolor": "0.6", "font.family": "DejaVu Sans"})
     settings: dict[Any, Any] = {**style, "axes.spines.top": False, "axes.spines.right": False}
@@ -203,7 +231,7 @@ def _draw_costs(axes: Axes, metrics: Mapping[str, Series], costs: Mapping[str, S
         if index < len(budgets) and (index == 0 or budgets[index] != budgets[0]):
             _draw_budget(axes, budgets[index], "0.2" if len(set(budgets)) == 1 else colour, name)
     axes.set_ylabel("cost of an episode")
-    _cost_axis(axes, max(budgets, default=1.0))
+    cost_axis(axes, max(budgets, default=1.0))
     axes.legend(loc="best", frameon=False)
 
 
@@ -225,49 +253,80 @@ def _draw_multipliers(axes: Axes, multipliers: Mapping[str, Series]) -> None:
         axes.legend(loc="best", frameon=False)
 
 
+def colours_of(systems: Collection[str]) -> dict[str, Any]:
+    """A colour by label."""
+    return dict(zip(systems, sns.color_palette("colorblind", len(systems)), strict=True))
+
+
+def draw_groups(
+    axes: Axes, systems: Mapping[str, Sequence[Mapping[str, Series]]], name: str, colours: Mapping[str, Any]
+) -> None:
+    """The metric ``name`` of each system's runs over steps: their mean, and between which values they lie."""
+    for label, group in systems.items():
+        _draw_group(axes, [metrics[name] for metrics in group if name in metrics], label, colours[label])
+    axes.set_title(name.replace("/", " "), loc="left", fontsize="medium")
+    step_axis(axes)
+
+
+def draw_limits(axes: Axes, limits: Sequence[float]) -> None:
+    """Budgets as lines across a panel of costs, which is scaled so that they can be seen."""
+    for limit in limits:
+        _draw_budget(axes, limit, "0.35", "")
+    cost_axis(axes, max(limits, default=1.0))
+    _name_budget(axes, limits)
+
+
 def _draw_group(axes: Axes, group: Sequence[Series], label: str, colour: Any) -> None:
     if not group:
         return
     grid = np.linspace(max(s.steps[0] for s in group), min(s.steps[-1] for s in group), GRID_POINTS)
     curves = np.stack([np.interp(grid, s.steps, running_mean(s.values, max(5, len(s.values) // 20))) for s in group])
-    axes.plot(grid, curves.mean(axis=0), color=colour, linewidth=2, label=f"{label}, {_count(len(group))}")
+    axes.plot(grid, curves.mean(axis=0), color=colour, linewidth=2, label=f"{label}, {count_seeds(len(group))}")
     axes.fill_between(grid, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.18, linewidth=0)
 
 
-def _count(seeds: int) -> str:
+def count_seeds(seeds: int) -> str:
+    """In words."""
     return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
-def _cost_axis(axes: Axes, budget: float) -> None:
+def cost_axis(axes: Axes, budget: float, which: Literal["x", "y"] = "y") -> None:
     """From 0; logarithmic above the budget where costs are so large that the budget could not be seen."""
-    high = max((float(np.max(data)) for data in _drawn(axes)), default=1.0)
+    axis, set_scale = (axes.xaxis, axes.set_xscale) if which == "x" else (axes.yaxis, axes.set_yscale)
+    high = max((float(np.nanmax(data)) for data in _drawn(axes, which)), default=1.0)
     unit = max(budget, 1.0)
     if high > 15 * unit:
-        axes.set_yscale("symlog", linthresh=unit, linscale=0.8)
+        set_scale("symlog", linthresh=unit, linscale=0.8)
         decades = [10.0**power for power in range(math.ceil(math.log10(unit + 1e-9)), math.ceil(math.log10(high)) + 1)]
         ticks = sorted({0.0, budget, *decades, *(3 * decade for decade in decades)})
-        axes.set_yticks([tick for tick in ticks if tick <= 1.2 * high], minor=False)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_ticks([tick for tick in ticks if tick <= 1.2 * high], minor=False)
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    if which == "y":
+        axes.set_ylim(bottom=0)
+    else:  # Room for markers at either end.
+        end = max(high, budget) or 1.0
+        axes.set_xlim(-0.1 * unit if high > 15 * unit else -0.03 * end, 1.4 * end)
 
 
-def _drawn(axes: Axes) -> Iterable[np.ndarray]:
-    yield from (np.asarray(line.get_ydata(), dtype=float) for line in axes.lines)
+def _drawn(axes: Axes, which: Literal["x", "y"]) -> Iterable[np.ndarray]:
+    yield from (np.atleast_1d(np.asarray(line.get_data()[which == "y"], dtype=float)) for line in axes.lines)
     for points in axes.collections:
         offsets = np.asarray(points.get_offsets(), dtype=float)
         if len(offsets):
-            yield offsets[:, 1]
+            yield offsets[:, int(which == "y")]
 
 
-def _step_axis(axes: Axes) -> None:
+def step_axis(axes: Axes) -> None:
+    """Environment steps along x, from 0."""
     axes.set_xlabel("environment steps")
     axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure, in a directory that is made if need be, and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
     return path

@@ -11,6 +11,7 @@ from typing import Any
 from prudence.run import checkpoint, plot, provenance
 from prudence.run.directory import RunDirectory, RunDirectoryError
 
+FILE = "result.json"
 _CURVES = (
     "episode/return",
     "episode/cost",
@@ -22,8 +23,10 @@ _CURVES = (
 )
 
 
-def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tuple[Path, Path]:
+def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tuple[Path, ...]:
     """Writes ``result.json`` and ``curve.png`` into ``out``, and returns their paths.
+
+    Runs of which none has a curve, since their agent does not learn, have no picture.
 
     Raises:
         RunDirectoryError: one of the directories holds no run, or it was not evaluated.
@@ -31,16 +34,16 @@ def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tu
     if not runs:
         raise ValueError("name at least one run to record")
     directories, out = [RunDirectory(Path(run)) for run in runs], Path(out)
-    content = {"note": note, "runs": [_describe(run) for run in directories]}
+    content = {"note": note, "runs": [describe(run) for run in directories]}
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "result.json"
+    path = out / FILE
     path.write_text(_one_line_pairs(json.dumps(content, indent=1)) + "\n")
+    learning = [run.path for run in directories if run.metrics.exists()]
+    if not learning:
+        return (path,)
     if len(directories) == 1:
-        return path, plot.plot_run(directories[0].path, out / "curve.png")
-    groups: dict[str, list[Path | str]] = {}
-    for run, described in zip(directories, content["runs"], strict=True):
-        groups.setdefault(described["config"]["agent_name"], []).append(run.path)
-    return path, plot.plot_runs(groups, out / "curve.png")
+        return path, plot.plot_run(learning[0], out / "curve.png")
+    return path, plot.plot_runs(plot.group_runs(learning), out / "curve.png")
 
 
 def _one_line_pairs(text: str) -> str:
@@ -48,24 +51,29 @@ def _one_line_pairs(text: str) -> str:
     return re.sub(r"\[\s+([^][\s,]+),\s+([^][\s,]+)\s+\]", r"[\1, \2]", text)
 
 
-def _describe(run: RunDirectory) -> dict[str, Any]:
+def describe(run: RunDirectory) -> dict[str, Any]:
+    """A run's entry in a record. What an agent that does not learn lacks is empty: curves, steps, minutes.
+
+    Raises:
+        RunDirectoryError: the directory holds no run, or it was not evaluated.
+    """
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json")
     evaluation = run.path / "evaluation.json"
     if not evaluation.exists():
         raise RunDirectoryError(f"{run.path} was not evaluated yet: run `prudence evaluate {run.path}` first")
-    series = plot.load_series(run.path)
+    series = plot.load_series(run.path) if run.metrics.exists() else {}
     curves = {
         name: [[int(step), round(float(value), 4)] for step, value in zip(*series[name], strict=True)]
         for name in series
         if name.startswith(_CURVES)
     }
-    wall = series.get("time/wall")
+    wall, origin = series.get("time/wall"), run.path / provenance.FILE
     return {
         "config": plot.raw_config(run.path),
-        "provenance": json.loads((run.path / provenance.FILE).read_text()),
+        "provenance": json.loads(origin.read_text()) if origin.exists() else [],
         "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
-        "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]),
+        "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.checkpoints.exists() else None,
         "evaluation": json.loads(evaluation.read_text()),
         "curves": curves,
     }

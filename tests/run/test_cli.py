@@ -58,6 +58,16 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (entry["raw_steps"], len(entry["evaluation"]["returns"])) == (48, 2)
     assert len(entry["provenance"]) == 1
     assert (here / "kept" / "curve.png").stat().st_size > 0
+    for source in (str(run), "kept"):
+        assert status("compare", source, "--out", f"of-{Path(source).name}", "--budget", "5") == 0
+        said = capsys.readouterr().out
+        assert "cost (budget 5)" in said
+        assert said.endswith("comparison.png\n")
+    tables = [Path(f"of-{name}/comparison.md").read_text().splitlines()[2:5] for name in (run.name, "kept")]
+    assert tables[0] == tables[1]
+    assert "| safedreamer-bsrp-lag | 1 | 48 |" in tables[0][2]
+    assert status("compare", str(run), "kept", "--out", "both") == 1
+    assert "hold the same run, of seed 0: name it once" in capsys.readouterr().err
     (run / "evaluation.json").unlink()
     capsys.readouterr()
     assert status("record", str(run), "--out", "kept") == 1
@@ -93,6 +103,8 @@ def test_a_run_too_short_for_a_curve_succeeds(capsys: pytest.CaptureFixture[str]
         (["evaluate", "nowhere"], 1, "nowhere holds no run"),
         (["evaluate", "nowhere", "--frob"], 2, "unknown arguments: --frob"),
         (["plot"], 2, "at least one run"),
+        (["compare", "--out", "x"], 2, "at least one run or record"),
+        (["compare", "nowhere", "--out", "x"], 1, "nowhere holds neither a run (config.json) nor a record"),
         (["plot", "nowhere"], 1, "does not exist"),
     ],
 )

@@ -73,7 +73,7 @@ def test_panels_are_those_that_the_metrics_have(run):
 
 def test_every_constraint_has_its_line_and_budget(run, monkeypatch):
     drawn = []
-    monkeypatch.setattr("prudence.run.plot._save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr("prudence.run.plot.save", lambda figure, path: drawn.append(figure) or path)
     records = [(1000 * i, {"episode/cost_hazards": 50.0 * i, "episode/cost_vases": 1.0}) for i in range(1, 20)]
     plot_run(run("run", records, {"agent_name": "a", "env": {"task": "T-v0"}, "agent": {"cost_limit": [2.0, 5.0]}}))
     (figure,) = drawn
@@ -85,7 +85,7 @@ def test_every_constraint_has_its_line_and_budget(run, monkeypatch):
 
 def test_comparison_ends_with_the_shortest_seed(run, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("prudence.run.plot._save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr("prudence.run.plot.save", lambda figure, path: drawn.append(figure) or path)
     runs = {"ours": [run("a", episodes(10, cost=2.0)), run("b", episodes(20, cost=6.0))], "none": []}
     plot_runs(runs, tmp_path / "out.png")
     returns, costs = drawn[0].axes

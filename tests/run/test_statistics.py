@@ -10,6 +10,7 @@ from prudence.run.statistics import (
     bootstrap_interval,
     cost_bound,
     empirical_bernstein_bound,
+    hierarchical_interval,
     interquartile_mean,
 )
 
@@ -182,3 +183,36 @@ def test_the_bound_holds_as_often_as_it_says(kind):
     # Binomial deviation over 400 repetitions is 1.1 points; second-order error costs about two more.
     assert held >= 0.915 * 400
     assert held > student_held + 8, "Student's bound is the one that skew breaks"
+
+
+def test_hierarchical_interval_of_one_sample_is_its_bootstrap_interval():
+    values = np.random.default_rng(0).normal(3, 1, 30)
+    assert hierarchical_interval([values], interquartile_mean) == bootstrap_interval(values, interquartile_mean)
+
+
+def test_hierarchical_interval_by_enumeration():
+    # Without spread within seeds only the draw of seeds matters: the mean of two of (0, 1) is 0, 1/2, 1 with
+    # probability 1/4, 1/2, 1/4, so that the middle 40 % are 1/2, and the middle 60 % all.
+    samples = [array(0, 0, 0), array(1, 1, 1)]
+    inner = hierarchical_interval(samples, confidence=0.4)
+    assert (inner.low, inner.estimate, inner.high) == (0.5, 0.5, 0.5)
+    outer = hierarchical_interval(samples, confidence=0.6)
+    assert (outer.low, outer.high) == (0, 1)
+    # Of three values and one, the places are three and one: means of a resample are 0, 1/4, 3/4, 1.
+    uneven = hierarchical_interval([array(0, 0, 0), array(1)], confidence=0.4)
+    assert (uneven.low, uneven.estimate, uneven.high) == (0.25, 0.25, 0.75)
+
+
+def test_hierarchical_interval_knows_that_seeds_differ():
+    rng = np.random.default_rng(0)
+    alike = hierarchical_interval([rng.normal(0, 1, 100) for _ in range(4)])
+    apart = hierarchical_interval([rng.normal(offset, 1, 100) for offset in (-3, -1, 1, 3)])
+    assert apart.high - apart.low > 5 * (alike.high - alike.low)
+    # Two levels of equal seeds: the variance of the mean is about 2/3 to 1 of the pooled 1/300, twice at most.
+    assert alike.high - alike.low == pytest.approx(2 * 1.96 / 20, rel=0.6)
+
+
+@pytest.mark.parametrize(("samples", "message"), [([], "no episodes"), ([array(1), array()], "no episodes")])
+def test_hierarchical_interval_needs_episodes(samples, message):
+    with pytest.raises(ValueError, match=message):
+        hierarchical_interval(samples)
