@@ -22,8 +22,8 @@ _CURVES = (
 )
 
 
-def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tuple[Path, Path]:
-    """Writes ``result.json`` and ``curve.png`` into ``out``, and returns their paths.
+def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tuple[Path, ...]:
+    """Writes ``result.json`` and, where anything was trained, ``curve.png`` into ``out``, and returns their paths.
 
     Raises:
         RunDirectoryError: one of the directories holds no run, or it was not evaluated.
@@ -35,11 +35,14 @@ def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tu
     out.mkdir(parents=True, exist_ok=True)
     path = out / "result.json"
     path.write_text(_one_line_pairs(json.dumps(content, indent=1)) + "\n")
+    trained = [run for run in directories if run.metrics.exists()]
+    if not trained:
+        return (path,)
     if len(directories) == 1:
         return path, plot.plot_run(directories[0].path, out / "curve.png")
     groups: dict[str, list[Path | str]] = {}
-    for run, described in zip(directories, content["runs"], strict=True):
-        groups.setdefault(described["config"]["agent_name"], []).append(run.path)
+    for run in trained:
+        groups.setdefault(plot.raw_config(run.path)["agent_name"], []).append(run.path)
     return path, plot.plot_runs(groups, out / "curve.png")
 
 
@@ -54,7 +57,7 @@ def _describe(run: RunDirectory) -> dict[str, Any]:
     evaluation = run.path / "evaluation.json"
     if not evaluation.exists():
         raise RunDirectoryError(f"{run.path} was not evaluated yet: run `prudence evaluate {run.path}` first")
-    series = plot.load_series(run.path)
+    series = plot.load_series(run.path) if run.metrics.exists() else {}
     curves = {
         name: [[int(step), round(float(value), 4)] for step, value in zip(*series[name], strict=True)]
         for name in series
@@ -65,7 +68,7 @@ def _describe(run: RunDirectory) -> dict[str, Any]:
         "config": plot.raw_config(run.path),
         "provenance": json.loads((run.path / provenance.FILE).read_text()),
         "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
-        "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]),
+        "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.metrics.exists() else 0,
         "evaluation": json.loads(evaluation.read_text()),
         "curves": curves,
     }

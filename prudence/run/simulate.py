@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,49 +58,52 @@ def simulate(
     config: SimulationConfig,
     *,
     watch: Callable[[np.ndarray], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> Evaluation:
     """Runs whole episodes, those that an evaluation with the same number and seed runs, one after the other.
 
     Args:
         watch: called with a picture of the arena before every decision of the first episode.
-        progress: called with the finished episodes and the decisions of the present one.
+        progress: called with the number of finished episodes, and how far the present one is to its time limit.
 
     Raises:
         EnvError: the task cannot be rolled out.
         ValueError: budgets and costs differ in number.
     """
-    env = make(config.env)
+    env: Any = make(config.env)
     if not hasattr(env, "rollouts"):
         raise EnvError(
             f"{config.env.task} cannot be rolled out: mpc-sim plans in MuJoCo itself, in Safety-Gymnasium's tasks only "
             "(`prudence list --tasks`). An agent that learns a model works anywhere: `prudence train`"
         )
-    spaces, search, key = spaces_of(env, config.env), config.agent.search, jax.random.key(config.seed)
-    limits = _budgets(config.agent.cost_limit, spaces.costs)
-    assert spaces.episode_steps is not None  # The suite's tasks all have a time limit.
-    returns, costs, lengths = [], [], []
+    spaces, key = spaces_of(env, config.env), jax.random.key(config.seed)
+    limits, steps = _budgets(config.agent.cost_limit, spaces.costs), spaces.episode_steps
+    assert steps is not None  # The suite's tasks all have a time limit.
+    returns, costs, lengths = np.zeros(config.episodes), np.zeros((config.episodes, spaces.num_costs)), []
     with closing(env), closing(env.rollouts()) as roll:
-        for episode, seed in enumerate(episode_seeds(config.episodes, config.seed)):
+        for i, seed in enumerate(episode_seeds(config.episodes, config.seed)):
             env.reset(seed=seed)
-            plan, over, length = jnp.zeros((search.horizon, spaces.action.size)), False, 0
-            total, total_cost = 0.0, np.zeros(spaces.num_costs)
+            plan, over, length = jnp.zeros((config.agent.search.horizon, spaces.action.size)), False, 0
             while not over:
-                if watch is not None and episode == 0:
+                if watch is not None and i == 0:
                     watch(env.render())
-                decision = jax.random.fold_in(jax.random.fold_in(key, episode), length)
-                first = jnp.asarray(length == 0)
-                action, plan = decide(search, roll, limits, spaces.episode_steps, plan, first, key=decision)
+                action, plan = decide(
+                    config.agent.search,
+                    roll,
+                    limits,
+                    steps,
+                    plan,
+                    jnp.asarray(length == 0),
+                    key=jax.random.fold_in(jax.random.fold_in(key, i), length),
+                )
                 _, reward, terminated, truncated, info = env.step(np.asarray(action))
-                total, total_cost, length = total + reward, total_cost + info["cost"], length + 1
-                over = terminated or truncated
+                over, length = terminated or truncated, length + 1
+                returns[i], costs[i] = returns[i] + reward, costs[i] + info["cost"]
                 if progress is not None:
-                    progress(episode + over, 0 if over else length)
-            returns.append(total), costs.append(total_cost), lengths.append(length)
+                    progress(i + over, 0.0 if over else length / steps)
+            lengths.append(length)
     budgets = tuple(float(limit) for limit in limits)
-    return Evaluation(
-        config.env.task, config.seed, *map(np.array, (returns, costs, lengths)), spaces.costs, budgets
-    )
+    return Evaluation(config.env.task, config.seed, returns, costs, np.array(lengths), spaces.costs, budgets)
 
 
 def decide(

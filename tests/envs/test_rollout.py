@@ -133,7 +133,7 @@ def test_a_reached_goal_is_rewarded_once(task):
     env.reset(seed=3)
     rollouts, plan = env.rollouts(), np.tile(np.float32([1, 0]), (1, 60, 1))
     rollouts(plan)  # The goal then moves in the same episode, as one that was reached does.
-    box = env.unwrapped._task.data.body("push_box").xpos + [0.0, 0.2, 0] if "Push" in task else None
+    box = env.unwrapped._task.data.body("push_box").xpos + np.array([0, 0.2, 0]) if "Push" in task else None
     place_goal(env, ahead(env, 0.5) if box is None else box)
     foreseen = rollouts(plan).rewards[0]
     rewards, _, end = step(env, plan[0])

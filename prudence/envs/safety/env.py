@@ -75,9 +75,7 @@ class SafetyEnv(gym.Env[Any, Any]):
 
     def rollouts(self, *, sleeping: bool = True) -> Rollouts:
         """What plans would lead to, by simulating them from wherever this environment then is."""
-        return Rollouts(
-            self._builder, self._control, self._cost_keys, self._config.action_repeat, sleeping=sleeping
-        )
+        return Rollouts(self._builder, self._control, self._cost_keys, self._config.action_repeat, sleeping=sleeping)
 
     def render(self) -> Any:
         """The arena from above, ``uint8 [256, 256, 3]``."""

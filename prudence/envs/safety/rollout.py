@@ -280,7 +280,7 @@ def _distance_xy(
 
 def _costs(task: Any, seen: Seen, met_before: Bool[np.ndarray, "N R"]) -> dict[str, Bool[np.ndarray, "N R"]]:
     """Whether each of the suite's costs arises, and ``cost_sum`` whether any does."""
-    costs: dict[str, np.ndarray] = {}
+    costs: dict[str, Any] = {}
     for obstacle in task._obstacles:
         name = obstacle.name
         if not getattr(obstacle, "is_constrained", False):
