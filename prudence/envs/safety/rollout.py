@@ -46,7 +46,6 @@ class Rollouts:
         action_repeat: raw steps of a decision.
         sleeping: objects at rest are not simulated until something touches them: several times as fast where there
             are many, and equal until one is touched, then within about 5 mm.
-        threads: as many as the process has cores, unless given.
 
     Raises:
         EnvError: the rewards of the task are not known here.
@@ -60,7 +59,6 @@ class Rollouts:
         action_repeat: int,
         *,
         sleeping: bool = True,
-        threads: int | None = None,
     ) -> None:
         self._builder, self._task = builder, builder.task
         self._control, self._cost_keys, self._repeat = control, cost_keys, action_repeat
@@ -73,7 +71,7 @@ class Rollouts:
         self._rewards = _REWARDS[kinds[0]]
         self._groups = _sensor_groups(self._task)
         self._sleeping = sleeping
-        self._threads = threads or _cores()
+        self._threads = _cores()
         self._data: list[mujoco.MjData] = []
         self._pool = Rollout(nthread=self._threads if self._threads > 1 else 0)
         self._original: mujoco.MjModel | None = None
@@ -181,8 +179,10 @@ _DIMENSION = {_SENSOR.mjSENS_FRAMEPOS: 3, _SENSOR.mjSENS_FRAMELINVEL: 3, _SENSOR
 
 def _sensor_groups(task: Any) -> dict[str, tuple[Any, list[str]]]:
     """By name: the kind of sensor, and the bodies that it is put on."""
-    groups = {"agent": (_SENSOR.mjSENS_FRAMEPOS, ["agent"]), "velocity": (_SENSOR.mjSENS_FRAMELINVEL, ["agent"])}
+    groups = {"agent": (_SENSOR.mjSENS_FRAMEPOS, ["agent"])}
     for obstacle in task._obstacles:
+        if obstacle.name == "circle":
+            groups["velocity"] = (_SENSOR.mjSENS_FRAMELINVEL, ["agent"])
         if obstacle.name == "push_box":
             groups["push_box"] = (_SENSOR.mjSENS_FRAMEPOS, ["push_box"])
         # Whoever touches the button that is the goal is rewarded, so that buttons matter always.
