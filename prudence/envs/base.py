@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from prudence.types import Spaces
 
 OBSERVATION_MODES = ("lidar", "coordinates", "vision")
@@ -54,6 +57,18 @@ class Description(NamedTuple):
 
     spaces: Spaces
     layout: Layout
+
+
+class Outcome(NamedTuple):
+    """What N plans of H decisions lead to in a simulator: sums over each decision's raw steps.
+
+    Attributes:
+        rewards: ``[N, H]``
+        costs: ``[N, H, C]``
+    """
+
+    rewards: Float[np.ndarray, "N H"]
+    costs: Float[np.ndarray, "N H C"]
 
 
 @dataclass(frozen=True)

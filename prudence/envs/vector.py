@@ -50,6 +50,11 @@ def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0
         raise
 
 
+def episode_seed(seed: int, index: int, episode: int) -> int:
+    """What episode number ``episode`` of environment ``index`` is reset with, in a vector made with ``seed``."""
+    return int(np.random.SeedSequence([seed, index, episode]).generate_state(1)[0])
+
+
 class VectorEnv:
     """See :func:`make_vector`. All that it returns is NumPy with axes ``[E, ...]``."""
 
@@ -252,8 +257,7 @@ class VectorEnv:
         return np.eye(size, dtype=np.float32)[actions.argmax(-1)] if kind == "discrete" else np.clip(actions, -1, 1)
 
     def _episode_seed(self, index: int | np.integer) -> int:
-        sequence = np.random.SeedSequence([self._seed, int(index), int(self._episode[index])])
-        return int(sequence.generate_state(1)[0])
+        return episode_seed(self._seed, int(index), int(self._episode[index]))
 
 
 def _row(

@@ -16,12 +16,13 @@ from jaxtyping import Float
 
 from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
-from prudence.envs.vector import VectorEnv, make_vector
+from prudence.envs.vector import VectorEnv, episode_seed, make_vector
 from prudence.run.statistics import CostBound, Interval, bootstrap_interval, cost_bound
 from prudence.types import Metrics
 
 _SEED_OFFSET = 1_000_000
 """Evaluation's episodes are drawn from seeds this far from training's."""
+_PARALLEL = 10
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ class Evaluation:
         path.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def episode_seeds(episodes: int, seed: int) -> list[int]:
+    """What the episodes of :func:`evaluate_agent` are reset with, in the order of its results."""
+    quota = _quota(episodes, _PARALLEL)
+    return [episode_seed(seed + _SEED_OFFSET, i, k) for i, count in enumerate(quota) for k in range(count)]
+
+
 def evaluate_agent(
     agent: Agent,
     state: Any,
@@ -118,7 +125,7 @@ def evaluate_agent(
     episodes: int,
     seed: int,
     mode: Mode = "evaluate",
-    parallel: int = 10,
+    parallel: int = _PARALLEL,
     watch: Callable[[VectorEnv], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -135,10 +142,8 @@ def evaluate_agent(
             episode lasts, to film it.
         progress: called with the number of finished episodes.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes={episodes} must be at least 1")
-    parallel = min(parallel, episodes)
-    quota = np.array([len(range(i, episodes, parallel)) for i in range(parallel)])
+    quota = _quota(episodes, parallel)
+    parallel = len(quota)
     with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
         act = partial(agent.act, state, mode=mode)
         finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, progress)
@@ -147,6 +152,14 @@ def evaluate_agent(
     returns, costs, lengths = (np.array(column) for column in zip(*finished, strict=True))
     budgets = None if limits is None else tuple(float(limit) for limit in limits)
     return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode)
+
+
+def _quota(episodes: int, parallel: int) -> np.ndarray:
+    """Episodes of each environment."""
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes} must be at least 1")
+    parallel = min(parallel, episodes)
+    return np.array([len(range(i, episodes, parallel)) for i in range(parallel)])
 
 
 def _run_episodes(

@@ -1,8 +1,10 @@
-"""Evaluating a run for a person: progress, film, and the record it leaves in the run's directory."""
+"""Evaluating and simulating for a person: progress, film, and the record it leaves in the run's directory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from prudence.agents.base import Mode
 from prudence.envs.vector import VectorEnv
 from prudence.run.checkpoint import CheckpointMismatch
-from prudence.run.directory import RunDirectory
+from prudence.run.config import write_config
+from prudence.run.directory import RunDirectory, RunDirectoryError
 from prudence.run.evaluate import Evaluation, evaluate_agent
 from prudence.run.policy import load_run
+from prudence.run.provenance import note_provenance
+from prudence.run.simulate import SimulationConfig, simulate
 from prudence.run.video import write_video
 
 _FRAMES_PER_SECOND = 20
@@ -42,10 +47,7 @@ def evaluate_run(
         )
     frames: list[np.ndarray] = []
     watch: Callable[[VectorEnv], None] | None = (lambda envs: frames.append(envs.render(0))) if video else None
-    columns = ("evaluating", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=episodes)
+    with _bar("evaluating", episodes) as show:
         result = evaluate_agent(
             agent,
             state,
@@ -54,9 +56,52 @@ def evaluate_run(
             seed=seed,
             mode=mode,
             watch=watch,
-            progress=lambda done: progress.update(bar, completed=done),
+            progress=show,
         )
+    _write(run, result, frames)
+    return result
+
+
+def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool = False) -> tuple[Evaluation, float]:
+    """Plans in the true simulator, and writes a directory like a run's: ``config.json``, ``provenance.json`` and
+    ``evaluation.json``. Returns the evaluation, and decisions a second.
+
+    Raises:
+        RunDirectoryError: the directory holds a run already.
+    """
+    run = RunDirectory(Path(directory))
+    if run.exists:
+        raise RunDirectoryError(f"{run.path} holds a run already: name another directory with --out")
+    frames: list[np.ndarray] = []
+    console, start = Console(stderr=True), time.monotonic()
+    with _bar("simulating, episodes", config.episodes) as show:
+
+        def progress(finished: int, share: float) -> None:
+            show(finished + share)
+            if finished and not share:
+                each = (time.monotonic() - start) / finished
+                left = f"about {each * (config.episodes - finished) / 60:.0f} min left"
+                console.print(f"episode {finished} of {config.episodes} after {each * finished:.0f} s, {left}")
+
+        result = simulate(config, watch=frames.append if video else None, progress=progress)
+    rate = float(result.lengths.sum()) / (time.monotonic() - start)
+    with run.lock():
+        write_config(run.config, config)
+        note_provenance(run.path)
+        _write(run, result, frames)
+    return result, rate
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[float], None]]:
+    """On a terminal, a bar with the time remaining; yields what to tell how much of ``total`` is done."""
+    columns, console = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()), Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda done: progress.update(bar, completed=done)
+
+
+def _write(run: RunDirectory, result: Evaluation, frames: list[np.ndarray]) -> None:
     result.write(run.path / "evaluation.json")
     if frames:
         write_video(np.stack(frames), run.videos / "evaluation.mp4", fps=_FRAMES_PER_SECOND)
-    return result

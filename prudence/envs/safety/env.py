@@ -12,6 +12,7 @@ import numpy as np
 from prudence.envs.base import EnvConfig, EnvError, Layout
 from prudence.envs.safety import costs, sensing
 from prudence.envs.safety.rendering import Overview, Vision
+from prudence.envs.safety.rollout import Rollouts
 from prudence.envs.safety.task import make_builder
 from prudence.types import CostFunction
 
@@ -66,7 +67,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         return self._observe(), {}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        control = self._centre + self._span * np.asarray(action, np.float64)
+        control = self._control(action)
         total_reward, total_cost = 0.0, [0.0] * len(self._cost_keys)
         terminated = truncated = False
         for _ in range(self._config.action_repeat):
@@ -78,11 +79,19 @@ class SafetyEnv(gym.Env[Any, Any]):
         cost = np.array(total_cost, np.float32)
         return self._observe(), total_reward, bool(terminated), bool(truncated), {"cost": cost}
 
+    def rollouts(self, *, sleeping: bool = True) -> Rollouts:
+        """What plans would lead to, by simulating them from wherever this environment then is."""
+        return Rollouts(self._builder, self._control, self._cost_keys, self._config.action_repeat, sleeping=sleeping)
+
     def render(self) -> Any:
         """The arena from above, ``uint8 [256, 256, 3]``."""
         if self._overview is None:
             self._overview = Overview(self._task)
         return self._overview()
+
+    def _control(self, action: np.ndarray) -> np.ndarray:
+        """In the actuators' unit."""
+        return self._centre + self._span * np.asarray(action, np.float64)
 
     def _observe(self) -> dict[str, np.ndarray]:
         mujoco.mj_forward(self._task.model, self._task.data)  # The sensors' values belong to the new state.

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import mujoco
 import numpy as np
+from jaxtyping import Float
 
 from prudence.envs.safety.costs import Costs
 from prudence.envs.safety.loader import suite
@@ -119,9 +120,14 @@ class TaskOverrides:
         """Nothing: observations are made for the last raw step of a decision only."""
 
     def _move_gremlins(self, data: Any) -> None:
-        gremlins, phase = self._mocaps["gremlins"], float(data.time)
-        x, y = np.array([np.sin(phase), np.cos(phase)]) * gremlins.travel
-        data.mocap_pos[self._gremlins] = (x, y, gremlins.size)
+        data.mocap_pos[self._gremlins] = gremlin_position(self._mocaps["gremlins"], np.asarray(data.time))
+
+
+def gremlin_position(gremlins: Any, time: Float[np.ndarray, "*times"]) -> Float[np.ndarray, "*times 3"]:
+    """Where the guides that pull the gremlins are: on a circle, each around a place of its own."""
+    return np.stack(
+        [np.sin(time) * gremlins.travel, np.cos(time) * gremlins.travel, np.full_like(time, gremlins.size)], axis=-1
+    )
 
 
 class ButtonOverrides:
