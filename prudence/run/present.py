@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from prudence.agents.base import Mode
-from prudence.envs.vector import VectorEnv
+from prudence.agents.base import Agent, Mode
 from prudence.run.checkpoint import CheckpointMismatch
 from prudence.run.directory import RunDirectory
-from prudence.run.evaluate import Evaluation, evaluate_agent
+from prudence.run.evaluate import Evaluation, Moment, evaluate_agent
+from prudence.run.plan_film import PlanRecorder, Shot, write_plan_film
 from prudence.run.policy import load_run
 from prudence.run.video import write_video
 
@@ -28,11 +27,17 @@ def evaluate_run(
     mode: Mode = "evaluate",
     task: str | None = None,
     video: bool = False,
+    show_plan: bool = False,
 ) -> Evaluation:
     """Evaluates a run's newest policy and writes ``evaluation.json`` into the run.
 
+    Args:
+        video: films the first episode, ``videos/evaluation.mp4``.
+        show_plan: films what it was planned from too, ``videos/plan.mp4`` and ``plan.png``.
+
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
+        ValueError: ``show_plan`` is asked of an agent that does not act by plans.
     """
     run = RunDirectory(Path(directory))
     config, agent, state, _ = load_run(run.path)
@@ -41,7 +46,14 @@ def evaluate_run(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
     frames: list[np.ndarray] = []
-    watch: Callable[[VectorEnv], None] | None = (lambda envs: frames.append(envs.render(0))) if video else None
+    recorder = PlanRecorder(agent, state) if show_plan else None
+
+    def watch(moment: Moment) -> None:
+        if video:
+            frames.append(moment.envs.render(0))
+        if recorder is not None:
+            recorder(moment)
+
     columns = ("evaluating", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -53,10 +65,26 @@ def evaluate_run(
             episodes=episodes,
             seed=seed,
             mode=mode,
-            watch=watch,
+            watch=watch if video or show_plan else None,
             progress=lambda done: progress.update(bar, completed=done),
         )
     result.write(run.path / "evaluation.json")
     if frames:
-        write_video(np.stack(frames), run.videos / "evaluation.mp4", fps=_FRAMES_PER_SECOND)
+        write_video(frames, run.videos / "evaluation.mp4", fps=_FRAMES_PER_SECOND)
+    if recorder is not None:
+        _show_plans(run, recorder.shots, result, agent, console)
     return result
+
+
+def _show_plans(run: RunDirectory, shots: list[Shot], result: Evaluation, agent: Agent, console: Console) -> None:
+    if shots[0].paths is None:
+        console.print(
+            "The plans' paths are not drawn: the model predicts no velocity and turning rate of the robot, as it does "
+            "from lidar or coordinates, or the environment has no view from above"
+        )
+    assert result.budgets is not None
+    assert agent.spaces.episode_steps is not None
+    film, still = run.videos / "plan.mp4", run.path / "plan.png"
+    with console.status(f"drawing {len(shots)} decisions"):
+        write_plan_film(shots, film, still, budgets=result.budgets, episode_steps=agent.spaces.episode_steps)
+    console.print(f"plans: {film} and {still}")

@@ -9,7 +9,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from prudence.envs.base import EnvConfig, EnvError, Layout
+from prudence.envs.base import EnvConfig, EnvError, Layout, Overhead
 from prudence.envs.safety import costs, sensing
 from prudence.envs.safety.rendering import Overview, Vision
 from prudence.envs.safety.task import make_builder
@@ -77,6 +77,23 @@ class SafetyEnv(gym.Env[Any, Any]):
         if self._overview is None:
             self._overview = Overview(self._task)
         return self._overview()
+
+    def overhead(self) -> Overhead:
+        """:meth:`render`, with what it takes to draw into it."""
+        picture, task = self.render(), self._task
+        assert self._overview is not None
+        x, y, height = task.agent.pos
+        axis = task.agent.mat[:2, 0]
+        physics = task.sim_conf
+        raw_step = task.model.opt.timestep * physics.frameskip_binom_n * physics.frameskip_binom_p
+        return Overhead(
+            picture=picture,
+            centre=self._overview.centre,
+            pixels_per_metre=self._overview.pixels_per_metre(height),
+            position=np.array([x, y]),
+            heading=float(np.arctan2(axis[1], axis[0])),
+            seconds=raw_step * self._config.action_repeat,
+        )
 
     def _observe(self) -> dict[str, np.ndarray]:
         mujoco.mj_forward(self._task.model, self._task.data)  # The sensors' values belong to the new state.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import mujoco
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from prudence.envs.base import EnvError
 
@@ -120,6 +120,16 @@ class Overview:
         circle = getattr(getattr(task, "circle", None), "radius", 0.0)
         self._extent = max(np.abs(task.placements_conf.extents).max(), circle)
         self._follows = task.floor_conf.size[0] > 5.0
+
+    @property
+    def centre(self) -> Float[np.ndarray, " 2"]:
+        """What is in the middle of the last picture, in metres."""
+        return self._camera.lookat[:2].copy()
+
+    def pixels_per_metre(self, height: float) -> float:
+        """The last picture's scale for what is ``height`` metres above the floor."""
+        half = np.tan(np.deg2rad(self._task.model.vis.global_.fovy) / 2)
+        return float(OVERVIEW_SIZE / 2 / (half * (self._camera.lookat[2] + self._camera.distance - height)))
 
     def __call__(self) -> UInt8[np.ndarray, "256 256 3"]:
         """The picture of the present state."""
