@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor, ActorConfig
 from prudence.agents.base import Agent, Mode, compiled
-from prudence.agents.planning import Believed, Horizon, Plans, PlanningConfig, Preview, plan, preview
+from prudence.agents.planning import Believed, Horizon, PlanningConfig, Plans, Preview, plan, preview
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
@@ -261,9 +261,7 @@ class Dreamer(Agent):
         planning = self.config.planning
         return jnp.asarray(False) if planning is None else state.step >= planning.start
 
-    def _plan(
-        self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key
-    ) -> Plans:
+    def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
         c = self.config
         assert c.planning is not None
         assert self.spaces.episode_steps is not None

@@ -73,6 +73,7 @@ class Preview(NamedTuple):
         forecast: of the candidates, by which the elites were chosen.
         safe, elite: which of them keep within the budgets, and to which the search was refitted.
         price: of cost in a score.
+        plan: the executed one: what the search was refitted to.
         observations: decoded vectors by name, in symlog space, from the present on: along each candidate and, last,
             the executed plan.
         cost: predicted for each decision of the executed plan.
@@ -82,6 +83,7 @@ class Preview(NamedTuple):
     safe: Bool[Array, " N"]
     elite: Bool[Array, " N"]
     price: Float[Array, " C"]
+    plan: Float[Array, "H A"]
     observations: dict[str, Float[Array, "N+1 H+1 _"]]
     cost: Float[Array, "H C"]
 
@@ -180,6 +182,7 @@ def preview(
         safe=is_safe(candidates.forecast, limits),
         elite=jnp.zeros(number, bool).at[elite].set(True),
         price=belief.price,
+        plan=executed,
         observations=vectors,
         cost=dream.costs[1:, number:].mean(1),
     )

@@ -94,9 +94,10 @@ class VectorEnv:
             raise EnvError(f"{self.config.task} cannot be rendered. {picture.reason if picture else ''}")
         return np.asarray(picture)
 
-    def overhead(self, index: int = 0) -> Overhead | None:
-        """Environment ``index`` from above and where its agent is in the picture; None where that is not known."""
-        overhead = self._backend.execute({index: ("overhead",)})[index]
+    def overhead(self, index: int = 0, radius: float | None = None) -> Overhead | None:
+        """Environment ``index`` from above, all of it or ``radius`` metres around its agent, and where the agent is
+        in the picture; None where that is not known."""
+        overhead = self._backend.execute({index: ("overhead", radius)})[index]
         if isinstance(overhead, Crash):
             raise EnvError(f"{self.config.task} cannot be rendered. {overhead.reason}")
         return overhead

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
@@ -30,8 +30,8 @@ from prudence.run.evaluate import Moment
 from prudence.run.video import write_video
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; widths and dashes say the same again.
-_SAFE, _UNSAFE, _ELITE, _EXECUTED, _CAME = "#0072b2", "#d55e00", "#f0e442", "#000000", "#ffffff"
-_CLOSE = 1.0  # Metres around the robot in the close-up.
+_SAFE, _UNSAFE, _ELITE, _EXECUTED = "#0072b2", "#d55e00", "#cc79a7", "#000000"
+_CLOSE = 1.0  # Metres to every side of the agent in the close-up.
 _DPI = 100
 _FRAMES_PER_SECOND = 10
 
@@ -40,8 +40,8 @@ class Shot(NamedTuple):
     """One decision, as it was seen.
 
     Attributes:
-        picture: of the environment.
-        overhead: where the agent is in it, if that is known.
+        picture: as the environment draws itself.
+        views: from above, a close-up and all of it; none where the environment has no such view.
         paths: of the candidates and, last, the executed plan, over the floor in the agent's frame, in metres; None
             where the model predicts no velocity and turning rate.
         preview: what the decision was chosen from, as NumPy arrays.
@@ -49,11 +49,16 @@ class Shot(NamedTuple):
     """
 
     picture: UInt8[np.ndarray, "height width 3"]
-    overhead: Overhead | None
+    views: tuple[Overhead, ...]
     paths: Float[np.ndarray, "N+1 H+1 2"] | None
     preview: Preview
     reward: float
     cost: float
+
+    @property
+    def pictures(self) -> tuple[UInt8[np.ndarray, "height width 3"], ...]:
+        """The views', or the only one there is."""
+        return tuple(view.picture for view in self.views) or (self.picture,)
 
 
 class PlanRecorder:
@@ -67,13 +72,12 @@ class PlanRecorder:
     def __call__(self, moment: Moment) -> None:
         envs, row, carry, key = moment
         preview = self._agent.preview(self._state, carry, row.observation, row.is_first, key=key)
-        overhead = envs.overhead(0)
-        found = None if overhead is None else motion(preview.observations, envs.layout)
-        assert overhead is not None or found is None
-        paths = None if found is None or overhead is None else np.asarray(_paths(*found, overhead.seconds))
-        picture = envs.render(0) if overhead is None else overhead.picture
+        views = tuple(view for view in (envs.overhead(0, _CLOSE), envs.overhead(0)) if view is not None)
+        found = motion(preview.observations, envs.layout)
+        paths = np.asarray(_paths(*found, views[0].seconds)) if found is not None and views else None
+        picture = views[-1].picture if views else envs.render(0)
         preview = jax.tree.map(np.asarray, preview)
-        self.shots.append(Shot(picture, overhead, paths, preview, float(row.reward[0]), float(row.cost[0].sum())))
+        self.shots.append(Shot(picture, views, paths, preview, float(row.reward[0]), float(row.cost[0].sum())))
 
 
 def _planner(agent: Agent, state: Any) -> Dreamer:
@@ -139,36 +143,46 @@ def write_plan_film(
 
 
 class _Page:
-    """The figure; only what changes between decisions is drawn anew."""
+    """The figure. What changes between decisions is drawn over what does not, which is much quicker."""
 
     def __init__(self, shots: Sequence[Shot], allowed: float) -> None:
         """``allowed`` is the budget's share of one decision."""
-        self._shots = shots
+        self._shots, horizon = shots, len(shots[0].preview.cost)
         real = np.array([shot.cost for shot in shots[1:]] + [np.nan])  # A cost arrives with the next shot.
-        horizon = len(shots[0].preview.cost)
         self._real = ahead(real, horizon)
         self._predicted = np.stack([shot.preview.cost.sum(-1).cumsum() for shot in shots])
-        self._figure = Figure(figsize=(10.8, 6.0), dpi=_DPI)
+        self._most = max(1.0, np.nanmax(self._predicted, initial=0), np.nanmax(self._real, initial=0))
+        self._figure = Figure(figsize=(11.2, 6.0), dpi=_DPI)
         self._canvas = FigureCanvasAgg(self._figure)
-        self._title = self._figure.text(0.012, 0.958, "", fontsize=11)
-        self._maps = [_Map(self._figure.add_axes((0.01, 0.04, 0.5, 0.9)), shots[0], "", None)]
+        self._title = self._figure.text(0.009, 0.962, "", fontsize=11)
+        places = ((0.009, 0.05, 0.482, 0.9), (0.505, 0.45, 0.268, 0.5))
+        pictures = zip(places, shots[0].pictures, strict=False)
+        self._maps = [_Map(self._figure.add_axes(place), picture) for place, picture in pictures]
         if shots[0].paths is not None:
-            self._maps.append(_Map(self._figure.add_axes((0.52, 0.45, 0.272, 0.49)), shots[0], "close-up", _CLOSE))
-        self._figure.legend(
-            handles=_legend(), loc="lower left", bbox_to_anchor=(0.005, -0.008), ncols=5, frameon=False, fontsize=9
-        )
-        self._ahead = self._draw_ahead(self._figure.add_axes((0.845, 0.5, 0.145, 0.4)), horizon, allowed)
-        self._cursor = self._draw_episode(self._figure.add_axes((0.57, 0.09, 0.42, 0.27)), horizon)
+            self._figure.legend(
+                handles=_legend(), loc="lower left", bbox_to_anchor=(0.0, -0.01), ncols=5, frameon=False, fontsize=9
+            )
+        self._ahead = self._draw_ahead(self._figure.add_axes((0.822, 0.53, 0.165, 0.37)), horizon, allowed)
+        self._cursor = self._draw_episode(self._figure.add_axes((0.54, 0.09, 0.4, 0.27)), horizon)
+        self._moving = [self._title, *(a for m in self._maps for a in m.moving), *self._ahead, self._cursor]
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """The film's pictures."""
+        for artist in self._moving:
+            artist.set_animated(True)
+        self._canvas.draw()
+        still = self._canvas.copy_from_bbox(self._figure.bbox)
         for index in range(len(self._shots)):
             self._show(index)
-            self._canvas.draw()
+            self._canvas.restore_region(still)
+            for artist in self._moving:
+                self._figure.draw_artist(artist)
             yield np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
 
     def save(self, index: int, path: Path) -> None:
         """The picture of one decision."""
+        for artist in self._moving:
+            artist.set_animated(False)
         self._show(index)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._figure.savefig(path, dpi=_DPI)
@@ -182,21 +196,21 @@ class _Page:
             f"cost {sum(s.cost for s in shots):.0f}     {preview.safe.sum()} of {len(preview.safe)} plans safe     "
             f"elites' score {score:.2f}     price of cost {price}"
         )
-        came = _came(self._shots[index : index + self._real.shape[1] + 1])
-        for part in self._maps:
-            part.show(self._shots[index], came)
+        coming = self._shots[index : index + self._real.shape[1] + 1]
+        went = np.array([view.position for shot in coming for view in shot.views[:1]]).reshape(-1, 2)
+        for number, part in enumerate(self._maps):
+            part.show(self._shots[index], number, went)
         for line, costs in zip(self._ahead, (self._predicted, self._real), strict=True):
             line.set_ydata(np.concatenate([[0], costs[index]]))
         self._cursor.set_xdata([index + 1, index + 1])
 
     def _draw_ahead(self, axes: Axes, horizon: int, allowed: float) -> list[Line2D]:
         steps = np.arange(horizon + 1)
-        predicted = axes.plot(steps, 0 * steps, "o-", color=_UNSAFE, markersize=4, label="predicted")[0]
+        predicted = axes.plot(steps, 0 * steps, "o-", color=_UNSAFE, markersize=5, label="predicted")[0]
         real = axes.plot(steps, 0 * steps, "s--", color="black", markersize=3, label="came")[0]
         axes.plot(steps, allowed * steps, ":", color="grey", label="budget's share")
-        top = max(1.0, np.nanmax(self._predicted, initial=0), np.nanmax(self._real, initial=0))
-        axes.set(xlabel="decisions ahead", xlim=(0, horizon), ylim=(-0.03 * top, 1.05 * top))
-        axes.set_title("cost of the plan", fontsize=10)
+        axes.set(xlabel="decisions ahead", xlim=(0, horizon + 0.2), ylim=(-0.03 * self._most, 1.5 * self._most))
+        axes.set_title("cost of the executed plan", fontsize=10)
         _tidy(axes)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         return [predicted, real]
@@ -207,10 +221,10 @@ class _Page:
         axes.plot(decisions, self._real[:, -1], "--", color="black", label="came", linewidth=1.2)
         unsafe = [1 - shot.preview.safe.mean() for shot in self._shots]
         shares = axes.twinx()
-        shares.fill_between(decisions, unsafe, step="mid", color=_SAFE, alpha=0.2, linewidth=0)
-        shares.set(ylim=(0, 1), ylabel="unsafe share (shaded)")
+        shares.fill_between(decisions, unsafe, step="mid", color="grey", alpha=0.25, linewidth=0)
+        shares.set(ylim=(0, 1), ylabel="unsafe share (grey)")
         axes.set(xlabel="decision", xlim=(1, max(2, len(decisions))))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.5 * self._most)
         axes.set_title(f"cost of the next {horizon} decisions", fontsize=10)
         _tidy(axes)
         shares.spines[["top"]].set_visible(False)
@@ -220,50 +234,41 @@ class _Page:
 
 
 class _Map:
-    """Plans over a picture, or over ``radius`` metres of it around the agent."""
+    """Plans over a picture.
 
-    def __init__(self, axes: Axes, shot: Shot, title: str, radius: float | None) -> None:
-        self._axes, self._radius = axes, radius
-        height, width, _ = shot.picture.shape
+    Attributes:
+        moving: what :meth:`show` changes, in drawing order.
+    """
+
+    def __init__(self, axes: Axes, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+        height, width, _ = picture.shape
         # Pixels' corners, not their middles, have whole coordinates, as in Overhead.pixels.
-        self._picture = axes.imshow(shot.picture, extent=(0, width, height, 0), interpolation="bilinear")
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(title, fontsize=10)
-        axes.spines[:].set_visible(radius is not None)
-        close = radius is not None
-        lines = [(_UNSAFE, 0.9, "--"), (_SAFE, 0.9, "-"), ("black", 2.6, "-"), (_ELITE, 1.4, "-")]
-        self._lines = [
-            LineCollection([], colors=colour, linewidths=width * (1.3 if close else 1), linestyles=style)
-            for colour, width, style in lines
+        self._picture = axes.imshow(picture, extent=(0, width, height, 0), interpolation="bilinear")
+        axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+        self._plans = [
+            axes.add_collection(LineCollection([], colors=colour, linewidths=width, linestyles=style), autolim=False)
+            for colour, width, style in ((_UNSAFE, 1.0, "--"), (_SAFE, 1.0, "-"), (_ELITE, 1.8, "-"))
         ]
-        for collection in self._lines:
-            axes.add_collection(collection, autolim=False)
-        size = 4 if close else 2
-        (self._halo,) = axes.plot([], [], color="white", linewidth=4, solid_capstyle="round")
-        (self._executed,) = axes.plot([], [], "o-", color=_EXECUTED, markersize=size, linewidth=2)
-        (self._came,) = axes.plot([], [], "s", color=_CAME, markersize=size, markeredgecolor="black", linewidth=0)
+        (halo,) = axes.plot([], [], color="white", linewidth=4.5, solid_capstyle="round")
+        (executed,) = axes.plot([], [], "o-", color=_EXECUTED, markersize=4, linewidth=2)
+        (self._went,) = axes.plot([], [], "s", color="white", markersize=4, markeredgecolor="black", linewidth=0)
+        self._executed = (halo, executed)
+        self.moving: list[Artist] = [self._picture, *self._plans, *self._executed, self._went]
 
-    def show(self, shot: Shot, came: Float[np.ndarray, "steps 2"] | None) -> None:
-        self._picture.set_data(shot.picture)
-        if shot.overhead is None or shot.paths is None:
+    def show(self, shot: Shot, number: int, went: Float[np.ndarray, "steps 2"]) -> None:
+        """The shot's picture ``number``, its plans, and where the agent ``went``."""
+        self._picture.set_data(shot.pictures[number])
+        if not shot.views:
             return
-        paths = shot.overhead.pixels(shot.overhead.world(shot.paths))
-        safe, elite = shot.preview.safe, shot.preview.elite
-        groups = (~safe & ~elite, safe & ~elite, elite, elite)
-        for collection, group in zip(self._lines, groups, strict=True):
+        view = shot.views[number]
+        self._went.set_data(*view.pixels(went).T)
+        if shot.paths is None:
+            return
+        paths, (safe, elite) = view.pixels(view.world(shot.paths)), (shot.preview.safe, shot.preview.elite)
+        for collection, group in zip(self._plans, (~safe & ~elite, safe & ~elite, elite), strict=True):
             collection.set_segments(list(paths[:-1][group]))
-        for line in (self._halo, self._executed):
+        for line in self._executed:
             line.set_data(*paths[-1].T)
-        if came is not None:
-            self._came.set_data(*shot.overhead.pixels(came).T)
-        if self._radius is not None:
-            (x, y), reach = paths[-1, 0], self._radius * shot.overhead.pixels_per_metre
-            self._axes.set(xlim=(x - reach, x + reach), ylim=(y + reach, y - reach))
-
-
-def _came(shots: Sequence[Shot]) -> Float[np.ndarray, "steps 2"] | None:
-    """Where the agent went."""
-    return np.stack([s.overhead.position for s in shots if s.overhead is not None]) if shots[0].overhead else None
 
 
 def _legend() -> list[Line2D]:
@@ -273,12 +278,13 @@ def _legend() -> list[Line2D]:
     return [
         line("unsafe plan", _UNSAFE, 1.3, "--"),
         line("safe plan", _SAFE, 1.3),
-        line("elite", _ELITE, 2.2),
+        line("elite plan", _ELITE, 2.2),
         line("executed", _EXECUTED, 2, marker="o", markersize=4),
-        line("where it went", _CAME, 0, marker="s", markersize=4, markeredgecolor="black"),
+        line("where it went", "white", 0, marker="s", markersize=4, markeredgecolor="black"),
     ]
 
 
 def _tidy(axes: Axes) -> None:
+    axes.locator_params(nbins=6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)

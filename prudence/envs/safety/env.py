@@ -74,14 +74,13 @@ class SafetyEnv(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         """The arena from above, ``uint8 [256, 256, 3]``."""
+        return self.overhead().picture
+
+    def overhead(self, radius: float | None = None) -> Overhead:
+        """:meth:`render`, or ``radius`` metres around the agent, with what it takes to draw into it."""
         if self._overview is None:
             self._overview = Overview(self._task)
-        return self._overview()
-
-    def overhead(self) -> Overhead:
-        """:meth:`render`, with what it takes to draw into it."""
-        picture, task = self.render(), self._task
-        assert self._overview is not None
+        picture, task = self._overview(radius), self._task
         x, y, height = task.agent.pos
         axis = task.agent.mat[:2, 0]
         physics = task.sim_conf

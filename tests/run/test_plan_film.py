@@ -1,0 +1,95 @@
+"""Films of plans: what they show by hand, and the command's way from a run to a film and a picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from run.helpers import run_config
+
+from prudence.envs.base import entries
+from prudence.ops.normalise import symlog
+from prudence.run.cli import main
+from prudence.run.plan_film import ahead, most_contested, motion
+from prudence.run.present import evaluate_run
+from prudence.run.train import train
+
+
+def test_costs_ahead_by_hand():
+    found = ahead(np.array([0.0, 1.0, 0.0, 2.0]), 3)
+    np.testing.assert_array_equal(found, [[0, 1, 1], [1, 1, 3], [0, 2, np.nan], [2, np.nan, np.nan]])
+
+
+def test_the_most_contested_decision_has_the_fewest_safe_plans_but_some():
+    assert most_contested(np.array([1.0, 0.0, 0.3, 0.2, 0.2, 1.0])) == 3
+    assert most_contested(np.zeros(4)) == 0
+
+
+@pytest.mark.parametrize("axes", [3, 2])
+def test_motion_is_found_by_name_and_in_metres_a_second(axes):
+    """The lidar's sensors have three axes; coordinates have the plane's."""
+    shapes = {"accelerometer": (1,), "velocimeter": (axes,), "gyro": (axes - 1 if axes == 2 else 3,)}
+    layout = {"image": (), "vector": entries(shapes.items())}
+    velocity, turning = np.array([0.5, -2.0, 7.0])[:axes], np.array([8.0, 9.0, -1.5])[-shapes["gyro"][0] :]
+    vector = symlog(jnp.asarray(np.concatenate([[9.0], velocity, turning]), jnp.float32))
+    found = motion({"other": jnp.zeros((1, 4)), "vector": vector[None]}, layout)
+    assert found is not None
+    np.testing.assert_allclose(found[0], [[0.5, -2.0]], rtol=1e-5)
+    np.testing.assert_allclose(found[1], [-1.5], rtol=1e-5)
+    assert motion({"vector": vector}, {"vector": entries([("velocimeter", (axes,))])}) is None
+
+
+def trained(path: Path, task: str, agent: str, *, obs: tuple[str, ...] = ("lidar",), start: int = 0) -> Path:
+    config = run_config(task, agent=agent, steps=48, prefill=40, evaluate_every=0)
+    config = replace(config, env=replace(config.env, obs=obs, time_limit=24))
+    planning = config.agent.planning
+    if planning is not None:
+        config = replace(config, agent=replace(config.agent, planning=replace(planning, start=start)))
+    return train(config, path)
+
+
+def film_of(run: Path) -> np.ndarray:
+    with av.open(str(run / "videos" / "plan.mp4")) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize("agent", ["safedreamer-osrp-lag", "cem-mpc"])
+def test_a_run_s_plans_over_the_arena(tmp_path: Path, agent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mujoco")
+    run = trained(tmp_path / "run", "SafetyPointGoal1-v0", agent)
+    assert main(["evaluate", str(run), "--episodes", "1", "--show-plan"]) == 0
+    assert "not drawn" not in capsys.readouterr().err
+    film = film_of(run)
+    assert film.shape == (24, 600, 1120, 3)
+    with Image.open(run / "plan.png") as image:
+        assert image.size == (1120, 600)
+    # The left part shows the floor around the robot, which stands in the middle.
+    middle = film[0, 290:310, 270:290].astype(int)
+    assert (middle[..., 0] > 2 * middle[..., 2]).mean() > 0.2
+    assert (film[0] != film[-1]).any()
+    assert not (run / "videos" / "evaluation.mp4").exists()
+
+
+def test_the_film_changes_nothing_of_the_evaluation(tmp_path: Path) -> None:
+    """And where there is no view from above, costs are drawn all the same."""
+    run = trained(tmp_path / "run", "probe/policy", "safedreamer-osrp")
+    plain = evaluate_run(run, episodes=3, seed=1)
+    shown = evaluate_run(run, episodes=3, seed=1, show_plan=True)
+    np.testing.assert_array_equal(plain.returns, shown.returns)
+    assert len(film_of(run)) == plain.lengths[0]
+    assert (run / "plan.png").stat().st_size > 0
+
+
+def test_what_does_not_plan_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path / "policy", "probe/policy", "safedreamer-bsrp-lag")
+    assert main(["evaluate", str(run), "--episodes", "1", "--show-plan"]) == 1
+    assert "this agent acts by its policy. Agents that plan are safedreamer-osrp," in capsys.readouterr().err
+    run = trained(tmp_path / "later", "probe/policy", "safedreamer-osrp-lag", start=1000)
+    with pytest.raises(ValueError, match="after 1000 gradient steps, of which this checkpoint has"):
+        evaluate_run(run, episodes=1, show_plan=True)
+    assert not (run / "evaluation.json").exists()
