@@ -158,7 +158,7 @@ class PIDLagrangian(Constraint):
 
     def init(self, num_costs: int) -> PIDState:
         zeros = jnp.zeros(num_costs)
-        start = jnp.full(num_costs, self.integral_init)
+        start = jnp.full(num_costs, self.integral_init, jnp.float32)
         past = jnp.zeros((self.delay, num_costs))
         return PIDState(zeros, zeros, start, zeros, past, start, jnp.zeros((), jnp.int32))
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from prudence.types import Key, Metrics
 
@@ -28,6 +28,13 @@ class Forecast(NamedTuple):
 
     score: Float[Array, " N"]
     cost: Float[Array, "N C"]
+
+
+class Candidates(NamedTuple):
+    """The plans of one iteration of a search, and what was expected of them."""
+
+    plans: Float[Array, "N H A"]
+    forecast: Forecast
 
 
 class Search(NamedTuple):
@@ -109,12 +116,16 @@ class CrossEntropy:
         noise = jax.random.normal(key, (self.plans - len(proposals), *search.mean.shape))
         return jnp.clip(jnp.concatenate([proposals, search.mean + search.std * noise]), -1, 1)
 
+    def elite(self, forecast: Forecast, limits: Float[Array, " C"]) -> Int[Array, " k"]:
+        """Which plans are elite. One whose forecast is not finite is never preferred."""
+        rank = RULES[self.rule](forecast, limits, self.elites)
+        return jax.lax.top_k(jnp.where(jnp.isnan(rank), -jnp.inf, rank), self.elites)[1]
+
     def refine(
         self, search: Search, plans: Float[Array, "N H A"], forecast: Forecast, limits: Float[Array, " C"]
     ) -> tuple[Search, Metrics]:
-        """Refits the distribution to the elites. A plan whose forecast is not finite is never preferred."""
-        rank = RULES[self.rule](forecast, limits, self.elites)
-        _, chosen = jax.lax.top_k(jnp.where(jnp.isnan(rank), -jnp.inf, rank), self.elites)
+        """Refits the distribution to the elites."""
+        chosen = self.elite(forecast, limits)
         elite = plans[chosen]
         mean = self.momentum * search.mean + (1 - self.momentum) * elite.mean(0)
         std = jnp.maximum(elite.std(0), self.min_std)
@@ -134,17 +145,20 @@ class CrossEntropy:
         limits: Float[Array, " C"],
         *,
         key: Key,
-    ) -> tuple[Float[Array, " A"], Search, Metrics]:
-        """All iterations: the action to execute, the final distribution, and its diagnostics of the last iteration."""
+    ) -> tuple[Float[Array, " A"], Search, Metrics, Candidates]:
+        """All iterations: the action to execute, the final distribution, and diagnostics and candidates of the last
+        iteration."""
         search_key, action_key = jax.random.split(key)
 
-        def iterate(search: Search, index: Array) -> tuple[Search, Metrics]:
+        def iterate(search: Search, index: Array) -> tuple[Search, tuple[Metrics, Candidates]]:
             draw_key, forecast_key = jax.random.split(jax.random.fold_in(search_key, index))
             plans = self.propose(search, proposals, key=draw_key)
-            return self.refine(search, plans, forecast(plans, forecast_key), limits)
+            candidates = Candidates(plans, forecast(plans, forecast_key))
+            search, metrics = self.refine(search, *candidates, limits)
+            return search, (metrics, candidates)
 
-        search, metrics = jax.lax.scan(iterate, begin, jnp.arange(self.iterations))
-        return self.action(search, key=action_key), search, jax.tree.map(lambda x: x[-1], metrics)
+        search, history = jax.lax.scan(iterate, begin, jnp.arange(self.iterations))
+        return self.action(search, key=action_key), search, *jax.tree.map(lambda x: x[-1], history)
 
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:
         """The action to execute."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor, ActorConfig
 from prudence.agents.base import Agent, Mode, compiled
-from prudence.agents.planning import Believed, Horizon, PlanningConfig, plan
+from prudence.agents.planning import Believed, Horizon, PlanningConfig, Plans, Preview, plan, preview
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
@@ -235,28 +235,56 @@ class Dreamer(Agent):
             action = follow()
             return action, DreamerCarry(latent, action, None), metrics
         last, searches = carry.plan, self._acts_by_plan(state)
-        search = lambda: self._plan(state, latent, last, first, key=action_key)  # noqa: E731
+        search = lambda: self._plan(state, latent, last, first, key=action_key)[:3]  # noqa: E731
         _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
         action, plans, diagnostics = jax.lax.cond(searches, search, lambda: (follow(), plans, nothing))
         acting = jnp.broadcast_to(searches.astype(jnp.float32), len(first))
         return action, DreamerCarry(latent, action, plans), metrics | diagnostics | {"plan/acting": acting}
 
+    @compiled("self")
+    def preview(
+        self,
+        state: DreamerState,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array | np.ndarray, " E"],
+        *,
+        key: Key,
+    ) -> Preview:
+        """What ``act``, given the same arguments and key, chooses the first environment's action from.
+
+        Raises:
+            ValueError: the agent does not plan.
+        """
+        if self.config.planning is None or carry.plan is None:
+            raise ValueError("an agent without a planner has no plans to look at")
+        parts, first = self._believed(state), jnp.asarray(is_first)
+        filter_key, action_key = jax.random.split(key)
+        latent = parts.model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
+        found = self._plan(state, latent, carry.plan, first, key=action_key)
+        latent, executed, candidates = tree_index((latent, found.plan, found.candidates), 0)
+        # Folded by a number that ``split`` did not use.
+        futures_key = jax.random.fold_in(key, 2)
+        return preview(self.config.planning, parts, latent, executed, candidates, self.cost_limits, key=futures_key)
+
     def _acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
         planning = self.config.planning
         return jnp.asarray(False) if planning is None else state.step >= planning.start
 
-    def _plan(
-        self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key
-    ) -> tuple[Float[Array, "E A"], Float[Array, "E H A"], Metrics]:
+    def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
         c = self.config
         assert c.planning is not None
         assert self.spaces.episode_steps is not None
+        horizon = Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
+        return plan(c.planning, self._believed(state), horizon, latent, last, is_first, self.cost_limits, key=key)
+
+    def _believed(self, state: DreamerState) -> Believed:
+        planning = self.config.planning
+        assert planning is not None
         parts = (state.world_model.module, state.actor.module, state.critic, state.cost_critic)
         networks = self._compute(parts)
-        reads = partial(self._read_costs, networks[0]) if c.planning.costs == "observation" else None
-        belief = Believed(*networks, price=c.planning.price.multiplier(state.price), costs_of=reads)
-        horizon = Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
-        return plan(c.planning, belief, horizon, latent, last, is_first, self.cost_limits, key=key)
+        reads = partial(self._read_costs, networks[0]) if planning.costs == "observation" else None
+        return Believed(*networks, price=planning.price.multiplier(state.price), costs_of=reads)
 
     def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
         """What the environment's cost function makes of the decoded observations."""

@@ -20,8 +20,8 @@ from prudence.critics import Critic
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel
 from prudence.ops.returns import lambda_returns
-from prudence.planners import CrossEntropy, Forecast
-from prudence.types import Key, Metrics
+from prudence.planners import Candidates, CrossEntropy, Forecast, is_safe
+from prudence.types import Key, Metrics, Trajectory
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,39 @@ class Horizon(NamedTuple):
     episode_steps: int
 
 
+class Preview(NamedTuple):
+    """What one decision was chosen from, and what the model foresees of it: N candidates of the search's last
+    iteration, and the plan that was made of them.
+
+    Attributes:
+        forecast: of the candidates, by which the elites were chosen.
+        safe, elite: which of them keep within the budgets, and to which the search was refitted.
+        price: of cost in a score.
+        plan: the executed one: what the search was refitted to.
+        observations: decoded vectors by name, in symlog space, from the present on: along each candidate and, last,
+            the executed plan.
+        cost: predicted for each decision of the executed plan.
+    """
+
+    forecast: Forecast
+    safe: Bool[Array, " N"]
+    elite: Bool[Array, " N"]
+    price: Float[Array, " C"]
+    plan: Float[Array, "H A"]
+    observations: dict[str, Float[Array, "N+1 H+1 _"]]
+    cost: Float[Array, "H C"]
+
+
+class Plans(NamedTuple):
+    """What planning for E environments gives: actions, plans (the next warm starts), diagnostics ``[E]``, and the
+    last candidates."""
+
+    action: Float[Array, "E A"]
+    plan: Float[Array, "E H A"]
+    metrics: Metrics
+    candidates: Candidates
+
+
 def plan(
     config: PlanningConfig,
     belief: Believed,
@@ -81,24 +114,24 @@ def plan(
     limits: Float[Array, " C"],
     *,
     key: Key,
-) -> tuple[Float[Array, "E A"], Float[Array, "E H A"], Metrics]:
-    """Plans for E environments, each by itself: actions, plans (the next warm starts) and diagnostics ``[E]``.
+) -> Plans:
+    """Plans for E environments, each by itself.
 
     An environment's outcome depends on its own state and number only.
     """
 
-    def one(latent: LatentState, last: Array, first: Array, key: Key) -> tuple[Array, Array, Metrics]:
+    def one(latent: LatentState, last: Array, first: Array, key: Key) -> Plans:
         actor_key, search_key = jax.random.split(key)
         proposals = _proposals(config, belief, latent, key=actor_key)
         begin = config.search.begin(last, first)
-        action, search, metrics = config.search.plan(
+        action, search, metrics, candidates = config.search.plan(
             lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key),
             begin,
             proposals,
             limits,
             key=search_key,
         )
-        return action, search.mean, metrics
+        return Plans(action, search.mean, metrics, candidates)
 
     return jax.vmap(one)(latent, last, is_first, jax.random.split(key, len(is_first)))
 
@@ -121,12 +154,49 @@ def forecast(
     repeated = jnp.repeat(plans, config.futures, 0).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
     dream = belief.model.imagine(lambda _, action: action, start, repeated, key=key)
-    step_costs = dream.costs if belief.costs_of is None else belief.costs_of(dream.critic_features)
+    step_costs = _step_costs(belief, dream)
     by_plan = lambda x: x.reshape(number, config.futures, *x.shape[1:])  # noqa: E731
     costs = by_plan(step_costs[1:].sum(0) * (horizon.episode_steps / length))
     score = _score(config, belief, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(1) if config.pessimism == "max" else costs.mean(1)
     return Forecast(by_plan(score).mean(1), pessimistic)
+
+
+def preview(
+    config: PlanningConfig,
+    belief: Believed,
+    latent: LatentState,
+    executed: Float[Array, "H A"],
+    candidates: Candidates,
+    limits: Float[Array, " C"],
+    *,
+    key: Key,
+    futures: int = 16,
+) -> Preview:
+    """Imagines the candidates of one state once more, in one future each, and decodes it. The executed plan's
+    observations and costs are means over ``futures``.
+    """
+    number = len(candidates.plans)
+    plans = jnp.concatenate([candidates.plans, jnp.broadcast_to(executed, (futures, *executed.shape))]).swapaxes(0, 1)
+    start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number + futures, *x.shape)), latent)
+    dream = belief.model.imagine(lambda _, action: action, start, plans, key=key)
+    summarise = lambda x: jnp.concatenate([x[:number], x[number:].mean(0, keepdims=True)])  # noqa: E731
+    decoded = belief.model.decoder(dream.actor_features)
+    vectors = {name: summarise(decoded[name].swapaxes(0, 1)) for name, _ in belief.model.decoder.sizes}
+    elite = config.search.elite(candidates.forecast, limits)
+    return Preview(
+        forecast=candidates.forecast,
+        safe=is_safe(candidates.forecast, limits),
+        elite=jnp.zeros(number, bool).at[elite].set(True),
+        price=belief.price,
+        plan=executed,
+        observations=vectors,
+        cost=_step_costs(belief, dream)[1:, number:].mean(1),
+    )
+
+
+def _step_costs(belief: Believed, dream: Trajectory) -> Float[Array, "states N C"]:
+    return dream.costs if belief.costs_of is None else belief.costs_of(dream.critic_features)
 
 
 def _score(

@@ -6,6 +6,8 @@ Both answer commands by environment index. A command is one of
 - ``("step", action)``: ``float32 [A]``, a one-hot vector where actions are discrete;
 - ``("replay", seed, actions)``: starts an episode and takes ``actions`` ``[n, A]`` one after another;
 - ``("render",)``: a picture, ``uint8 [height, width, 3]``;
+- ``("overhead", radius)``: the arena, or so many metres around the agent, as an
+  :class:`~prudence.envs.base.Overhead`; None where the environment has no method of that name;
 - ``("describe",)``: its :class:`~prudence.envs.base.Description`.
 """
 
@@ -97,6 +99,9 @@ class Runner:
 
     def _render(self) -> Any:
         return self.env.render()
+
+    def _overhead(self, radius: float | None) -> Any:
+        return self.env.get_wrapper_attr("overhead")(radius) if self.env.has_wrapper_attr("overhead") else None
 
     def _reset(self, seed: int) -> Row:
         observation, _ = self.env.reset(seed=seed)

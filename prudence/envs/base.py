@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from prudence.types import Spaces
 
@@ -69,6 +69,37 @@ class Outcome(NamedTuple):
 
     rewards: Float[np.ndarray, "N H"]
     costs: Float[np.ndarray, "N H C"]
+
+
+class Overhead(NamedTuple):
+    """An arena seen straight from above, and where the agent stands in it.
+
+    Attributes:
+        picture: the world's x axis points to the right, its y axis up.
+        centre: the point of the world that is in the middle of the picture, in metres.
+        pixels_per_metre: at the agent's height.
+        position: the agent's, in the world, in metres.
+        heading: the angle of the agent's x axis in the world, in radians.
+        seconds: that a decision lasts.
+    """
+
+    picture: UInt8[np.ndarray, "height width 3"]
+    centre: Float[np.ndarray, " 2"]
+    pixels_per_metre: float
+    position: Float[np.ndarray, " 2"]
+    heading: float
+    seconds: float
+
+    def world(self, points: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
+        """Points of the world that are given in the agent's frame."""
+        cosine, sine = np.cos(self.heading), np.sin(self.heading)
+        return self.position + points @ np.array([[cosine, sine], [-sine, cosine]])
+
+    def pixels(self, points: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
+        """Columns and rows, counted from the picture's upper left corner, of points of the world."""
+        height, width, _ = self.picture.shape
+        right_and_down = (points - self.centre) * np.array([1.0, -1.0])
+        return np.array([width / 2, height / 2]) + right_and_down * self.pixels_per_metre
 
 
 @dataclass(frozen=True)

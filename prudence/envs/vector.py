@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.envs.backends import Backend, Crash, InProcess, Processes, Row
-from prudence.envs.base import Description, EnvConfig, EnvError
+from prudence.envs.base import Description, EnvConfig, EnvError, Overhead
 from prudence.types import Spaces, Transition
 
 MAX_CRASHES = 3
@@ -98,6 +98,14 @@ class VectorEnv:
         if picture is None or isinstance(picture, Crash):
             raise EnvError(f"{self.config.task} cannot be rendered. {picture.reason if picture else ''}")
         return np.asarray(picture)
+
+    def overhead(self, index: int = 0, radius: float | None = None) -> Overhead | None:
+        """Environment ``index`` from above, all of it or ``radius`` metres around its agent, and where the agent is
+        in the picture; None where that is not known."""
+        overhead = self._backend.execute({index: ("overhead", radius)})[index]
+        if isinstance(overhead, Crash):
+            raise EnvError(f"{self.config.task} cannot be rendered. {overhead.reason}")
+        return overhead
 
     def state(self) -> dict[str, np.ndarray]:
         """Where every environment stands: episodes, their actions so far, and the last row."""

@@ -194,6 +194,9 @@ class Evaluate:
     """Act as in training, with samples where the policy would otherwise take its mode."""
     video: bool = False
     """Film the first episode to videos/evaluation.mp4."""
+    show_plan: bool = False
+    """Film the plans that each of its decisions was chosen from to videos/plan.mp4, and the most contested decision to
+    plan.png. For agents that plan."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.run.present import evaluate_run
@@ -207,6 +210,7 @@ class Evaluate:
             mode="train" if self.explore else "evaluate",
             task=self.task,
             video=self.video,
+            show_plan=self.show_plan,
         )
         print(result.summary())
         print(f"report: {report.write_report(self.run_directory)}")

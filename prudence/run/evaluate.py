@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import VectorEnv, episode_seed, make_vector
 from prudence.run.statistics import CostBound, Interval, bootstrap_interval, cost_bound
-from prudence.types import Metrics
+from prudence.types import Key, Metrics, Transition
 
 _SEED_OFFSET = 1_000_000
 """Evaluation's episodes are drawn from seeds this far from training's."""
@@ -117,6 +117,18 @@ def episode_seeds(episodes: int, seed: int) -> list[int]:
     return [episode_seed(seed + _SEED_OFFSET, i, k) for i, count in enumerate(quota) for k in range(count)]
 
 
+class Moment(NamedTuple):
+    """A step of an evaluation, before the agent acts: what ``act`` will be given (its key a copy, to be used once)."""
+
+    envs: VectorEnv
+    row: Transition
+    carry: Any
+    key: Key
+
+
+Watch = Callable[[Moment], None]
+
+
 def evaluate_agent(
     agent: Agent,
     state: Any,
@@ -126,7 +138,7 @@ def evaluate_agent(
     seed: int,
     mode: Mode = "evaluate",
     parallel: int = _PARALLEL,
-    watch: Callable[[VectorEnv], None] | None = None,
+    watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Runs ``episodes`` whole episodes.
@@ -138,8 +150,7 @@ def evaluate_agent(
         seed: the run's; evaluation's episodes differ from training's, and repeat for the same seed.
         mode: how the agent acts; ``train`` explores as in training.
         parallel: environments that are stepped together.
-        watch: called with the environments after every step while the first environment's first
-            episode lasts, to film it.
+        watch: called before every decision while the first environment's first episode lasts, to film it.
         progress: called with the number of finished episodes.
     """
     quota = _quota(episodes, parallel)
@@ -168,7 +179,7 @@ def _run_episodes(
     envs: VectorEnv,
     quota: np.ndarray,
     seed: int,
-    watch: Callable[[VectorEnv], None] | None,
+    watch: Watch | None,
     progress: Callable[[int], None] | None,
 ) -> list[tuple[float, np.ndarray, int]]:
     number = envs.num_envs
@@ -177,7 +188,7 @@ def _run_episodes(
     row, key, step = envs.reset(), jax.random.key(seed), 0
     while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
         if watch is not None and not finished[0]:
-            watch(envs)
+            watch(Moment(envs, row, carry, jax.random.fold_in(key, step)))
         action, carry, _ = act(carry, row.observation, row.is_first, key=jax.random.fold_in(key, step))
         row, step = envs.step(np.asarray(action)), step + 1
         returns = np.where(row.is_first, 0, returns) + row.reward

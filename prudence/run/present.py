@@ -11,12 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from prudence.agents.base import Mode
-from prudence.envs.vector import VectorEnv
+from prudence.agents.base import Agent, Mode
 from prudence.run.checkpoint import CheckpointMismatch
 from prudence.run.config import write_config
 from prudence.run.directory import RunDirectory, RunDirectoryError
-from prudence.run.evaluate import Evaluation, evaluate_agent
+from prudence.run.evaluate import Evaluation, Moment, evaluate_agent
+from prudence.run.plan_film import PlanRecorder, Shot, write_plan_film
 from prudence.run.policy import load_run
 from prudence.run.provenance import note_provenance
 from prudence.run.simulate import SimulationConfig, simulate
@@ -33,11 +33,17 @@ def evaluate_run(
     mode: Mode = "evaluate",
     task: str | None = None,
     video: bool = False,
+    show_plan: bool = False,
 ) -> Evaluation:
     """Evaluates a run's newest policy and writes ``evaluation.json`` into the run.
 
+    Args:
+        video: films the first episode, ``videos/evaluation.mp4``.
+        show_plan: films what it was planned from too, ``videos/plan.mp4`` and ``plan.png``.
+
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
+        ValueError: ``show_plan`` is asked of an agent that does not act by plans.
     """
     run = RunDirectory(Path(directory))
     config, agent, state, _ = load_run(run.path)
@@ -46,7 +52,14 @@ def evaluate_run(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
     frames: list[np.ndarray] = []
-    watch: Callable[[VectorEnv], None] | None = (lambda envs: frames.append(envs.render(0))) if video else None
+    recorder = PlanRecorder(agent, state) if show_plan else None
+
+    def watch(moment: Moment) -> None:
+        if video:
+            frames.append(moment.envs.render(0))
+        if recorder is not None:
+            recorder(moment)
+
     with _bar("evaluating", episodes) as show:
         result = evaluate_agent(
             agent,
@@ -55,10 +68,12 @@ def evaluate_run(
             episodes=episodes,
             seed=seed,
             mode=mode,
-            watch=watch,
+            watch=watch if video or show_plan else None,
             progress=show,
         )
     _write(run, result, frames)
+    if recorder is not None:
+        _show_plans(run, recorder.shots, result, agent)
     return result
 
 
@@ -104,4 +119,19 @@ def _bar(what: str, total: int) -> Iterator[Callable[[float], None]]:
 def _write(run: RunDirectory, result: Evaluation, frames: list[np.ndarray]) -> None:
     result.write(run.path / "evaluation.json")
     if frames:
-        write_video(np.stack(frames), run.videos / "evaluation.mp4", fps=_FRAMES_PER_SECOND)
+        write_video(frames, run.videos / "evaluation.mp4", fps=_FRAMES_PER_SECOND)
+
+
+def _show_plans(run: RunDirectory, shots: list[Shot], result: Evaluation, agent: Agent) -> None:
+    console = Console(stderr=True)
+    if shots[0].paths is None:
+        console.print(
+            "The plans' paths are not drawn: the model predicts no velocity and turning rate of the robot, as it does "
+            "from lidar or coordinates, or the environment has no view from above"
+        )
+    assert result.budgets is not None
+    assert agent.spaces.episode_steps is not None
+    film, still = run.videos / "plan.mp4", run.path / "plan.png"
+    with console.status(f"drawing {len(shots)} decisions"):
+        write_plan_film(shots, film, still, budgets=result.budgets, episode_steps=agent.spaces.episode_steps)
+    console.print(f"plans: {film} and {still}")

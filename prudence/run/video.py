@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -15,25 +17,29 @@ _GAP = 2
 _SEEN, _IMAGINED = (130, 130, 130), (222, 143, 5)
 
 
-def write_video(frames: UInt8[np.ndarray, "T height width channels"], path: Path | str, fps: float = 30) -> Path:
+def write_video(frames: Iterable[np.ndarray], path: Path | str, fps: float = 30) -> Path:
     """Writes an mp4 (H.264, 4:2:0) that browsers and players show as it is.
 
     Small pictures are enlarged by a whole factor, without smoothing, until their shorter side has
     256 pixels. Pictures of several cameras (channels a multiple of 3) stand side by side.
 
+    Args:
+        frames: ``uint8 [height, width, channels]`` each; drawn one by one if they come from a generator.
+
     Raises:
         ValueError: there are no frames, or the channels are not a multiple of 3.
     """
-    if not len(frames):
+    pictures = (_enlarge(_side_by_side(frame[None]))[0] for frame in frames)
+    first = next(pictures, None)
+    if first is None:
         raise ValueError("there are no frames to write")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = _enlarge(_side_by_side(frames))
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18"})
-        stream.height, stream.width = pictures.shape[1:3]
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
-        for picture in pictures:
+        for picture in chain([first], pictures):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
         container.mux(stream.encode())
     return path

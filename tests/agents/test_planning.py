@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import toys
 
-from prudence.agents.planning import Believed, Horizon, PlanningConfig, forecast
+from prudence.agents.planning import Believed, Horizon, PlanningConfig, forecast, preview
 from prudence.constraints import PIDLagrangian, Unconstrained
 from prudence.models.rssm import LatentState
 from prudence.ops.normalise import symexp
-from prudence.planners import CrossEntropy
+from prudence.planners import Candidates, CrossEntropy, Forecast
 from prudence.types import CostFunction, EpisodeSummary, Trajectory
 
 CONTINUOUS = toys.spaces(costs=("hazards", "vases"))
@@ -161,6 +161,54 @@ def test_until_the_start_the_policy_acts_and_the_price_waits():
     np.testing.assert_array_equal(action, carry.plan[:, 0])
     assert metrics["plan/acting"].all()
     assert (price.multiplier(agent.on_episode(later, costly).price) > 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["safedreamer-osrp-lag", "cem-mpc"])
+def test_a_preview_is_what_the_action_was_chosen_from(name):
+    agent, batch = planner(name), toys.batch(CONTINUOUS, 3)
+    state, search = agent.init(key=jax.random.key(0)), agent.config.planning.search
+    _, carry, _ = act(agent, state, batch, first=True)
+    _, after, metrics = act(agent, state, batch, carry=carry)
+    seen = agent.preview(state, carry, batch.observation, np.full(3, False), key=jax.random.key(7))
+    np.testing.assert_allclose(seen.safe.mean(), metrics["plan/safe_share"][0])
+    np.testing.assert_allclose(seen.forecast.score[seen.elite].mean(), metrics["plan/elite_score"][0], rtol=1e-5)
+    assert (int(seen.elite.sum()), len(seen.elite)) == (search.elites, search.plans)
+    assert seen.cost.shape == (search.horizon, 2)
+    assert seen.observations["state"].shape == (search.plans + 1, search.horizon + 1, 3)
+    np.testing.assert_allclose(seen.plan, after.plan[0], rtol=1e-5, atol=1e-6)
+
+
+class Decoder:
+    """Shows the first feature."""
+
+    sizes = (("state", 1),)
+
+    def __call__(self, features):
+        return {"state": features[..., :1]}
+
+
+def test_an_executed_plan_is_foreseen_in_several_futures():
+    """The model of the plans by hand: costs are the squared action and 3, and 1 more for each future but one."""
+    candidates = Candidates(
+        jnp.array([[1.0, 2.0], [-1.0, 0.5]])[..., None], Forecast(jnp.array([1.0, 2.0]), jnp.array([[1.0], [3.0]]))
+    )
+    belief = believed([0.3, 0.3], futures=2)
+    model = SimpleNamespace(imagine=belief.model.imagine, decoder=Decoder())
+    config = PlanningConfig(CrossEntropy(horizon=2, plans=2, elites=1, rule="best"))
+    seen = preview(
+        config, belief._replace(model=model), LATENT, jnp.array([[2.0], [3.0]]), candidates, jnp.array([2.0]),
+        key=jax.random.key(0), futures=4,
+    )  # fmt: skip
+    np.testing.assert_allclose(seen.cost, [[4.5, 3.0], [9.5, 3.0]])
+    np.testing.assert_array_equal(seen.safe, [True, False])
+    np.testing.assert_array_equal(seen.elite, [False, True])
+
+
+def test_without_plans_there_is_nothing_to_preview():
+    agent, batch = planner("safedreamer-bsrp-lag"), toys.batch(CONTINUOUS, 3)
+    state, carry = agent.init(key=jax.random.key(0)), agent.init_carry(3)
+    with pytest.raises(ValueError, match="without a planner has no plans to look at"):
+        agent.preview(state, carry, batch.observation, np.full(3, False), key=jax.random.key(7))
 
 
 def test_without_a_price_osrp_lag_is_osrp():

@@ -13,6 +13,8 @@ from envs.test_safety_gymnasium import suites_own
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import make
 from prudence.envs.safety import rendering
+from prudence.envs.vector import make_vector
+from prudence.ops.kinematics import dead_reckoning
 
 TASK = "SafetyPointGoal1-v0"
 
@@ -68,6 +70,63 @@ def test_pictures_can_be_taken_in_another_thread():
     thread.start()
     thread.join()
     np.testing.assert_array_equal(taken[0], here)
+
+
+def near(view, point, colour=(255, 0, 0)):
+    """Pixels around a point of the world whose colour is that of Point's body."""
+    column, row = np.rint(view.pixels(point)).astype(int)
+    patch = view.picture[max(0, row - 1) : row + 1, max(0, column - 1) : column + 1].astype(int)
+    return patch.size > 0 and bool((patch[..., 0] > 2 * patch[..., 1:].max(-1)).all())
+
+
+@pytest.mark.parametrize("radius", [None, 0.8])
+@pytest.mark.parametrize("task", [TASK, "SafetyPointRun0-v0"])  # In Run the camera follows the robot.
+def test_the_agent_is_in_the_picture_where_its_position_says(task, radius):
+    env = make(EnvConfig(task, action_repeat=5))
+    for seed in range(4):
+        env.reset(seed=seed)
+        for _ in range(10):
+            env.step(np.array([1.0, 0.3], np.float32))
+        view = env.unwrapped.overhead(radius)
+        assert near(view, view.position)
+        ahead = view.world(np.array([[0.06, 0.0], [0.17, 0.0]]))
+        assert near(view, ahead[0])
+        assert not near(view, ahead[1])  # The body's radius is .1 m, and before it there is a blue pointer.
+        np.testing.assert_allclose(env.unwrapped._task.agent.pos[:2], view.position)
+
+
+def test_a_view_of_the_whole_is_what_is_rendered():
+    env = make(EnvConfig(TASK))
+    env.reset(seed=0)
+    near_by = env.unwrapped.overhead(0.5)
+    whole = env.unwrapped.overhead()
+    np.testing.assert_array_equal(whole.picture, env.render())
+    np.testing.assert_array_equal(whole.centre, [0, 0])
+    np.testing.assert_array_equal(near_by.centre, near_by.position)
+    assert near_by.pixels_per_metre > 3 * whole.pixels_per_metre
+    envs = make_vector(EnvConfig(TASK, action_repeat=5), 1, seed=0)
+    envs.reset()
+    assert envs.overhead(0, 0.5).seconds == pytest.approx(0.1)  # Five raw steps of ten steps of 2 ms.
+    assert make_vector(EnvConfig("probe/value"), 1, seed=0).overhead() is None
+
+
+@pytest.mark.parametrize("mode", ["lidar", "coordinates"])
+@pytest.mark.parametrize("agent", ["Point", "Car", "Racecar"])
+def test_dead_reckoning_of_what_is_observed_follows_the_agent(agent, mode):
+    """Within a tenth of the way; velocities are not constant during a decision."""
+    env = make(EnvConfig(f"Safety{agent}Goal1-v0", obs=(mode,), action_repeat=2))
+    entries = {entry.name: entry for entry in env.unwrapped.layout[mode]}
+    for seed in range(3):
+        env.reset(seed=seed)
+        seen = [env.step(np.array([0.8, 0.3], np.float32))[0][mode] for _ in range(10)]
+        start = env.unwrapped.overhead()
+        seen += [env.step(np.array([0.8, 0.3], np.float32))[0][mode] for _ in range(10)]
+        vectors = np.stack(seen[9:])
+        speed, rate = (vectors[:, entries[name].start : entries[name].stop] for name in ("velocimeter", "gyro"))
+        path = np.asarray(dead_reckoning(speed[:, :2], rate[:, -1], start.seconds)[0])
+        end = env.unwrapped.overhead().position
+        assert np.linalg.norm(end - start.position) > 0.1
+        assert np.linalg.norm(start.world(path)[-1] - end) < 0.1 * np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
 
 
 def test_fading_goals_fade():

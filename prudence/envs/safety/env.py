@@ -9,7 +9,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from prudence.envs.base import EnvConfig, EnvError, Layout
+from prudence.envs.base import EnvConfig, EnvError, Layout, Overhead
 from prudence.envs.safety import costs, sensing
 from prudence.envs.safety.rendering import Overview, Vision
 from prudence.envs.safety.rollout import Rollouts
@@ -85,9 +85,25 @@ class SafetyEnv(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         """The arena from above, ``uint8 [256, 256, 3]``."""
+        return self.overhead().picture
+
+    def overhead(self, radius: float | None = None) -> Overhead:
+        """:meth:`render`, or ``radius`` metres around the agent, with what it takes to draw into it."""
         if self._overview is None:
             self._overview = Overview(self._task)
-        return self._overview()
+        picture, task = self._overview(radius), self._task
+        x, y, height = task.agent.pos
+        axis = task.agent.mat[:2, 0]
+        physics = task.sim_conf
+        raw_step = task.model.opt.timestep * physics.frameskip_binom_n * physics.frameskip_binom_p
+        return Overhead(
+            picture=picture,
+            centre=self._overview.centre,
+            pixels_per_metre=self._overview.pixels_per_metre(height),
+            position=np.array([x, y]),
+            heading=float(np.arctan2(axis[1], axis[0])),
+            seconds=raw_step * self._config.action_repeat,
+        )
 
     def _control(self, action: np.ndarray) -> np.ndarray:
         """In the actuators' unit."""

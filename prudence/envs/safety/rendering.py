@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import mujoco
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from prudence.envs.base import EnvError
 
@@ -121,14 +121,24 @@ class Overview:
         self._extent = max(np.abs(task.placements_conf.extents).max(), circle)
         self._follows = task.floor_conf.size[0] > 5.0
 
-    def __call__(self) -> UInt8[np.ndarray, "256 256 3"]:
-        """The picture of the present state."""
+    @property
+    def centre(self) -> Float[np.ndarray, " 2"]:
+        """What is in the middle of the last picture, in metres."""
+        return self._camera.lookat[:2].copy()
+
+    def pixels_per_metre(self, height: float) -> float:
+        """The last picture's scale for what is ``height`` metres above the floor."""
+        half = np.tan(np.deg2rad(self._task.model.vis.global_.fovy) / 2)
+        return float(OVERVIEW_SIZE / 2 / (half * (self._camera.lookat[2] + self._camera.distance - height)))
+
+    def __call__(self, radius: float | None = None) -> UInt8[np.ndarray, "256 256 3"]:
+        """The picture of the present state; with a ``radius`` in metres, of what is around the agent."""
         task = self._task
-        position = task.agent.pos
-        if self._follows:
-            self._camera.lookat[:] = position
-        outside = 0.0 if self._follows else np.abs(position[:2]).max()
-        self._camera.distance = 2.6 * (max(self._extent, outside) + 0.2)  # The field of view is 45°: 2 tan⁻¹ 0.41.
+        position, follows = task.agent.pos, self._follows or radius is not None
+        self._camera.lookat[:] = position if follows else 0.0
+        outside = 0.0 if follows else np.abs(position[:2]).max()
+        seen = max(self._extent, outside) + 0.2 if radius is None else radius
+        self._camera.distance = 2.6 * seen  # The field of view is 45°: 2 tan⁻¹ 0.41.
         # Without the sky, which is not seen from here, so that the context is made in no time.
         name = f"{type(task).__name__}/{type(task.agent).__name__}"
         renderer = _renderer(("overview", name), task.scene.spec.compile, OVERVIEW_SIZE, "fidelity")
