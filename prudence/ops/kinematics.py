@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 
 def dead_reckoning(
-    velocity: Float[Array, "T 2"], turning: Float[Array, " T"], seconds: float
+    velocity: Float[Array, "T 2"], turning: Float[Array, " T"], seconds: float | Float[Array, ""]
 ) -> tuple[Float[Array, "T 2"], Float[Array, " T"]]:
     r"""Positions and headings of a body that reports its motion in its own frame, in the frame that it starts in.
 

@@ -109,7 +109,7 @@ def motion(
 
 @jax.jit
 def _paths(
-    velocity: Float[Array, "plans T 2"], turning: Float[Array, "plans T"], seconds: float
+    velocity: Float[Array, "plans T 2"], turning: Float[Array, "plans T"], seconds: float | Float[Array, ""]
 ) -> Float[Array, "plans T 2"]:
     return jax.vmap(lambda v, w: dead_reckoning(v, w, seconds)[0])(velocity, turning)
 

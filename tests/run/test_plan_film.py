@@ -52,7 +52,7 @@ def test_motion_is_found_by_name_and_in_metres_a_second(axes):
 def untrained(path: Path, task: str, agent: str, *, start: int = 0) -> Path:
     """A run whose only checkpoint is of its first weights."""
     config = run_config(task, agent=agent)
-    config = replace(config, env=replace(config.env, time_limit=24))
+    config = replace(config, env=replace(config.env, time_limit=8))
     planning = config.agent.planning
     if planning is not None:
         config = replace(config, agent=replace(config.agent, planning=replace(planning, start=start)))
@@ -77,7 +77,7 @@ def test_plans_over_the_arena(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     evaluate_run(run, episodes=1, show_plan=True)
     assert "not drawn" not in capsys.readouterr().err
     film = film_of(run)
-    assert film.shape == (24, 600, 1120, 3)
+    assert film.shape == (8, 600, 1120, 3)
     with Image.open(run / "plan.png") as image:
         assert image.size == (1120, 600)
     # The left part is 2 m of the floor around the robot, whose red body has a radius of 27 pixels.
