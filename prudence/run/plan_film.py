@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -246,9 +246,11 @@ class _Map:
         self._picture = axes.imshow(picture, extent=(0, width, height, 0), interpolation="bilinear")
         axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         self._plans = [
-            axes.add_collection(LineCollection([], colors=colour, linewidths=width, linestyles=style), autolim=False)
+            LineCollection([], colors=colour, linewidths=width, linestyles=style)
             for colour, width, style in ((_UNSAFE, 1.0, "--"), (_SAFE, 1.0, "-"), (_ELITE, 1.8, "-"))
         ]
+        for collection in self._plans:
+            axes.add_collection(collection, autolim=False)
         (halo,) = axes.plot([], [], color="white", linewidth=4.5, solid_capstyle="round")
         (executed,) = axes.plot([], [], "o-", color=_EXECUTED, markersize=4, linewidth=2)
         (self._went,) = axes.plot([], [], "s", color="white", markersize=4, markeredgecolor="black", linewidth=0)
@@ -272,7 +274,7 @@ class _Map:
 
 
 def _legend() -> list[Line2D]:
-    def line(label: str, colour: str, width: float, style: str = "-", **more: Any) -> Line2D:
+    def line(label: str, colour: str, width: float, style: Literal["-", "--"] = "-", **more: Any) -> Line2D:
         return Line2D([], [], color=colour, linewidth=width, linestyle=style, label=label, **more)
 
     return [
