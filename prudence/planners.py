@@ -65,6 +65,9 @@ def constrained(forecast: Forecast, limits: Float[Array, " C"], elites: int) -> 
     return jnp.where(safe.sum() >= elites, jnp.where(safe, forecast.score, -jnp.inf), -forecast.cost.sum(-1))
 
 
+_NO_ITERATION = 2**31 - 1
+"""Larger than the number of any iteration: keys of iterations are the search's, folded by it."""
+
 RULES: dict[str, EliteRule] = {"best": best, "constrained": constrained}
 
 
@@ -148,20 +151,34 @@ class CrossEntropy:
     ) -> tuple[Float[Array, " A"], Search, Metrics, Candidates]:
         """All iterations: the action to execute, the final distribution, and diagnostics and candidates of the last
         iteration."""
-        search_key, action_key = jax.random.split(key)
 
         def iterate(search: Search, index: Array) -> tuple[Search, tuple[Metrics, Candidates]]:
-            draw_key, forecast_key = jax.random.split(jax.random.fold_in(search_key, index))
-            plans = self.propose(search, proposals, key=draw_key)
-            candidates = Candidates(plans, forecast(plans, forecast_key))
-            search, metrics = self.refine(search, *candidates, limits)
+            search, metrics, candidates = self.iterate(forecast, search, proposals, limits, index, key=key)
             return search, (metrics, candidates)
 
         search, history = jax.lax.scan(iterate, begin, jnp.arange(self.iterations))
-        return self.action(search, key=action_key), search, *jax.tree.map(lambda x: x[-1], history)
+        return self.action(search, key=key), search, *jax.tree.map(lambda x: x[-1], history)
+
+    def iterate(
+        self,
+        forecast: Callable[[Float[Array, "N H A"], Key], Forecast],
+        search: Search,
+        proposals: Float[Array, "M H A"],
+        limits: Float[Array, " C"],
+        index: int | Int[Array, ""],
+        *,
+        key: Key,
+    ) -> tuple[Search, Metrics, Candidates]:
+        """Iteration ``index``: draws plans, and refits to the elites; ``key`` is that of the whole search."""
+        draw_key, forecast_key = jax.random.split(jax.random.fold_in(key, index))
+        plans = self.propose(search, proposals, key=draw_key)
+        candidates = Candidates(plans, forecast(plans, forecast_key))
+        search, metrics = self.refine(search, *candidates, limits)
+        return search, metrics, candidates
 
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:
-        """The action to execute."""
+        """The action to execute; ``key`` is that of the whole search."""
         if self.execute == "mean":
             return search.mean[0]
-        return jnp.clip(search.mean[0] + search.std[0] * jax.random.normal(key, search.mean[0].shape), -1, 1)
+        noise = jax.random.normal(jax.random.fold_in(key, _NO_ITERATION), search.mean[0].shape)
+        return jnp.clip(search.mean[0] + search.std[0] * noise, -1, 1)

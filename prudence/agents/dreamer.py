@@ -19,7 +19,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor, ActorConfig
 from prudence.agents.base import Agent, Mode, compiled
-from prudence.agents.planning import Believed, Horizon, PlanningConfig, Plans, Preview, plan, preview
+from prudence.agents.planning import (
+    Believed,
+    Horizon,
+    PlanningConfig,
+    Plans,
+    Preview,
+    Underway,
+    begin,
+    iterate,
+    plan,
+    preview,
+)
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.rssm import LatentState
@@ -267,16 +278,58 @@ class Dreamer(Agent):
         futures_key = jax.random.fold_in(key, 2)
         return preview(self.config.planning, parts, latent, executed, candidates, self.cost_limits, key=futures_key)
 
+    # A search step by step, for whoever must act by a deadline (prudence/run/realtime.py); as many iterations as
+    # configured make the action that ``act`` takes.
+
+    @compiled("self")
+    def begin_search(
+        self,
+        state: DreamerState,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array | np.ndarray, " E"],
+        *,
+        key: Key,
+    ) -> Underway:
+        """Filters the observations and begins to search; the agent must be one that plans."""
+        planning, belief, first = self.config.planning, self._believed(state), jnp.asarray(is_first)
+        assert planning is not None
+        assert carry.plan is not None
+        filter_key, action_key = jax.random.split(key)
+        latent = belief.model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
+        return begin(planning, belief, latent, carry.plan, first, key=action_key)
+
+    @compiled("self")
+    def iterate_search(
+        self, state: DreamerState, underway: Underway, index: int | Int[Array, ""]
+    ) -> tuple[Underway, Metrics]:
+        """One more iteration, the one numbered ``index``."""
+        assert self.config.planning is not None
+        return iterate(self.config.planning, self._believed(state), self._horizon, underway, index, self.cost_limits)
+
+    @compiled("self")
+    def end_search(self, underway: Underway) -> tuple[Float[Array, "E A"], DreamerCarry]:
+        """The actions, and what the next decision remembers."""
+        planning = self.config.planning
+        assert planning is not None
+        act = lambda search, key: planning.search.action(search, key=key)  # noqa: E731
+        action = jax.vmap(act)(underway.search, underway.key)
+        return action, DreamerCarry(underway.latent, action, underway.search.mean)
+
     def _acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
         planning = self.config.planning
         return jnp.asarray(False) if planning is None else state.step >= planning.start
 
     def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
+        assert self.config.planning is not None
+        belief, limits = self._believed(state), self.cost_limits
+        return plan(self.config.planning, belief, self._horizon, latent, last, is_first, limits, key=key)
+
+    @property
+    def _horizon(self) -> Horizon:
         c = self.config
-        assert c.planning is not None
         assert self.spaces.episode_steps is not None
-        horizon = Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
-        return plan(c.planning, self._believed(state), horizon, latent, last, is_first, self.cost_limits, key=key)
+        return Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
 
     def _believed(self, state: DreamerState) -> Believed:
         planning = self.config.planning

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor
 from prudence.constraints import PIDLagrangian, Unconstrained
@@ -20,7 +20,7 @@ from prudence.critics import Critic
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel
 from prudence.ops.returns import lambda_returns
-from prudence.planners import Candidates, CrossEntropy, Forecast, is_safe
+from prudence.planners import Candidates, CrossEntropy, Forecast, Search, is_safe
 from prudence.types import Key, Metrics, Trajectory
 
 
@@ -120,20 +120,59 @@ def plan(
     An environment's outcome depends on its own state and number only.
     """
 
-    def one(latent: LatentState, last: Array, first: Array, key: Key) -> Plans:
-        actor_key, search_key = jax.random.split(key)
-        proposals = _proposals(config, belief, latent, key=actor_key)
-        begin = config.search.begin(last, first)
-        action, search, metrics, candidates = config.search.plan(
-            lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key),
-            begin,
-            proposals,
-            limits,
-            key=search_key,
-        )
+    def one(underway: Underway) -> Plans:
+        latent, proposals, search, key = underway
+        foresee = lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key)  # noqa: E731
+        action, search, metrics, candidates = config.search.plan(foresee, search, proposals, limits, key=key)
         return Plans(action, search.mean, metrics, candidates)
 
+    return jax.vmap(one)(begin(config, belief, latent, last, is_first, key=key))
+
+
+class Underway(NamedTuple):
+    """A search between two iterations, for E environments."""
+
+    latent: LatentState
+    proposals: Float[Array, "E M H A"]
+    search: Search
+    key: Key
+
+
+def begin(
+    config: PlanningConfig,
+    belief: Believed,
+    latent: LatentState,
+    last: Float[Array, "E H A"],
+    is_first: Bool[Array, " E"],
+    *,
+    key: Key,
+) -> Underway:
+    """The search that :func:`plan` does with the same arguments, before its first iteration."""
+
+    def one(latent: LatentState, last: Array, first: Array, key: Key) -> Underway:
+        actor_key, search_key = jax.random.split(key)
+        proposals = _proposals(config, belief, latent, key=actor_key)
+        return Underway(latent, proposals, config.search.begin(last, first), search_key)
+
     return jax.vmap(one)(latent, last, is_first, jax.random.split(key, len(is_first)))
+
+
+def iterate(
+    config: PlanningConfig,
+    belief: Believed,
+    horizon: Horizon,
+    underway: Underway,
+    index: int | Int[Array, ""],
+    limits: Float[Array, " C"],
+) -> tuple[Underway, Metrics]:
+    """Iteration ``index`` of a search, and its diagnostics ``[E]``."""
+
+    def one(u: Underway) -> tuple[Underway, Metrics]:
+        foresee = lambda plans, key: forecast(config, belief, horizon, u.latent, plans, key=key)  # noqa: E731
+        search, metrics, _ = config.search.iterate(foresee, u.search, u.proposals, limits, index, key=u.key)
+        return u._replace(search=search), metrics
+
+    return jax.vmap(one)(underway)
 
 
 def forecast(

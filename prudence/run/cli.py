@@ -197,6 +197,9 @@ class Evaluate:
     show_plan: bool = False
     """Film the plans that each of its decisions was chosen from to videos/plan.mp4, and the most contested decision to
     plan.png. For agents that plan."""
+    deadline: Annotated[float | None, tyro.conf.arg(metavar="MS")] = None
+    """Milliseconds for a decision, as on a robot: the search does as many iterations as fit, and says how many. For
+    agents that plan; steps one environment at a time."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.run.present import evaluate_run
@@ -211,6 +214,7 @@ class Evaluate:
             task=self.task,
             video=self.video,
             show_plan=self.show_plan,
+            deadline=None if self.deadline is None else self.deadline / 1000,
         )
         print(result.summary())
         print(f"report: {report.write_report(self.run_directory)}")

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import VectorEnv, episode_seed, make_vector
+from prudence.run.realtime import RealTime
 from prudence.run.statistics import CostBound, Interval, bootstrap_interval, cost_bound
 from prudence.types import Key, Metrics, Transition
 
@@ -38,6 +39,7 @@ class Evaluation:
         cost_names: C constraints.
         budgets: ``[C]`` or None where the agent minds no costs.
         mode: how the agent acted: as it is evaluated, or as in training.
+        real_time: how a deadline was kept (:meth:`prudence.run.realtime.RealTime.summary`), if there was one.
     """
 
     task: str
@@ -48,6 +50,7 @@ class Evaluation:
     cost_names: tuple[str, ...]
     budgets: tuple[float, ...] | None
     mode: Mode = "evaluate"
+    real_time: dict[str, float] | None = None
 
     @property
     def interval(self) -> Interval:
@@ -89,6 +92,11 @@ class Evaluation:
             lines.append(f"  {name:<7} {bootstrap_interval(column)}")
             if self.budgets is not None:
                 lines.append(f"          {bound.verdict}")
+        if self.real_time is not None:
+            lines.append(
+                "  by a deadline of {deadline_ms:g} ms: {iterations_mean:.1f} iterations of the search on average, at "
+                "least {iterations_least:.0f}; {late_share:.1%} of decisions were late".format(**self.real_time)
+            )
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
@@ -97,6 +105,7 @@ class Evaluation:
             "task": self.task,
             "seed": self.seed,
             "mode": self.mode,
+            "real_time": self.real_time,
             "returns": self.returns.tolist(),
             "costs": self.costs.tolist(),
             "lengths": self.lengths.tolist(),
@@ -138,6 +147,7 @@ def evaluate_agent(
     seed: int,
     mode: Mode = "evaluate",
     parallel: int = _PARALLEL,
+    deadline: float | None = None,
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -150,19 +160,23 @@ def evaluate_agent(
         seed: the run's; evaluation's episodes differ from training's, and repeat for the same seed.
         mode: how the agent acts; ``train`` explores as in training.
         parallel: environments that are stepped together.
+        deadline: seconds that a planner has for a decision; then a single environment is stepped, so that the episodes
+            are not the same ones.
         watch: called before every decision while the first environment's first episode lasts, to film it.
         progress: called with the number of finished episodes.
     """
-    quota = _quota(episodes, parallel)
+    quota = _quota(episodes, 1 if deadline is not None else parallel)
     parallel = len(quota)
+    by_deadline = None if deadline is None else RealTime(agent, state, deadline)
+    act = partial(agent.act, state, mode=mode) if by_deadline is None else by_deadline.act
     with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
-        act = partial(agent.act, state, mode=mode)
         finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, progress)
         spaces = envs.spaces
     limits = getattr(agent, "cost_limits", None)
     returns, costs, lengths = (np.array(column) for column in zip(*finished, strict=True))
     budgets = None if limits is None else tuple(float(limit) for limit in limits)
-    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode)
+    kept = None if by_deadline is None else by_deadline.summary()
+    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode, kept)
 
 
 def _quota(episodes: int, parallel: int) -> np.ndarray:

@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from prudence.agents.base import Agent
-from prudence.agents.dreamer import Dreamer
 from prudence.agents.planning import Preview
 from prudence.envs.base import Layout, Overhead
 from prudence.ops.kinematics import dead_reckoning
 from prudence.ops.normalise import symexp
 from prudence.run.evaluate import Moment
+from prudence.run.realtime import planner_of
 from prudence.run.video import write_video
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; widths and dashes say the same again.
@@ -66,7 +66,7 @@ class PlanRecorder:
 
     def __init__(self, agent: Agent, state: Any) -> None:
         """Raises ValueError: the agent does not act by plans, or does not yet."""
-        self._agent, self._state = _planner(agent, state), state
+        self._agent, self._state = planner_of(agent, state), state
         self.shots: list[Shot] = []
 
     def __call__(self, moment: Moment) -> None:
@@ -78,21 +78,6 @@ class PlanRecorder:
         picture = views[-1].picture if views else envs.render(0)
         preview = jax.tree.map(np.asarray, preview)
         self.shots.append(Shot(picture, views, paths, preview, float(row.reward[0]), float(row.cost[0].sum())))
-
-
-def _planner(agent: Agent, state: Any) -> Dreamer:
-    planning = agent.config.planning if isinstance(agent, Dreamer) else None
-    if not isinstance(agent, Dreamer) or planning is None:
-        raise ValueError(
-            "there is no plan to show: this agent acts by its policy. Agents that plan are safedreamer-osrp, "
-            "safedreamer-osrp-lag and cem-mpc"
-        )
-    if state.step < planning.start:
-        raise ValueError(
-            f"there is no plan to show yet: plans are acted on after {planning.start} gradient steps, of which this "
-            f"checkpoint has {int(state.step)}. Train on, or set --agent.planning.start"
-        )
-    return agent
 
 
 def motion(

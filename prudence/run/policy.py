@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prudence.presets import RunConfig, make_agent
 from prudence.run import checkpoint
 from prudence.run.config import read_config
 from prudence.run.directory import RunDirectory, RunDirectoryError
+from prudence.run.realtime import RealTime
 from prudence.types import Observation, Spaces
 
 
@@ -43,10 +45,18 @@ class Policy:
     ``seed`` determines its samples.
 
     Call :meth:`reset` when an episode begins; the first call after it starts from an empty memory.
+
+    With a ``deadline`` in seconds, which only planning agents can have, a call searches for as long as it has time:
+    ``diagnostics`` of the last call say how many iterations it did and whether it was late.
     """
 
-    def __init__(self, agent: Agent, state: Any, spaces: Spaces, *, seed: int = 0):
-        self._agent, self._state, self.spaces = agent, state, spaces
+    def __init__(
+        self, agent: Agent, state: Any, spaces: Spaces, *, seed: int = 0, deadline: float | None = None
+    ) -> None:
+        """Raises ValueError: there is a deadline, and the agent does not act by plans."""
+        self._agent, self.spaces, self.diagnostics = agent, spaces, dict[str, float]()
+        real_time = None if deadline is None else RealTime(agent, state, deadline)
+        self._act = partial(agent.act, state, mode="evaluate") if real_time is None else real_time.act
         self._key, self._step = jax.random.key(seed), 0
         self.reset()
 
@@ -63,7 +73,8 @@ class Policy:
         batched = {k: jnp.asarray(v)[None] for k, v in self._checked(observation).items()}
         key = jax.random.fold_in(self._key, self._step)
         first = jnp.array([self._is_first])
-        action, self._carry, _ = self._agent.act(self._state, self._carry, batched, first, key=key, mode="evaluate")
+        action, self._carry, metrics = self._act(self._carry, batched, first, key=key)
+        self.diagnostics = {name: float(value[0]) for name, value in metrics.items()}
         self._step, self._is_first = self._step + 1, False
         return np.asarray(action)[0]
 
@@ -83,11 +94,15 @@ class Policy:
         return checked
 
 
-def load_policy(directory: Path | str, *, seed: int = 0) -> Policy:
+def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None) -> Policy:
     """The policy of a run, as of its newest checkpoint: ``action = load_policy("runs/x")(observation)``.
+
+    Args:
+        deadline: seconds that a planner has for each call; None does the iterations that it was trained with.
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`load_run`.
+        ValueError: as :class:`Policy`.
     """
     _, agent, state, _ = load_run(directory)
-    return Policy(agent, state, agent.spaces, seed=seed)
+    return Policy(agent, state, agent.spaces, seed=seed, deadline=deadline)

@@ -34,16 +34,18 @@ def evaluate_run(
     task: str | None = None,
     video: bool = False,
     show_plan: bool = False,
+    deadline: float | None = None,
 ) -> Evaluation:
     """Evaluates a run's newest policy and writes ``evaluation.json`` into the run.
 
     Args:
         video: films the first episode, ``videos/evaluation.mp4``.
         show_plan: films what it was planned from too, ``videos/plan.mp4`` and ``plan.png``.
+        deadline: seconds that a planner has for a decision.
 
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
-        ValueError: ``show_plan`` is asked of an agent that does not act by plans.
+        ValueError: ``show_plan`` or a ``deadline`` is asked of an agent that does not act by plans, or both at once.
     """
     run = RunDirectory(Path(directory))
     config, agent, state, _ = load_run(run.path)
@@ -51,6 +53,8 @@ def evaluate_run(
         raise CheckpointMismatch(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
+    if show_plan and deadline is not None:
+        raise ValueError("plans are shown as they are without a deadline: leave --show-plan or --deadline out")
     frames: list[np.ndarray] = []
     recorder = PlanRecorder(agent, state) if show_plan else None
 
@@ -68,6 +72,7 @@ def evaluate_run(
             episodes=episodes,
             seed=seed,
             mode=mode,
+            deadline=deadline,
             watch=watch if video or show_plan else None,
             progress=show,
         )
