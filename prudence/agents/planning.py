@@ -118,14 +118,14 @@ def plan(
         actor_key, search_key = jax.random.split(key)
         proposals = _proposals(config, belief, latent, key=actor_key)
         begin = config.search.begin(last, first)
-        action, search, *rest = config.search.plan(
+        action, search, metrics, candidates = config.search.plan(
             lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key),
             begin,
             proposals,
             limits,
             key=search_key,
         )
-        return Plans(action, search.mean, *rest)
+        return Plans(action, search.mean, metrics, candidates)
 
     return jax.vmap(one)(latent, last, is_first, jax.random.split(key, len(is_first)))
 

@@ -151,7 +151,7 @@ class _Page:
         real = np.array([shot.cost for shot in shots[1:]] + [np.nan])  # A cost arrives with the next shot.
         self._real = ahead(real, horizon)
         self._predicted = np.stack([shot.preview.cost.sum(-1).cumsum() for shot in shots])
-        self._most = max(1.0, np.nanmax(self._predicted, initial=0), np.nanmax(self._real, initial=0))
+        self._most = max(1.0, self._predicted.max(), np.nan_to_num(self._real).max())
         self._figure = Figure(figsize=(11.2, 6.0), dpi=_DPI)
         self._canvas = FigureCanvasAgg(self._figure)
         self._title = self._figure.text(0.009, 0.962, "", fontsize=11)
@@ -246,9 +246,11 @@ class _Map:
         self._picture = axes.imshow(picture, extent=(0, width, height, 0), interpolation="bilinear")
         axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         self._plans = [
-            axes.add_collection(LineCollection([], colors=colour, linewidths=width, linestyles=style), autolim=False)
+            LineCollection([], colors=colour, linewidths=width, linestyles=style)
             for colour, width, style in ((_UNSAFE, 1.0, "--"), (_SAFE, 1.0, "-"), (_ELITE, 1.8, "-"))
         ]
+        for collection in self._plans:
+            axes.add_collection(collection, autolim=False)
         (halo,) = axes.plot([], [], color="white", linewidth=4.5, solid_capstyle="round")
         (executed,) = axes.plot([], [], "o-", color=_EXECUTED, markersize=4, linewidth=2)
         (self._went,) = axes.plot([], [], "s", color="white", markersize=4, markeredgecolor="black", linewidth=0)
@@ -272,11 +274,11 @@ class _Map:
 
 
 def _legend() -> list[Line2D]:
-    def line(label: str, colour: str, width: float, style: str = "-", **more: Any) -> Line2D:
-        return Line2D([], [], color=colour, linewidth=width, linestyle=style, label=label, **more)
+    def line(label: str, colour: str, width: float, **more: Any) -> Line2D:
+        return Line2D([], [], color=colour, linewidth=width, label=label, **more)
 
     return [
-        line("unsafe plan", _UNSAFE, 1.3, "--"),
+        line("unsafe plan", _UNSAFE, 1.3, linestyle="--"),
         line("safe plan", _SAFE, 1.3),
         line("elite plan", _ELITE, 2.2),
         line("executed", _EXECUTED, 2, marker="o", markersize=4),
