@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -136,7 +136,7 @@ class _Page:
         real = np.array([shot.cost for shot in shots[1:]] + [np.nan])  # A cost arrives with the next shot.
         self._real = ahead(real, horizon)
         self._predicted = np.stack([shot.preview.cost.sum(-1).cumsum() for shot in shots])
-        self._most = max(1.0, np.nanmax(self._predicted, initial=0), np.nanmax(self._real, initial=0))
+        self._most = max(1.0, self._predicted.max(), np.nan_to_num(self._real).max())
         self._figure = Figure(figsize=(11.2, 6.0), dpi=_DPI)
         self._canvas = FigureCanvasAgg(self._figure)
         self._title = self._figure.text(0.009, 0.962, "", fontsize=11)
@@ -259,11 +259,11 @@ class _Map:
 
 
 def _legend() -> list[Line2D]:
-    def line(label: str, colour: str, width: float, style: Literal["-", "--"] = "-", **more: Any) -> Line2D:
-        return Line2D([], [], color=colour, linewidth=width, linestyle=style, label=label, **more)
+    def line(label: str, colour: str, width: float, **more: Any) -> Line2D:
+        return Line2D([], [], color=colour, linewidth=width, label=label, **more)
 
     return [
-        line("unsafe plan", _UNSAFE, 1.3, "--"),
+        line("unsafe plan", _UNSAFE, 1.3, linestyle="--"),
         line("safe plan", _SAFE, 1.3),
         line("elite plan", _ELITE, 2.2),
         line("executed", _EXECUTED, 2, marker="o", markersize=4),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -121,7 +122,7 @@ def test_dead_reckoning_of_what_is_observed_follows_the_agent(agent, mode):
         seen = [env.step(np.array([0.8, 0.3], np.float32))[0][mode] for _ in range(10)]
         start = env.unwrapped.overhead()
         seen += [env.step(np.array([0.8, 0.3], np.float32))[0][mode] for _ in range(10)]
-        vectors = np.stack(seen[9:])
+        vectors = jnp.asarray(np.stack(seen[9:]))
         speed, rate = (vectors[:, entries[name].start : entries[name].stop] for name in ("velocimeter", "gyro"))
         path = np.asarray(dead_reckoning(speed[:, :2], rate[:, -1], start.seconds)[0])
         end = env.unwrapped.overhead().position

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
@@ -34,7 +35,7 @@ class Clock:
         monkeypatch.setattr(
             Dreamer, "iterate_search", lambda _, state, done, index: self.after(3, ((*done, index), {}))
         )
-        monkeypatch.setattr(Dreamer, "end_search", lambda _, done: self.after(1, (np.array(done), None)))
+        monkeypatch.setattr(Dreamer, "end_search", lambda _, done: self.after(1, (jnp.array([done], float), None)))
 
     def perf_counter(self):
         return self.now
