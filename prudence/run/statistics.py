@@ -30,7 +30,8 @@ class Interval:
     confidence: float
 
     def __str__(self) -> str:
-        return f"{self.estimate:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        bounds = f" [{self.low:.4g}, {self.high:.4g}]" if math.isfinite(self.low) else ""
+        return f"{self.estimate:.4g}{bounds}"
 
 
 def interquartile_mean(values: Float[np.ndarray, "*shape"], axis: int = -1) -> Float[np.ndarray, "*rest"] | np.floating:

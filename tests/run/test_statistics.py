@@ -44,6 +44,7 @@ def test_bootstrap_interval_at_its_edges():
     assert single.estimate == 3
     assert math.isnan(single.low)
     assert math.isnan(single.high)
+    assert (str(single), str(same)) == ("3", "3 [3, 3]")
     # Interquartile mean of nearly equal values: BCa is undefined, the percentile interval is not.
     nearly = bootstrap_interval(array(*[0.0] * 19, 8), interquartile_mean)
     assert (nearly.low, nearly.estimate) == (0, 0)
