@@ -76,7 +76,7 @@ def bootstrap_interval(
 
 
 def hierarchical_interval(
-    samples: Sequence[Values],
+    samples: Sequence[Float[np.ndarray, " _"]],
     statistic: Callable[..., object] = np.mean,
     *,
     confidence: float = 0.95,

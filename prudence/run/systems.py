@@ -18,7 +18,7 @@ from jaxtyping import Float
 from prudence.run import plot, record
 from prudence.run.directory import RunDirectory, RunDirectoryError
 from prudence.run.plot import Series
-from prudence.run.statistics import Interval, Values, hierarchical_interval, interquartile_mean
+from prudence.run.statistics import Interval, hierarchical_interval, interquartile_mean
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _score_cost(runs: Sequence[Run], index: int, budget: float | None) -> CostSc
     )
 
 
-def _score(samples: Sequence[Values]) -> Score:
+def _score(samples: Sequence[Float[np.ndarray, " _"]]) -> Score:
     return Score(hierarchical_interval(samples), hierarchical_interval(samples, interquartile_mean))
 
 
