@@ -235,9 +235,8 @@ class Dreamer(Agent):
         """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
         to sample. The diagnostics ``plan/*`` are 0 while plans wait for their start (``plan/acting``)."""
         model, actor = self._compute((state.world_model.module, state.actor.module))
-        filter_key, action_key = jax.random.split(key)
         first = jnp.asarray(is_first)
-        latent = model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
+        latent, action_key = self._filter(model, carry, observation, first, key=key)
         policy = actor(latent.features)
         metrics = {"policy/entropy": policy.entropy()}
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
@@ -270,8 +269,7 @@ class Dreamer(Agent):
         if self.config.planning is None or carry.plan is None:
             raise ValueError("an agent without a planner has no plans to look at")
         parts, first = self._believed(state), jnp.asarray(is_first)
-        filter_key, action_key = jax.random.split(key)
-        latent = parts.model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
+        latent, action_key = self._filter(parts.model, carry, observation, first, key=key)
         found = self._plan(state, latent, carry.plan, first, key=action_key)
         latent, executed, candidates = tree_index((latent, found.plan, found.candidates), 0)
         # Folded by a number that ``split`` did not use.
@@ -295,8 +293,7 @@ class Dreamer(Agent):
         planning, belief, first = self.config.planning, self._believed(state), jnp.asarray(is_first)
         assert planning is not None
         assert carry.plan is not None
-        filter_key, action_key = jax.random.split(key)
-        latent = belief.model.filter_step(carry.latent, carry.prev_action, observation, first, key=filter_key)
+        latent, action_key = self._filter(belief.model, carry, observation, first, key=key)
         return begin(planning, belief, latent, carry.plan, first, key=action_key)
 
     @compiled("self")
@@ -315,6 +312,13 @@ class Dreamer(Agent):
         act = lambda search, key: planning.search.action(search, key=key)  # noqa: E731
         action = jax.vmap(act)(underway.search, underway.key)
         return action, DreamerCarry(underway.latent, action, underway.search.mean)
+
+    def _filter(
+        self, model: WorldModel, carry: DreamerCarry, observation: Observation, is_first: Bool[Array, " E"], *, key: Key
+    ) -> tuple[LatentState, Key]:
+        """The states after these observations, and the key for choosing actions."""
+        filter_key, action_key = jax.random.split(key)
+        return model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key), action_key
 
     def _acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
         planning = self.config.planning
