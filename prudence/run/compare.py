@@ -213,7 +213,7 @@ def _range(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return _UNKNOWN
-    return " to ".join(f"{value:,.0f}" for value in dict.fromkeys((min(known), max(known))))
+    return " to ".join(dict.fromkeys(f"{value:,.0f}" for value in (min(known), max(known))))
 
 
 def _seeds(seeds: Sequence[Any]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -146,6 +145,6 @@ def test_two_conflicting_constraints_are_both_held(tmp_path, task):
         cost_estimate="episode",
     )
     assert solved.evaluation.costs.mean(0).max() < 0.6
-    assert jnp.max(solved.state.constraint.multiplier) > 0.0
-    # And not by giving up: the safe arm's 5, or a position near the border of one constraint.
-    assert solved.evaluation.returns.mean() > 2.5
+    # Not by giving up, and not by holding one constraint only (20): the middle arm's 5, or a position near a border. The
+    # multipliers may be back at 0 by then: an arm that is not taken costs nothing.
+    assert 2.5 < solved.evaluation.returns.mean() < 10.0
