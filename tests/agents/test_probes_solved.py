@@ -145,6 +145,6 @@ def test_two_conflicting_constraints_are_both_held(tmp_path, task):
         cost_estimate="episode",
     )
     assert solved.evaluation.costs.mean(0).max() < 0.6
-    # Not by giving up, and not by holding one constraint only (20): the middle arm's 5, or a position near a border. The
-    # multipliers may be back at 0 by then: an arm that is not taken costs nothing.
+    # Not by giving up, and not by holding one constraint only (20): the middle arm's 5, or a position near a border.
+    # The multipliers may be back at 0 by then: an arm that is not taken costs nothing.
     assert 2.5 < solved.evaluation.returns.mean() < 10.0
