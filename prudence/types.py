@@ -25,7 +25,7 @@ Time index: ``observation``, ``reward``, ``cost`` and the flags at *t* arrived t
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -74,9 +74,13 @@ class CostFunction:
     path: str
     arguments: tuple[tuple[str, Any], ...] = ()
 
-    def __call__(self, observation: Observation) -> Float[Array, "*batch C"]:
+    def resolve(self) -> Callable[..., Any]:
+        """The function. Raises ImportError, AttributeError or ValueError where ``path`` names none."""
         module, _, name = self.path.partition(":")
-        return getattr(importlib.import_module(module), name)(observation, **dict(self.arguments))
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, observation: Observation) -> Float[Array, "*batch C"]:
+        return self.resolve()(observation, **dict(self.arguments))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,17 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
 def _cost_function_of(env: gym.Env) -> CostFunction | None:
     """What the environment has as ``cost_function``: a :class:`CostFunction`, or ``module:function`` alone."""
     found = env.get_wrapper_attr("cost_function") if env.has_wrapper_attr("cost_function") else None
-    return CostFunction(found) if isinstance(found, str) else found
+    if found is None:
+        return None
+    function = CostFunction(found) if isinstance(found, str) else found
+    try:
+        function.resolve()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EnvError(
+            f"the environment's cost_function {function.path!r} cannot be found ({error}): name a function that can be "
+            "imported, as 'module:function'"
+        ) from error
+    return function
 
 
 def layout_of(env: gym.Env) -> Layout:

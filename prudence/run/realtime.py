@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from typing import Any, NamedTuple
+from collections import Counter, deque
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,13 +17,6 @@ from prudence.types import Key, Metrics, Observation
 _RECENT = 20
 
 
-class Decision(NamedTuple):
-    """How a decision kept its deadline: iterations of the search, and how long it took."""
-
-    iterations: int
-    seconds: float
-
-
 class RealTime:
     """Acts for a planning agent, with as many iterations of its search as fit before a deadline, and at least one.
 
@@ -32,7 +25,8 @@ class RealTime:
 
     Attributes:
         deadline: seconds from an observation to its action.
-        decisions: what was done, oldest first.
+        iterations: how many decisions had so many iterations.
+        late: how many missed the deadline.
     """
 
     def __init__(self, agent: Agent, state: Any, deadline: float, num_envs: int = 1) -> None:
@@ -45,13 +39,14 @@ class RealTime:
         self._agent, self._state, self.deadline = planner_of(agent, state), state, deadline
         self._iterating: deque[float] = deque(maxlen=_RECENT)
         self._ending: deque[float] = deque(maxlen=_RECENT)
-        self.decisions: list[Decision] = []
+        self.iterations, self.late = Counter[int](), 0
         nothing = {k: np.zeros((num_envs, *spec.shape), spec.dtype) for k, spec in agent.spaces.observation}
         for _ in range(2):  # The first compiles, the second is as quick as those to come.
             self._iterating.clear()
             self._ending.clear()
             self.act(agent.init_carry(num_envs), nothing, np.ones(num_envs, bool), key=jax.random.key(0))
-        self.decisions.clear()
+        self.iterations.clear()
+        self.late = 0
 
     def act(
         self, carry: Any, observation: Observation, is_first: Bool[Array | np.ndarray, " E"], *, key: Key
@@ -70,18 +65,20 @@ class RealTime:
         action, carry = jax.block_until_ready(self._agent.end_search(underway))
         end = time.perf_counter()
         self._ending.append(end - before)
-        self.decisions.append(Decision(index, end - start))
-        late = np.full(len(is_first), float(end - start > self.deadline))
-        return action, carry, metrics | {"plan/iterations": np.full(len(is_first), float(index)), "plan/late": late}
+        late = end - start > self.deadline
+        self.iterations[index] += 1
+        self.late += late
+        all_of = lambda value: np.full(len(is_first), float(value))  # noqa: E731
+        return action, carry, metrics | {"plan/iterations": all_of(index), "plan/late": all_of(late)}
 
     def summary(self) -> dict[str, float]:
         """Of all decisions: iterations (mean and least), and the share that missed the deadline."""
-        iterations = [decision.iterations for decision in self.decisions]
+        decisions = self.iterations.total()
         return {
             "deadline_ms": 1000 * self.deadline,
-            "iterations_mean": float(np.mean(iterations)),
-            "iterations_least": float(np.min(iterations)),
-            "late_share": float(np.mean([decision.seconds > self.deadline for decision in self.decisions])),
+            "iterations_mean": sum(self.iterations.elements()) / decisions,
+            "iterations_least": float(min(self.iterations)),
+            "late_share": self.late / decisions,
         }
 
     def _next(self) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.registry import describe, make, spaces_of, task_ids
-from prudence.types import ActionSpec, ObservationSpec
+from prudence.types import ActionSpec, CostFunction, ObservationSpec
 
 
 def one_step(config: EnvConfig, action):
@@ -117,6 +117,15 @@ def test_unbounded_actions_are_refused():
 def test_unknown_tasks_are_met_with_a_hint(task, message):
     with pytest.raises(EnvError, match=message):
         make(EnvConfig(task))
+
+
+def test_a_cost_function_is_found_or_refused_by_name(monkeypatch):
+    monkeypatch.setattr("envs.custom.Counter.cost_function", "prudence.ops.danger:near", raising=False)
+    config = EnvConfig("envs.custom:Counter")
+    assert spaces_of(make(config), config).cost_function == CostFunction("prudence.ops.danger:near")
+    monkeypatch.setattr("envs.custom.Counter.cost_function", "prudence.ops.danger:far")
+    with pytest.raises(EnvError, match=r"cost_function 'prudence\.ops\.danger:far' cannot be found"):
+        spaces_of(make(config), config)
 
 
 def test_gymnasium_ids_keep_their_time_limit():
