@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from rows import show
 from update import SIZES, VECTOR, agent_of, median_ms
 
 from prudence.agents.planning import PlanningConfig
 from prudence.constraints import PIDLagrangian
 from prudence.planners import CrossEntropy
-from prudence.run.provenance import describe
 
 
 def measure(search: str, envs: int, size: str, latent: str, repeats: int) -> dict[str, Any]:
@@ -54,11 +53,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
     cases = itertools.product(a.size, a.latent, a.search, a.envs)
-    rows = [measure(search, envs, size, latent, a.repeats) for size, latent, search, envs in cases]
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    if a.out:
-        a.out.write_text(json.dumps({"rows": rows, **describe()}, indent=1) + "\n")
+    rows = (measure(search, envs, size, latent, a.repeats) for size, latent, search, envs in cases)
+    show(rows, a.out)
 
 
 if __name__ == "__main__":

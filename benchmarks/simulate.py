@@ -10,7 +10,6 @@ after warm-up, and writes JSON with --out.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rows import show
 
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import make, spaces_of
 from prudence.planners import CrossEntropy
-from prudence.run.provenance import describe
 from prudence.run.simulate import decide
 
 
@@ -60,11 +59,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
-    rows = [measure(task, search, not a.awake, a.repeats) for task in a.task for search in a.search]
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    if a.out:
-        a.out.write_text(json.dumps({"rows": rows, **describe()}, indent=1) + "\n")
+    rows = (measure(task, search, not a.awake, a.repeats) for task in a.task for search in a.search)
+    show(rows, a.out)
 
 
 if __name__ == "__main__":

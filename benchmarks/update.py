@@ -12,7 +12,6 @@ Prints the median of repeats after warm-up, and writes JSON with --out.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +19,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from rows import show
 
 from prudence.agents.dreamer import Dreamer, DreamerConfig
 from prudence.constraints import AugmentedLagrangian
 from prudence.presets import sizes
-from prudence.run.provenance import describe
 from prudence.types import ActionSpec, ObservationSpec, Spaces, Transition
 
 UPDATES = 4
@@ -94,11 +93,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
-    rows = [measure(s, z, g, a.repeats) for s in a.size for z in a.latent for g in a.gradient]
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    if a.out:
-        a.out.write_text(json.dumps({"rows": rows, **describe()}, indent=1) + "\n")
+    rows = (measure(s, z, g, a.repeats) for s in a.size for z in a.latent for g in a.gradient)
+    show(rows, a.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""How benchmarks show what they measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prudence.run.provenance import describe
+
+
+def show(rows: Iterable[dict[str, Any]], out: Path | None) -> None:
+    """Prints each row as soon as it is measured, and writes all of them, with the machine and versions, to ``out``."""
+    measured = []
+    for row in rows:
+        measured.append(row)
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    if out is not None:
+        out.write_text(json.dumps({"rows": measured, **describe()}, indent=1) + "\n")
