@@ -23,6 +23,9 @@ class OptimiserConfig:
             adaptive clipping of each unit's gradient to ``clip`` times its weight norm (current
             generation: clip .3, learning rate 4e-5, warm-up 1000).
         warmup: steps over which the learning rate rises linearly from 0.
+        cycle: steps of a cycle in which the learning rate falls linearly from ``cycle_peak`` times itself to itself and
+            rises back, so that the iterates keep moving over a region of weights (LAMBDA's for SWAG: 400 and 5);
+            0 keeps it constant.
     """
 
     learning_rate: float = 1e-4
@@ -30,18 +33,33 @@ class OptimiserConfig:
     clip: float = 100.0
     eps: float = 1e-8
     warmup: int = 0
+    cycle: int = 0
+    cycle_peak: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.cycle and self.warmup:
+            raise ValueError(
+                "a learning rate that begins each cycle at its peak cannot rise from 0: give cycle or warmup"
+            )
+
+    @property
+    def rate(self) -> float | optax.Schedule:
+        """The learning rate, as a function of the gradient steps made where it changes."""
+        if self.cycle:
+            height = lambda step: jnp.abs(1 - 2 * (jnp.asarray(step) / self.cycle % 1))  # noqa: E731
+            return lambda step: self.learning_rate * (1 + (self.cycle_peak - 1) * height(step))
+        return optax.linear_schedule(0.0, self.learning_rate, self.warmup) if self.warmup else self.learning_rate
 
     def build(self) -> optax.GradientTransformation:
         """The Optax transformation."""
-        rate = optax.linear_schedule(0.0, self.learning_rate, self.warmup) if self.warmup else self.learning_rate
         if self.kind == "adam":
-            return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate, eps=self.eps))
+            return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(self.rate, eps=self.eps))
         return optax.chain(
             optax.adaptive_grad_clip(self.clip, eps=1e-3),
             optax.scale_by_rms(decay=0.999, eps=1e-20, bias_correction=True),
             # A mean and not a sum: `optax.trace` would make the steps ten times as large.
             optax.ema(decay=0.9, debias=True),
-            optax.scale_by_learning_rate(rate),
+            optax.scale_by_learning_rate(self.rate),
         )
 
 

@@ -1,8 +1,8 @@
 """Named configurations: which agent, on which task, with which sizes.
 
-A preset is a function to a :class:`RunConfig`. ``paper`` has the papers' sizes, ``gpu`` the same in
-bfloat16 with larger dispatches, ``cpu`` learns a low-dimensional task in minutes on two cores, and
-``debug`` runs in seconds and learns nothing.
+A preset is a function to a :class:`RunConfig`. ``paper`` has the papers' sizes, ``comparison`` these by the protocol
+of SafeDreamer's comparison, ``gpu`` the papers' in bfloat16 with larger dispatches, ``cpu`` learns a low-dimensional
+task in minutes on two cores, and ``debug`` runs in seconds and learns nothing.
 """
 
 from __future__ import annotations
@@ -16,24 +16,42 @@ from prudence.agents.base import Agent
 from prudence.agents.cem_mpc import cem_mpc
 from prudence.agents.dreamer import DreamerConfig
 from prudence.agents.dreamerv3 import dreamerv3
+from prudence.agents.lambda_ import lambda_agent
 from prudence.agents.planning import PlanningConfig
 from prudence.agents.safedreamer import bsrp_lag, osrp, osrp_lag
+from prudence.agents.uncertainty import UncertaintyConfig
 from prudence.constraints import AugmentedLagrangian, PIDLagrangian, Unconstrained
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
 from prudence.models.rssm import RSSMConfig
-from prudence.models.world_model import HeadConfig, WorldModelConfig
+from prudence.models.swag import SWAG
+from prudence.models.world_model import HeadConfig, LossScales, WorldModelConfig
+from prudence.nets import Style
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy
 from prudence.types import Spaces
 
-AgentName = Literal["safedreamer-bsrp-lag", "safedreamer-osrp", "safedreamer-osrp-lag", "cem-mpc", "dreamerv3"]
-PresetName = Literal["debug", "cpu", "paper", "gpu"]
+AgentName = Literal[
+    "safedreamer-bsrp-lag",
+    "safedreamer-osrp",
+    "safedreamer-osrp-lag",
+    "lambda",
+    "lambda-unsafe",
+    "lambda-greedy",
+    "lambda-cem-mpc",
+    "cem-mpc",
+    "dreamerv3",
+]
+PresetName = Literal["debug", "cpu", "paper", "gpu", "comparison"]
 
 AGENTS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
     "safedreamer-bsrp-lag": bsrp_lag,
     "safedreamer-osrp": osrp,
     "safedreamer-osrp-lag": osrp_lag,
+    "lambda": lambda_agent,
+    "lambda-unsafe": lambda_agent,
+    "lambda-greedy": lambda_agent,
+    "lambda-cem-mpc": cem_mpc,
     "cem-mpc": cem_mpc,
     "dreamerv3": dreamerv3,
 }
@@ -41,15 +59,26 @@ SUMMARIES = {
     "safedreamer-bsrp-lag": "SafeDreamer's actor trained in imagination under an augmented Lagrangian",
     "safedreamer-osrp": "SafeDreamer's planner: the best of the plans whose imagined cost keeps within the budget",
     "safedreamer-osrp-lag": "the same, with a price on cost that a PID controller sets from episodes",
-    "cem-mpc": "LAMBDA's ablation: plans with the model alone, pessimistic about costs, without critics",
+    "lambda": "LAMBDA: an actor that is optimistic about reward and pessimistic about cost over a posterior of models",
+    "lambda-unsafe": "its ablation without a constraint",
+    "lambda-greedy": "its ablation that takes means over the posterior, neither optimistic nor pessimistic",
+    "lambda-cem-mpc": "its ablation that plans, each future of a plan by another model of the posterior",
+    "cem-mpc": "the same planner with one model: pessimistic about costs, without critics",
     "dreamerv3": "DreamerV3: predicts costs but ignores them",
 }
 
+
+_CONSTRAINED = ("safedreamer-bsrp-lag", "lambda", "lambda-greedy")
+_LAMBDA_SEARCH = CrossEntropy(horizon=8, plans=150, elites=15, iterations=10, momentum=0.0)
 
 _PAPER_REPEATS = {
     "safedreamer-bsrp-lag": 4,
     "safedreamer-osrp": 5,
     "safedreamer-osrp-lag": 4,
+    "lambda": 2,
+    "lambda-unsafe": 2,
+    "lambda-greedy": 2,
+    "lambda-cem-mpc": 2,
     "cem-mpc": 2,
     "dreamerv3": 2,
 }
@@ -123,7 +152,8 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
     if agent not in AGENTS:
         raise ValueError(f"unknown agent '{agent}': choose from {', '.join(AGENTS)}")
     vision = "vision" in env.obs
-    config = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu}[name](cast(AgentName, agent), env, vision)
+    makers = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu, "comparison": _comparison}
+    config = makers[name](cast(AgentName, agent), env, vision)
     return replace(config, agent=_choices(agent, config.agent))
 
 
@@ -137,14 +167,20 @@ def _choices(agent: str, config: DreamerConfig) -> DreamerConfig:
         return replace(config, planning=None)
     if agent == "safedreamer-osrp-lag":
         return config
+    if agent == "lambda":
+        return replace(config, planning=None)
+    if agent == "lambda-greedy":
+        assert config.uncertainty is not None
+        return replace(config, planning=None, uncertainty=replace(config.uncertainty, task="mean", safety="mean"))
     planning = replace(planning, price=Unconstrained())
     if agent == "safedreamer-osrp":
         return replace(config, planning=planning)
     config = replace(config, constraint=Unconstrained())
-    if agent == "dreamerv3":
+    if agent in ("dreamerv3", "lambda-unsafe"):
         return replace(config, planning=None)
     search = replace(planning.search, proposals=0.0)
-    planning = replace(planning, search=search, beyond="nothing", futures=5, pessimism="max", start=0)
+    futures = 5 if config.uncertainty is None else config.uncertainty.posterior.samples
+    planning = replace(planning, search=search, beyond="nothing", futures=futures, pessimism="max", start=0)
     return replace(config, planning=planning)
 
 
@@ -175,9 +211,71 @@ def sizes(
     return model, ActorConfig(layers=head_layers, units=units), CriticConfig(head=head)
 
 
+def _lambda_paper(agent: AgentName, env: EnvConfig) -> RunConfig:
+    """LAMBDA's Table 1 and released code; the sizes for vectors, which it has not, are its heads'."""
+    repeat = _PAPER_REPEATS[agent]
+    style: Style = {"norm": "none", "activation": "elu"}
+    head = HeadConfig("normal", layers=2, units=400, out_scale=1.0, **style)
+    binary = replace(head, kind="bernoulli")
+    model = WorldModelConfig(
+        rssm=RSSMConfig(deter=200, units=200, latent="gaussian", stoch=30, **style),
+        mlp_units=400,
+        reward=head,
+        cost=replace(binary, bernoulli_scale=float(repeat)),
+        continue_=binary,
+        # Observations of unit variance: half the squared error.
+        scales=LossScales(image=0.5, vector=0.5, dynamics=0.8, representation=0.2),
+        unsafe_weight=100.0,
+        free_nats=3.0,
+        free_nats_of="mean",
+        **style,
+    )
+    value = replace(head, layers=3)
+    slow = {"slow_rate": 1.0, "slow_every": 100, "slow_target": True, "slow_regulariser": 0.0}
+    return RunConfig(
+        agent_name=agent,
+        env=replace(env, action_repeat=repeat),
+        agent=DreamerConfig(
+            model,
+            ActorConfig(layers=4, units=400, continuous="tanh_normal", **style),
+            CriticConfig(value, OptimiserConfig(8e-5, clip=1.0, eps=1e-5), **slow),
+            CriticConfig(value, OptimiserConfig(2e-4, clip=50.0, eps=1e-5), **slow),
+            model_optimiser=OptimiserConfig(1e-4, clip=100.0, eps=1e-5, cycle=400),
+            actor_optimiser=OptimiserConfig(8e-5, clip=5.0, eps=1e-5),
+            constraint=AugmentedLagrangian(),
+            discount=0.99,
+            cost_discount=0.995,
+            entropy=0.0,
+            normalise_returns=False,
+            cost_limit=25.0,
+            cost_estimate="mean",
+            planning=PlanningConfig(_LAMBDA_SEARCH),
+            uncertainty=UncertaintyConfig(),
+        ),
+        loop=LoopConfig(prefill=2500, updates_per_decision=0.2, batch_size=32, batch_length=50),
+    )
+
+
+def _comparison(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
+    """The papers' sizes by the protocol of SafeDreamer's comparison: actions repeated 4 times, a budget of 2."""
+    config = _paper(agent, env, vision)
+    cost = config.agent.world_model.cost
+    if cost.kind == "bernoulli":  # Costs are at most one a raw step.
+        cost = replace(cost, bernoulli_scale=4.0)
+    world_model = replace(config.agent.world_model, cost=cost)
+    return replace(
+        config,
+        env=replace(config.env, action_repeat=4),
+        agent=replace(config.agent, world_model=world_model, cost_limit=2.0),
+        loop=replace(config.loop, steps=2_000_000),
+    )
+
+
 def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """SafeDreamer's Appendix C: 48x48 latents and 512 units from pixels, 16x16 and 256 from vectors; its planner as
     CrossEntropy's defaults have it, with plans of the actor from vectors only."""
+    if agent.startswith("lambda"):
+        return _lambda_paper(agent, env)
     if vision:
         model, actor, critic = sizes(512, 512, 48, 48, mlp_layers=5, mlp_units=1024)
     else:
@@ -191,7 +289,7 @@ def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
             actor,
             critic,
             critic,
-            constraint=AugmentedLagrangian() if agent == "safedreamer-bsrp-lag" else Unconstrained(),
+            constraint=AugmentedLagrangian() if agent in _CONSTRAINED else Unconstrained(),
             planning=PlanningConfig(CrossEntropy(proposals=0.0 if vision else 0.05), PIDLagrangian()),
         ),
         loop=LoopConfig(steps=2_000_000),
@@ -214,7 +312,16 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
     # learn from what really came, too.
-    horizon, starts, replay_loss = (5, 128, 1.0) if agent.startswith("safedreamer") else (12, 64, 0.0)
+    safe = agent.startswith(("safedreamer", "lambda"))
+    horizon, starts, replay_loss = (5, 128, 1.0) if safe else (12, 64, 0.0)
+    uncertainty, limit, model_optimiser = None, 2.0, OptimiserConfig(1e-3, clip=1000.0)
+    if agent.startswith("lambda"):
+        limit, starts = 25.0, 64
+        # Five raw steps a decision. The same noise for all models: a CPU's few start states would otherwise be valued
+        # by the luckiest of N samples rather than by the best of N models.
+        model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0))
+        uncertainty = UncertaintyConfig(SWAG(warm=10), common_noise=True)
+        model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
     # SafeDreamer's planners have BSRP-Lag's actor and critics: half of the few plans that a CPU has time for are the
     # actor's, and what lies beyond a short horizon is valued under a policy that minds costs.
     search = CrossEntropy(horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5)
@@ -226,13 +333,15 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         actor,
         critic,
         critic,
-        model_optimiser=OptimiserConfig(1e-3, clip=1000.0),
+        model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         constraint=AugmentedLagrangian(penalty_factor_init=5e-4, growth=0.0, dual_rate=1e-6),
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
         planning=PlanningConfig(search, price, start=18_000),
+        uncertainty=uncertainty,
+        cost_limit=limit,
         cost_discount=0.97,
         cost_estimate="episode",
         violation_source="episodes",
@@ -261,6 +370,7 @@ def _debug(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Tiny sizes: compiles and runs in seconds."""
     model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
     search = CrossEntropy(horizon=3, plans=8, elites=2, iterations=2, proposals=0.25)
+    posterior = SWAG(samples=2, burn_in=2, period=2, deviations=3, warm=3)
     return RunConfig(
         agent_name=agent,
         env=env,
@@ -269,10 +379,11 @@ def _debug(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
             actor,
             critic,
             critic,
-            constraint=AugmentedLagrangian() if agent == "safedreamer-bsrp-lag" else Unconstrained(),
+            constraint=AugmentedLagrangian() if agent in _CONSTRAINED else Unconstrained(),
             horizon=3,
             imagination_starts=4,
             planning=PlanningConfig(search, PIDLagrangian()),
+            uncertainty=UncertaintyConfig(posterior) if agent.startswith("lambda") else None,
         ),
         loop=LoopConfig(
             steps=400,

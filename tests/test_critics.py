@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.critics import Critic, CriticConfig
+from prudence.critics import Critic, CriticConfig, Lesson
 from prudence.models.world_model import HeadConfig
 from prudence.optim import OptimiserConfig
 
@@ -19,7 +19,7 @@ FEATURES = jnp.array([[1.0, -0.5], [-1.0, 0.5]])
 
 def regress(config: CriticConfig, shape: tuple[int, ...], targets, weights=(1.0, 1.0), steps: int = 200) -> Critic:
     critic = Critic.init(2, shape, config, key=jax.random.key(0))
-    step = jax.jit(lambda c: c.update(FEATURES, jnp.array(targets), jnp.array(weights), name="critic")[0])
+    step = jax.jit(lambda c: c.update(Lesson(FEATURES, jnp.array(targets), jnp.array(weights)), name="critic")[0])
     for _ in range(steps):
         critic = step(critic)
     return critic
@@ -52,7 +52,7 @@ def test_states_of_weight_zero_are_not_learned():
 def test_the_slow_copy_is_a_moving_average():
     config = replace(CONFIG, slow_rate=0.25)
     before = Critic.init(2, (), config, key=jax.random.key(0))
-    after, metrics = before.update(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2), name="critic")
+    after, metrics = before.update(Lesson(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2)), name="critic")
     mixed = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.slow, after.online.module)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), after.slow, mixed)
     assert metrics["critic/target"] == 1.5

@@ -1,7 +1,8 @@
 """CEM-MPC, LAMBDA's ablation (As et al. 2022, section 5.3): planning without an actor's or a critic's help.
 
 A plan is worth its imagined rewards over the horizon; plans whose most pessimistic future exceeds the budget are
-rejected. LAMBDA draws these futures from its posterior over models; here they are samples of one model's latents.
+rejected. ``lambda-cem-mpc`` imagines each of a plan's futures under another model of LAMBDA's posterior; in ``cem-mpc``
+they are samples of one model's latents.
 """
 
 from __future__ import annotations

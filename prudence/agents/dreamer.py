@@ -7,6 +7,7 @@ carry the papers' names).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -31,10 +32,12 @@ from prudence.agents.planning import (
     plan,
     preview,
 )
+from prudence.agents.uncertainty import Counted, UncertaintyConfig, choose
 from prudence.constraints import AugmentedLagrangian, Unconstrained
-from prudence.critics import Critic, CriticConfig
+from prudence.critics import Critic, CriticConfig, Lesson, together
+from prudence.models.posterior import imagine_each
 from prudence.models.rssm import LatentState
-from prudence.models.world_model import WorldModel, WorldModelConfig
+from prudence.models.world_model import Posterior, WorldModel, WorldModelConfig
 from prudence.nets import cast
 from prudence.ops.normalise import PercentileScale, symexp, symlog
 from prudence.ops.returns import cumulative_discount, lambda_returns
@@ -56,6 +59,7 @@ class DreamerConfig:
         entropy: weight of the policy's entropy.
         gradient: ``pathwise`` (through the dynamics), ``reinforce``, or ``auto``: pathwise for
             continuous and reinforce for discrete actions (DreamerV3, 2023 release).
+        normalise_returns: divides the actor's returns by their running range; LAMBDA does not.
         return_scale_floor: smallest divisor of returns.
         cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
         cost_estimate: unit of the imagined cost that is held against d. ``sum``: Σ over the horizon of
@@ -70,6 +74,8 @@ class DreamerConfig:
             .3; 2023 release and SafeDreamer: 0). Their targets hold real rewards and costs, bootstrapped from the
             critic; unlike DreamerV3's, their gradient stops at the world model.
         planning: how to plan what to do; None acts by the policy. A planner needs continuous actions and a time limit.
+        uncertainty: what is believed about the model, and which of the trajectories under several of its samples count
+            (LAMBDA); None imagines under the present weights alone.
         constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
             before it has found any reward learns to stand still.
         evaluation: which actions of the policy are evaluated. ``mode``, or ``sample`` as SafeDreamer's released code
@@ -92,6 +98,7 @@ class DreamerConfig:
     lambda_: float = 0.95
     entropy: float = 3e-4
     gradient: Literal["auto", "pathwise", "reinforce"] = "auto"
+    normalise_returns: bool = True
     return_scale_floor: float = 1.0
     cost_limit: float | tuple[float, ...] = 2.0
     cost_estimate: Literal["sum", "mean", "episode"] = "sum"
@@ -99,6 +106,7 @@ class DreamerConfig:
     violation_bound: float | None = None
     replay_loss: float = 0.0
     planning: PlanningConfig | None = None
+    uncertainty: UncertaintyConfig | None = None
     constraint_start: int = 0
     evaluation: Literal["mode", "sample"] = "mode"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -134,6 +142,7 @@ class DreamerState(eqx.Module):
     """Everything that training changes."""
 
     world_model: Optimised[WorldModel]
+    posterior: Any
     actor: Optimised[Actor]
     critic: Critic
     cost_critic: Critic | None
@@ -182,6 +191,12 @@ class Dreamer(Agent):
                 "a planner holds a plan's cost against an episode's budget, but the environment has no time limit: set "
                 "one (EnvConfig.time_limit)"
             )
+        uncertainty = self.config.uncertainty
+        if uncertainty is not None and planning.futures != uncertainty.posterior.samples:
+            raise ValueError(
+                f"each future of a plan is imagined by a model of its own: planning.futures={planning.futures} must "
+                f"be the posterior's samples={uncertainty.posterior.samples}"
+            )
         if planning.costs == "observation" and self.spaces.cost_function is None:
             raise ValueError(
                 "planning.costs='observation' needs a cost function, and the environment supplies none: give it an "
@@ -198,10 +213,13 @@ class Dreamer(Agent):
         c, num_costs = self.config, self.spaces.num_costs
         model_key, actor_key, critic_key, cost_key = jax.random.split(key, 4)
         model = WorldModel(self.spaces, c.world_model, key=model_key)
+        # Folded by a number that ``split`` did not use.
+        posterior_key = jax.random.fold_in(key, 4)
         actor = Actor(model.feature_size, self.spaces.action, c.actor, key=actor_key)
         cost_critic = Critic.init(model.feature_size, (num_costs,), c.cost_critic, key=cost_key)
         return DreamerState(
             world_model=Optimised.init(model, c.model_optimiser),
+            posterior=None if c.uncertainty is None else c.uncertainty.posterior.init(model, key=posterior_key),
             actor=Optimised.init(actor, c.actor_optimiser),
             critic=Critic.init(model.feature_size, (), c.critic, key=critic_key),
             cost_critic=cost_critic if c.values_costs else None,
@@ -339,9 +357,12 @@ class Dreamer(Agent):
         planning = self.config.planning
         assert planning is not None
         parts = (state.world_model.module, state.actor.module, state.critic, state.cost_critic)
-        networks = self._compute(parts)
+        networks, uncertainty, predictors = self._compute(parts), self.config.uncertainty, None
+        if uncertainty is not None:  # The same ones until the next update: all plans are judged alike.
+            key = jax.random.fold_in(jax.random.key(0), state.step)
+            predictors = self._compute(uncertainty.posterior.sample(state.posterior, parts[0], key=key))
         reads = partial(self._read_costs, networks[0]) if planning.costs == "observation" else None
-        return Believed(*networks, price=planning.price.multiplier(state.price), costs_of=reads)
+        return Believed(*networks, price=planning.price.multiplier(state.price), costs_of=reads, predictors=predictors)
 
     def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
         """What the environment's cost function makes of the decoded observations."""
@@ -375,20 +396,21 @@ class Dreamer(Agent):
     def _update(self, state: DreamerState, batch: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
         """World model, actor and multiplier, reward critic, cost critic: the order of SafeDreamer's Algorithm 2."""
         model_key, start_key, imagine_key = jax.random.split(key, 3)
-        world_model, latents, metrics = self._update_model(state.world_model, batch, key=model_key)
-        start, alive = self._starts(latents, batch, key=start_key)
+        world_model, filtered, metrics = self._update_model(state.world_model, batch, key=model_key)
+        start, alive = self._starts(filtered.states, batch, key=start_key)
         model = self._compute(world_model.module)
+        posterior, predictors, more = self._update_posterior(state, world_model.module, filtered, batch, key=key)
 
-        dream, actor, actor_metrics = self._update_actor(state, model, start, alive, key=imagine_key)
-        lesson = self._lesson(state.critic, dream, dream.returns, latents, batch, batch.reward, self.config.discount)
-        critic, critic_metrics = state.critic.update(*lesson, name="critic")
+        dream, actor, actor_metrics = self._update_actor(state, model, predictors, start, alive, key=imagine_key)
+        replayed = self._replayed(state.critic, filtered.states, batch, batch.reward, self.config.discount)
+        critic, critic_metrics = state.critic.update(together(dream.lesson, replayed), name="critic")
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None:
-            discount = self.config.cost_discount
-            lesson = self._lesson(cost_critic, dream, dream.cost_returns, latents, batch, batch.cost, discount)
-            cost_critic, cost_metrics = cost_critic.update(*lesson, name="cost_critic")
+            replayed = self._replayed(cost_critic, filtered.states, batch, batch.cost, self.config.cost_discount)
+            cost_critic, cost_metrics = cost_critic.update(together(dream.cost_lesson, replayed), name="cost_critic")
         state = DreamerState(
             world_model=world_model,
+            posterior=posterior,
             actor=actor,
             critic=critic,
             cost_critic=cost_critic,
@@ -398,15 +420,27 @@ class Dreamer(Agent):
             episode_cost=state.episode_cost,
             step=state.step + 1,
         )
-        return state, metrics | actor_metrics | critic_metrics | cost_metrics | dream.metrics
+        return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
 
     def _update_model(
         self, world_model: Optimised[WorldModel], batch: Batch, *, key: Key
-    ) -> tuple[Optimised[WorldModel], LatentState, Metrics]:
+    ) -> tuple[Optimised[WorldModel], Posterior, Metrics]:
         loss = lambda model: self._compute(model).loss(batch, key=key)  # noqa: E731
-        (_, (latents, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
+        (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
         world_model, more = world_model.descend(gradient, "model")
-        return world_model, jax.lax.stop_gradient(latents), metrics | more
+        return world_model, jax.lax.stop_gradient(filtered), metrics | more
+
+    def _update_posterior(
+        self, state: DreamerState, model: WorldModel, filtered: Posterior, batch: Batch, *, key: Key
+    ) -> tuple[Any, Any, Metrics]:
+        """The posterior over models, and N predictors drawn from it in the type they compute in; None without one."""
+        if self.config.uncertainty is None:
+            return None, None, {}
+        posterior = self.config.uncertainty.posterior
+        # Folded by numbers that ``split`` did not use.
+        update_key, draw_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+        beliefs, metrics = posterior.update(state.posterior, model, filtered, batch, state.step + 1, key=update_key)
+        return beliefs, self._compute(posterior.sample(beliefs, model, key=draw_key)), metrics
 
     def _starts(self, latents: LatentState, batch: Batch, *, key: Key) -> tuple[LatentState, Float[Array, " S"]]:
         """Flattens posterior states to start states ``[S, ...]``; ``alive`` is 0 after a termination."""
@@ -419,21 +453,26 @@ class Dreamer(Agent):
         return jax.tree.map(lambda x: x[chosen], flat), alive[chosen]
 
     def _update_actor(
-        self, state: DreamerState, model: WorldModel, start: LatentState, alive: Float[Array, " S"], *, key: Key
+        self,
+        state: DreamerState,
+        model: WorldModel,
+        predictors: Any,
+        start: LatentState,
+        alive: Float[Array, " S"],
+        *,
+        key: Key,
     ) -> tuple[Dream, Optimised[Actor], Metrics]:
         """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty
-        on the imagined cost (SafeDreamer eq. 9).
+        on the imagined cost (SafeDreamer eq. 9, LAMBDA eq. 10).
 
         Pathwise: the objective is differentiated by every imagined action, and that through the policy at
         the state where it acted. The policy's input carries no gradient, so this is the derivative by the
         policy's parameters; it needs one pass through the policy instead of one a step.
         """
         c = self.config
-        action_key, dynamics_key = jax.random.split(key)
-        noise = state.actor.module.noise(c.horizon, len(alive), key=action_key)
         frozen = self._compute(state.actor.module)
         policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))  # noqa: E731
-        roll = partial(model.imagine, policy, start, noise, key=dynamics_key)
+        start, alive, noise, roll = self._rollout(state, model, predictors, policy, start, alive, key=key)
         if self._reinforce:
             dream, action_gradient = self._dream(state, roll(), alive)[1], None
         else:
@@ -448,17 +487,43 @@ class Dreamer(Agent):
             bonus = c.entropy * (dream.weights * entropy).mean()
             if action_gradient is None:
                 log_prob = policies.log_prob(dream.trajectory.actions)
-                return -(dream.weights * self._advantage(state, dream) * log_prob).mean() - bonus, metrics
+                return -(dream.weights * dream.advantage * log_prob).mean() - bonus, metrics
             return (action_gradient * policies.sample(noise)).sum() - bonus, metrics
 
         gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
         actor, more = state.actor.descend(gradient, "actor")
         return dream, actor, metrics | more
 
+    def _rollout(
+        self,
+        state: DreamerState,
+        model: WorldModel,
+        predictors: Any,
+        policy: Callable[[Float[Array, "B F"], Float[Array, "B A"]], Float[Array, "B A"]],
+        start: LatentState,
+        alive: Float[Array, " S"],
+        *,
+        key: Key,
+    ) -> tuple[LatentState, Float[Array, " B"], Float[Array, "H B A"], Callable[..., Trajectory]]:
+        """Start states, whether they are alive, the policy's noise, and what imagines from them given a nudge; for
+        each of N predictors, if there are any, one after the other: B = N·S columns."""
+        c, uncertainty = self.config, self.config.uncertainty
+        action_key, dynamics_key = jax.random.split(key)
+        noise_of = lambda columns: state.actor.module.noise(c.horizon, columns, key=action_key)  # noqa: E731
+        if uncertainty is None:
+            noise = noise_of(len(alive))
+            return start, alive, noise, partial(model.imagine, policy, start, noise, key=dynamics_key)
+        number, common = uncertainty.posterior.samples, uncertainty.common_noise
+        each = lambda x: jnp.tile(x, (number, *(1,) * (x.ndim - 1)))  # noqa: E731
+        noise = jnp.tile(noise_of(len(alive)), (1, number, 1)) if common else noise_of(number * len(alive))
+        start, alive = jax.tree.map(each, (start, alive))
+        roll = partial(imagine_each, model, predictors, policy, start, noise, key=dynamics_key, common_noise=common)
+        return start, alive, noise, roll
+
     def _dream(
-        self, state: DreamerState, trajectory: Trajectory, alive: Float[Array, " S"]
+        self, state: DreamerState, trajectory: Trajectory, alive: Float[Array, " B"]
     ) -> tuple[Float[Array, ""], Dream]:
-        """The actor's objective along an imagined trajectory (a loss), and everything computed for it."""
+        """The actor's objective along imagined trajectories (a loss), and everything computed for it."""
         c = self.config
         discounts = c.discount * trajectory.continues
         values = self._compute(state.critic).values(trajectory.critic_features)
@@ -467,31 +532,64 @@ class Dreamer(Agent):
         cost_values = self._cost_values(state, trajectory)
         cost_discounts = jnp.broadcast_to((c.cost_discount * trajectory.continues)[..., None], cost_values.shape)
         cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
-        estimate = self._cost_unit * cost_returns.mean((0, 1))
+        task, safety, metrics = self._count(returns, values, cost_returns, cost_values)
+        estimate = self._cost_unit * jnp.stack([of(cost_returns[..., i]).mean() for i, of in enumerate(safety)])
         violation = self._violation(state, estimate)
-        loss = -(weights * returns).mean() / state.return_scale.scale
+        loss = -(task(weights) * task(returns)).mean() / self._return_scale(state)
         loss = loss + self._minds_costs(state) * c.constraint.penalty(state.constraint, violation)
-        metrics = self._dream_metrics(state, returns, estimate)
-        dream = Dream(trajectory, returns, values, cost_returns, cost_values, weights, violation, metrics)
+        advantages = returns - values[:-1], cost_returns - cost_values[:-1]
+        features = trajectory.critic_features[:-1]
+        dream = Dream(
+            trajectory=trajectory,
+            returns=task(returns),
+            weights=weights,
+            violation=violation,
+            advantage=self._advantage(state, *advantages, violation, task, safety),
+            lesson=Lesson.flat(task(features), task(returns), task(weights)),
+            cost_lesson=_cost_lesson(features, cost_returns, weights, safety),
+            metrics=metrics | self._dream_metrics(state, task(returns), estimate),
+        )
         return loss, jax.lax.stop_gradient(dream)
 
-    def _lesson(
+    def _count(
+        self,
+        returns: Float[Array, "H B"],
+        values: Float[Array, "H+1 B"],
+        cost_returns: Float[Array, "H B C"],
+        cost_values: Float[Array, "H+1 B C"],
+    ) -> tuple[Counted, list[Counted], Metrics]:
+        """Which trajectories count for the task and for each constraint: under one model all of them."""
+        uncertainty, constraints = self.config.uncertainty, range(self.spaces.num_costs)
+        if uncertainty is None:
+            return Counted(None), [Counted(None) for _ in constraints], {}
+        by_returns = uncertainty.of == "returns"
+        rewards, costs = (returns, cost_returns) if by_returns else (values[:-1], cost_values[:-1])
+        by_model = lambda x: x.mean(0).reshape(uncertainty.posterior.samples, -1)  # noqa: E731
+        promises = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
+        task = choose(promises[0], uncertainty.task, larger_is_better=True)
+        safety = [choose(cost, uncertainty.safety, larger_is_better=False) for cost in promises[1]]
+        total = jnp.stack(promises[1]).sum(0)
+        metrics = {
+            "posterior/return_std": promises[0].std(0).mean(),
+            "posterior/cost_std": total.std(0).mean(),
+            "posterior/optimism": task(rewards).mean() - rewards.mean(),
+            "posterior/pessimism": sum(of(costs[..., i]).mean() for i, of in enumerate(safety)) - total.mean(),
+        }
+        return task, safety, metrics
+
+    def _replayed(
         self,
         critic: Critic,
-        dream: Dream,
-        returns: Float[Array, "H S *C"],
         latents: LatentState,
         batch: Batch,
         rewards: Float[Array | np.ndarray, "B T *C"],
         discount: float,
-    ) -> tuple[Float[Array, "N F"], Float[Array, "N *C"], Float[Array, " N"]]:
-        """Features, targets and weights from which a critic of ``rewards`` (or costs) learns: imagined states and,
-        with ``replay_loss``, the replayed ones, whose λ-returns are made of what really came."""
-        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        imagined = flat(dream.trajectory.critic_features[:-1]), flat(returns), flat(dream.weights)
+    ) -> Lesson | None:
+        """With ``replay_loss``, what a critic of ``rewards`` (or costs) learns at replayed states: λ-returns made of
+        what really came."""
         share = self.config.replay_loss
         if not share:
-            return imagined
+            return None
         time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
         number = lambda x: time_major(x).astype(jnp.float32)  # noqa: E731
         features, last, terminal = time_major(latents.features), number(batch.is_last), number(batch.is_terminal)
@@ -499,12 +597,7 @@ class Dreamer(Agent):
         by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)  # noqa: E731
         lambdas = by_state(self.config.lambda_ * (1 - last))
         targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
-        replayed = flat(features[:-1]), flat(targets), flat(share * (1 - last[:-1]))
-        # The critic's loss is a mean over all of them: the weights make it mean(imagined) + share · mean(replayed).
-        total = len(imagined[2]) + len(replayed[2])
-        weights = [part[2] * (total / len(part[2])) for part in (imagined, replayed)]
-        together = [jnp.concatenate(pair) for pair in zip(imagined, replayed, strict=True)]
-        return together[0], together[1], jnp.concatenate(weights)
+        return Lesson.flat(features[:-1], targets, share * (1 - last[:-1]))
 
     @property
     def _reinforce(self) -> bool:
@@ -541,14 +634,26 @@ class Dreamer(Agent):
         minds = self._minds_costs(state)
         return jax.tree.map(lambda new, old: jnp.where(minds, new, old), updated, state.constraint)
 
-    def _advantage(self, state: DreamerState, dream: Dream) -> Float[Array, "H S"]:
+    def _return_scale(self, state: DreamerState) -> Float[Array, ""]:
+        return state.return_scale.scale if self.config.normalise_returns else jnp.ones(())
+
+    def _advantage(
+        self,
+        state: DreamerState,
+        advantage: Float[Array, "H B"],
+        cost_advantage: Float[Array, "H B C"],
+        violation: Float[Array, " C"],
+        task: Counted,
+        safety: list[Counted],
+    ) -> Float[Array, "H B"]:
         """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
-        penalty's own gradient is equal to first order."""
-        pressure = self._minds_costs(state) * self.config.constraint.pressure(state.constraint, dream.violation)
-        cost = dream.cost_returns - dream.cost_values[:-1]
-        return (dream.returns - dream.values[:-1]) / state.return_scale.scale - self._cost_unit * (cost * pressure).sum(
-            -1
-        )
+        penalty's own gradient is equal to first order; 0 where a trajectory does not count."""
+        pressure = self._minds_costs(state) * self.config.constraint.pressure(state.constraint, violation)
+        total = task.share(advantage.shape[1]) * advantage / self._return_scale(state)
+        for i, of in enumerate(safety):
+            cost = cost_advantage[..., i]
+            total = total - self._cost_unit * pressure[i] * of.share(cost.shape[1]) * cost
+        return total
 
     def _dream_metrics(self, state: DreamerState, returns: Array, estimate: Array) -> Metrics:
         metrics = {
@@ -603,14 +708,27 @@ def _mean_open_loop(model: WorldModel, batch: Batch, context: int, keys: Array) 
     return jax.tree.map(lambda x: x / len(keys), total)
 
 
+def _cost_lesson(
+    features: Float[Array, "H B F"], returns: Float[Array, "H B C"], weights: Float[Array, "H B"], counts: list[Counted]
+) -> Lesson:
+    """The critic of each constraint's cost learns from the trajectories that count for it."""
+    if len({id(of.columns) for of in counts}) == 1:
+        of = counts[0]
+        return Lesson.flat(of(features), of(returns), of(weights))
+    own = len(counts) * jnp.eye(len(counts))
+    apart = [Lesson.flat(of(features), of(returns), of(weights)[..., None] * own[i]) for i, of in enumerate(counts)]
+    return Lesson(*(jnp.concatenate(parts) for parts in zip(*apart, strict=True)))
+
+
 class Dream(NamedTuple):
-    """One imagined rollout and what was computed along it; H steps from S start states."""
+    """Imagined trajectories, H steps in B columns, and what was computed along them; returns and lessons are of the
+    trajectories that count."""
 
     trajectory: Trajectory
-    returns: Float[Array, "H S"]
-    values: Float[Array, "H+1 S"]
-    cost_returns: Float[Array, "H S C"]
-    cost_values: Float[Array, "H+1 S C"]
-    weights: Float[Array, "H S"]
+    returns: Float[Array, "H MS"]
+    weights: Float[Array, "H B"]
     violation: Float[Array, " C"]
+    advantage: Float[Array, "H B"]
+    lesson: Lesson
+    cost_lesson: Lesson
     metrics: Metrics

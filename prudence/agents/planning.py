@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from prudence.actors import Actor
 from prudence.constraints import PIDLagrangian, Unconstrained
 from prudence.critics import Critic
+from prudence.models.posterior import imagine_each
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel
 from prudence.ops.returns import lambda_returns
@@ -52,7 +53,8 @@ class PlanningConfig:
 
 class Believed(NamedTuple):
     """What a plan is judged by: the networks, in the type they compute in, and the price of cost ``[C]``; with
-    ``costs_of``, which is given features ``[*batch, F]``, if costs are not the model's head's."""
+    ``costs_of``, which is given features ``[*batch, F]``, if costs are not the model's head's; and with ``predictors``
+    ``[N, ...]`` of a posterior over models if each of a plan's futures is imagined by another."""
 
     model: WorldModel
     actor: Actor
@@ -60,6 +62,7 @@ class Believed(NamedTuple):
     cost_critic: Critic | None
     price: Float[Array, " C"]
     costs_of: Callable[[Float[Array, "*batch F"]], Float[Array, "*batch C"]] | None = None
+    predictors: Any = None
 
 
 class Horizon(NamedTuple):
@@ -190,15 +193,19 @@ def forecast(
     what an episode of T decisions would cost if it went on like this.
     """
     number, length, _ = plans.shape
-    repeated = jnp.repeat(plans, config.futures, 0).swapaxes(0, 1)
+    repeated = jnp.tile(plans, (config.futures, 1, 1)).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
-    dream = belief.model.imagine(lambda _, action: action, start, repeated, key=key)
+    follow = lambda _, action: action  # noqa: E731
+    if belief.predictors is None:
+        dream = belief.model.imagine(follow, start, repeated, key=key)
+    else:
+        dream = imagine_each(belief.model, belief.predictors, follow, start, repeated, key=key)
     step_costs = _step_costs(belief, dream)
-    by_plan = lambda x: x.reshape(number, config.futures, *x.shape[1:])  # noqa: E731
-    costs = by_plan(step_costs[1:].sum(0) * (horizon.episode_steps / length))
+    by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])  # noqa: E731
+    costs = by_future(step_costs[1:].sum(0) * (horizon.episode_steps / length))
     score = _score(config, belief, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
-    pessimistic = costs.max(1) if config.pessimism == "max" else costs.mean(1)
-    return Forecast(by_plan(score).mean(1), pessimistic)
+    pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
+    return Forecast(by_future(score).mean(0), pessimistic)
 
 
 def preview(

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from prudence.models.rssm import RSSM, LatentState, RSSMConfig
-from prudence.nets import MLP, Activation, ConvDecoder, ConvEncoder, NormKind, Style
-from prudence.ops.distributions import Bernoulli, Latent, SymlogMSE, TwoHot, kl_divergence
+from prudence.nets import MLP, Activation, ConvDecoder, ConvEncoder, Dense, GRUCell, NormKind, Style
+from prudence.ops.distributions import Bernoulli, Latent, SymlogMSE, TwoHot, UnitNormal, kl_divergence
 from prudence.ops.losses import balanced_kl
 from prudence.ops.normalise import symlog
 from prudence.types import Batch, Key, Metrics, Observation, ObservationSpec, Spaces, Trajectory
 
-HeadKind = Literal["twohot", "symexp_twohot", "symlog_mse", "bernoulli"]
+HeadKind = Literal["twohot", "symexp_twohot", "symlog_mse", "normal", "bernoulli"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class HeadConfig:
 
     Attributes:
         kind: ``twohot`` (bins uniform in symlog space, 2023 release), ``symexp_twohot`` (current
-            generation), ``symlog_mse``, or ``bernoulli`` (the probability that the target is > 0; its
-            mean times ``bernoulli_scale`` is the prediction, LAMBDA).
+            generation), ``symlog_mse``, ``normal`` (of variance 1; LAMBDA), or ``bernoulli`` (the probability that
+            the target is > 0; its mean times ``bernoulli_scale`` is the prediction, LAMBDA).
         limit: outermost bin in symlog space.
         out_scale: variance of the last layer's initial weights; 0 starts at the constant 0.
     """
@@ -61,14 +61,14 @@ class Head(eqx.Module):
         self.shape = shape
         self.config = config
 
-    def __call__(self, features: Float[Array, "*batch F"]) -> TwoHot | SymlogMSE | Bernoulli:
+    def __call__(self, features: Float[Array, "*batch F"]) -> TwoHot | SymlogMSE | UnitNormal | Bernoulli:
         """A distribution whose ``mean`` and ``log_prob`` have shape ``[*batch, *shape]``."""
         c = self.config
         out = self.net(features)
         if "twohot" in c.kind:
             return TwoHot(out.reshape(*out.shape[:-1], *self.shape, c.bins), c.limit, c.kind == "symexp_twohot")
         out = out.reshape(*out.shape[:-1], *self.shape)
-        return Bernoulli(out) if c.kind == "bernoulli" else SymlogMSE(out)
+        return {"bernoulli": Bernoulli, "normal": UnitNormal, "symlog_mse": SymlogMSE}[c.kind](out)
 
     def predict(self, features: Float[Array, "*batch F"]) -> Float[Array, "*batch *shape"]:
         """The expected number."""
@@ -107,6 +107,8 @@ class WorldModelConfig:
         unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
             LAMBDA 100): unsafe samples are rare.
         free_nats: free bits of the summed KL.
+        free_nats_of: below which a latent ``state``'s KL counts for nothing (DreamerV3, SafeDreamer), or the KL's
+            ``mean`` over the batch (Dreamer-V1, LAMBDA).
         vector_std: None gives vectors a likelihood of unit variance (the papers), so that ``scales.vector``
             alone says how exact they are to be. A number calibrates instead (Rybkin et al. 2021, optimal σ):
             each entry has the variance of its own error in the batch, with this standard deviation (in
@@ -126,6 +128,7 @@ class WorldModelConfig:
     scales: LossScales = field(default_factory=LossScales)
     unsafe_weight: float = 10.0
     free_nats: float = 1.0
+    free_nats_of: Literal["state", "mean"] = "state"
     vector_std: float | None = None
     norm: NormKind = "layer"
     activation: Activation = "silu"
@@ -212,6 +215,17 @@ class Posterior(NamedTuple):
     prior: Latent
 
 
+class Predictor(NamedTuple):
+    """The parts of a world model that imagination uses."""
+
+    input: Dense
+    cell: GRUCell
+    prior_net: MLP
+    reward_head: Head
+    cost_head: Head
+    continue_head: Head
+
+
 class WorldModel(eqx.Module):
     """Encoder, RSSM, decoder and heads (SafeDreamer section 3; LAMBDA section 4)."""
 
@@ -243,6 +257,16 @@ class WorldModel(eqx.Module):
     def feature_size(self) -> int:
         return self.config.rssm.feature_size
 
+    @property
+    def predictor(self) -> Predictor:
+        """What a posterior over models is about (prudence/models/posterior.py)."""
+        r = self.rssm
+        return Predictor(r.input, r.cell, r.prior_net, self.reward_head, self.cost_head, self.continue_head)
+
+    def with_predictor(self, predictor: Predictor) -> WorldModel:
+        """This model with other dynamics and heads."""
+        return eqx.tree_at(lambda model: tuple(model.predictor), self, tuple(predictor))
+
     def observe(self, batch: Batch, *, key: Key) -> Posterior:
         """Filters ``[B, T]`` sequences into posterior states."""
         embeds = self.encoder({k: batch.observation[k] for k in self.encoder.keys})
@@ -250,8 +274,8 @@ class WorldModel(eqx.Module):
             *self.rssm.observe(jnp.asarray(batch.prev_action), embeds, jnp.asarray(batch.is_first), key=key)
         )
 
-    def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[LatentState, Metrics]]:
-        """The scaled sum of all losses, the posterior states ``[B, T, ...]`` and metrics.
+    def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[Posterior, Metrics]]:
+        """The scaled sum of all losses, the filtered sequences and metrics.
 
         SafeDreamer eq. 3, LAMBDA eq. 5: negative log-likelihoods of observations, reward, costs and
         continuation, and the balanced KL. Every loss is ``[B, T]`` until it is averaged here.
@@ -260,11 +284,11 @@ class WorldModel(eqx.Module):
         losses = self._reconstruction_losses(filtered.states.features, batch)
         losses.update(self._head_losses(filtered.states.features, batch))
         sg = jax.lax.stop_gradient
-        dynamics, representation = balanced_kl(
-            kl_divergence(sg(filtered.posterior), filtered.prior),
-            kl_divergence(filtered.posterior, sg(filtered.prior)),
-            self.config.free_nats,
-        )
+        posterior, prior = filtered.posterior, filtered.prior
+        kls = kl_divergence(sg(posterior), prior), kl_divergence(posterior, sg(prior))
+        if self.config.free_nats_of == "mean":
+            kls = kls[0].mean(), kls[1].mean()
+        dynamics, representation = balanced_kl(*kls, self.config.free_nats)
         losses["dynamics"], losses["representation"] = dynamics, representation
         scales = self._scales(losses)
         assert set(losses) == set(scales)
@@ -276,7 +300,7 @@ class WorldModel(eqx.Module):
             "model/posterior_entropy": filtered.posterior.entropy().mean(),
             "model/prior_entropy": filtered.prior.entropy().mean(),
         }
-        return total, (filtered.states, metrics)
+        return total, (filtered, metrics)
 
     def _reconstruction_losses(self, features: Array, batch: Batch) -> dict[str, Float[Array, "B T"]]:
         losses = {}

@@ -227,3 +227,16 @@ class SymlogMSE(eqx.Module):
     def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Elementwise ``-(prediction - symlog(value))²``: not summed."""
         return -jnp.square(self.prediction.astype(jnp.float32) - symlog(value))
+
+
+class UnitNormal(eqx.Module):
+    """A normal variable of variance 1, as LAMBDA models rewards and values."""
+
+    mean: Float[Array, "*shape"]
+
+    def mode(self) -> Float[Array, "*shape"]:
+        return self.mean
+
+    def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Elementwise ``-(mean - value)² / 2``, without the constant: not summed."""
+        return -0.5 * jnp.square(self.mean.astype(jnp.float32) - value)

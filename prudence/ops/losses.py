@@ -14,7 +14,7 @@ def balanced_kl(
 
     ``kl_dynamics`` is KL(sg(posterior) ‖ prior), ``kl_representation`` KL(posterior ‖ sg(prior)).
     The maximum acts on each (batch, time) entry after summing over latents (DreamerV3 eq. 5;
-    SafeDreamer eq. 3), so a latent state below ``free_nats`` gives no gradient.
+    SafeDreamer eq. 3), so a latent state below ``free_nats`` gives no gradient; or on their mean, if given that.
     """
     return jnp.maximum(kl_dynamics, free_nats), jnp.maximum(kl_representation, free_nats)
 

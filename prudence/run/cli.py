@@ -74,7 +74,8 @@ class Train:
     obs: tuple[str, ...] = ("lidar",)
     """Observations of a Safety-Gymnasium task: lidar, coordinates, vision, or several."""
     preset: PresetName = "cpu"
-    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper, gpu (paper in bfloat16)."""
+    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper,
+    comparison (paper, actions repeated 4 times and a budget of 2), gpu (paper in bfloat16)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
     """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
     By default the preset's, 2."""

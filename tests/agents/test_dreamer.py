@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -14,6 +13,7 @@ import toys
 
 from prudence.agents.dreamer import Dreamer
 from prudence.constraints import AugmentedLagrangian
+from prudence.critics import Lesson, together
 from prudence.models.rssm import LatentState
 from prudence.types import EpisodeSummary
 
@@ -163,7 +163,7 @@ def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters():
         return loss - c.entropy * (dream.weights * entropy).mean()
 
     expected = eqx.filter_jit(eqx.filter_grad(direct))(state.actor.module)
-    _, actor, _ = eqx.filter_jit(agent._update_actor)(state, model, start, alive, key=jax.random.key(5))
+    _, actor, _ = eqx.filter_jit(agent._update_actor)(state, model, None, start, alive, key=jax.random.key(5))
     # Adam's first moment after one step is a tenth of the gradient.
     momentum = actor.optimiser_state[1][0].mu
     assert jnp.abs(expected.net.output.weight).max() > 1e-3
@@ -230,9 +230,8 @@ def test_a_critic_learns_from_replay_beside_imagination():
         is_last=jnp.array([[False, True, False, True]]), is_terminal=jnp.array([[False, False, False, True]])
     )
     latents = LatentState(jax.random.normal(jax.random.key(3), (1, 4, size - 2)), jnp.ones((1, 4, 2)))
-    trajectory = SimpleNamespace(critic_features=jnp.zeros((3, 5, size)))
-    dream = SimpleNamespace(trajectory=trajectory, weights=jnp.ones((2, 5)))
-    features, targets, weights = agent._lesson(critic, dream, jnp.full((2, 5), 7.0), latents, batch, batch.reward, 0.5)
+    imagined = Lesson(jnp.zeros((10, size)), jnp.full(10, 7.0), jnp.ones(10))
+    features, targets, weights = together(imagined, agent._replayed(critic, latents, batch, batch.reward, 0.5))
 
     values, reward = critic.values(latents.features)[0], batch.reward[0]
     np.testing.assert_array_equal(features[10:], latents.features[0, :3])
