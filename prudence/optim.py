@@ -11,7 +11,8 @@ import optax
 
 from prudence.types import Metrics
 
-M = TypeVar("M", bound=eqx.Module)
+M = TypeVar("M")
+"""Any tree of parameters, mostly an ``equinox.Module``."""
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,4 @@ class Optimised(eqx.Module, Generic[M]):
             cast(optax.Updates, gradient), self.optimiser_state, params
         )
         metrics = {f"{name}/gradient_norm": optax.tree.norm(gradient).astype(jnp.float32)}
-        return Optimised(eqx.apply_updates(self.module, updates), optimiser_state, self.config), metrics
+        return Optimised(cast(M, eqx.apply_updates(self.module, updates)), optimiser_state, self.config), metrics

@@ -316,7 +316,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     horizon, starts, replay_loss = (5, 128, 1.0) if safe else (12, 64, 0.0)
     uncertainty, limit, model_optimiser = None, 2.0, OptimiserConfig(1e-3, clip=1000.0)
     if agent.startswith("lambda"):
-        limit, starts = 25.0, 64
+        limit, starts = 25.0, 32
         # Five raw steps a decision. The same noise for all models: a CPU's few start states would otherwise be valued
         # by the luckiest of N samples rather than by the best of N models.
         model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0))
@@ -335,7 +335,8 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         critic,
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
-        constraint=AugmentedLagrangian(penalty_factor_init=5e-4, growth=0.0, dual_rate=1e-6),
+        # Costs exceed a larger budget by more: the multiplier is to rise no faster for it.
+        constraint=AugmentedLagrangian(penalty_factor_init=1e-3 / limit, growth=0.0, dual_rate=2e-6 / limit),
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
@@ -369,6 +370,9 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
 def _debug(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Tiny sizes: compiles and runs in seconds."""
     model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
+    if agent.startswith("lambda"):
+        model, actor, critic = sizes(8, 8, 4, 1, bins=11, cnn_depth=2, latent="gaussian")
+        model = replace(model, cost=replace(model.cost, kind="bernoulli"), free_nats_of="mean")
     search = CrossEntropy(horizon=3, plans=8, elites=2, iterations=2, proposals=0.25)
     posterior = SWAG(samples=2, burn_in=2, period=2, deviations=3, warm=3)
     return RunConfig(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.critics import Critic, CriticConfig, Lesson
+from prudence.critics import Critic, CriticConfig, Lesson, together
 from prudence.models.world_model import HeadConfig
 from prudence.optim import OptimiserConfig
 
@@ -72,3 +72,38 @@ def test_the_regulariser_holds_the_critic_near_its_past():
     # Cross-entropy to the target and, as strongly, to the slow copy's 0: half the mass on each.
     assert free.min() > 4.5
     assert held.max() < 2.5
+
+
+def test_lambdas_slow_copy_is_replaced_every_so_often():
+    config = replace(CONFIG, slow_rate=1.0, slow_every=3)
+    critic = Critic.init(2, (), config, key=jax.random.key(0))
+    start, copied = critic.slow, []
+    for _ in range(6):
+        critic, _ = critic.update(Lesson(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2)), name="critic")
+        same = jax.tree.map(np.array_equal, critic.slow, critic.online.module)
+        copied.append(all(jax.tree.leaves(same)))
+    assert copied == [False, False, True, False, False, True]
+    assert not np.array_equal(start.net.output.bias, critic.slow.net.output.bias)
+
+
+def test_weights_may_be_of_each_cost():
+    lesson = Lesson(FEATURES, jnp.array([[5.0, 5.0], [5.0, 5.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]]))
+    config = replace(CONFIG, slow_regulariser=0.0)
+    critic = Critic.init(2, (2,), config, key=jax.random.key(0))
+    values = critic.update(lesson, name="critic")[0].values(FEATURES)
+    assert (values[:, 0] > 0).all()
+    before = critic.online.module.net.output.weight
+    after = critic.update(lesson, name="critic")[0].online.module.net.output.weight
+    bins = config.head.bins
+    assert not np.array_equal(before[:, :bins], after[:, :bins])
+    np.testing.assert_array_equal(before[:, bins:], after[:, bins:])
+
+
+def test_lessons_are_balanced():
+    imagined = Lesson(jnp.zeros((4, 1)), jnp.zeros((4, 2)), jnp.ones((4, 2)))
+    replayed = Lesson(jnp.ones((2, 1)), jnp.ones((2, 2)), jnp.full(2, 0.5))
+    both = together(imagined, replayed)
+    # mean(imagined) + mean(replayed) = 1 + .5, as one mean over six.
+    np.testing.assert_allclose(both.weights.mean(0), [1.5, 1.5])
+    np.testing.assert_allclose(both.weights[4:], 0.5 * 6 / 2)
+    assert together(imagined, None) is imagined

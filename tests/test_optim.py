@@ -49,3 +49,11 @@ def test_warm_up_starts_at_zero():
         weights.append(float(state.module.weight[0, 0]))
     # Rates 0, .01, .02 on a constant gradient.
     np.testing.assert_allclose(weights, [3.0, 2.99, 2.97], rtol=1e-4)
+
+
+def test_a_cyclic_rate_starts_each_cycle_at_its_peak():
+    # LAMBDA's: 5e-4 at steps 0 and 400, 1e-4 at 200, 3e-4 at 100 and, as at every snapshot of SWAG, at 500.
+    rate = OptimiserConfig(1e-4, cycle=400, cycle_peak=5.0).rate
+    np.testing.assert_allclose([rate(n) for n in (0, 100, 200, 400, 500, 700)], np.array([5, 3, 1, 5, 3, 3]) * 1e-4)
+    with pytest.raises(ValueError, match="cannot rise from 0"):
+        OptimiserConfig(1e-4, cycle=400, warmup=10)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from prudence.models.ensemble import Ensemble
 from prudence.models.swag import SWAG
 
 Statistic = Literal["optimistic", "pessimistic", "mean"] | float
@@ -32,7 +33,7 @@ class UncertaintyConfig:
             them. With noise of their own (LAMBDA) the best of N is partly the luckiest.
     """
 
-    posterior: SWAG = field(default_factory=SWAG)
+    posterior: SWAG | Ensemble = field(default_factory=SWAG)
     task: Statistic = "optimistic"
     safety: Statistic = "pessimistic"
     of: Literal["returns", "values"] = "returns"

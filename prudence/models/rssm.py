@@ -89,6 +89,11 @@ class RSSM(eqx.Module):
         self.config = config
 
     @property
+    def action_size(self) -> int:
+        """A."""
+        return self.input.linear.weight.shape[0] - self.config.stoch_size
+
+    @property
     def dtype(self) -> jnp.dtype:
         """The compute type, which is that of the parameters."""
         return self.input.linear.weight.dtype

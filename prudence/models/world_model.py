@@ -267,6 +267,19 @@ class WorldModel(eqx.Module):
         """This model with other dynamics and heads."""
         return eqx.tree_at(lambda model: tuple(model.predictor), self, tuple(predictor))
 
+    def fresh_predictor(self, *, key: Key) -> Predictor:
+        """One of the same sizes with new weights."""
+        k, c, features = jax.random.split(key, 4), self.config, self.feature_size
+        dynamics = RSSM(self.rssm.action_size, 1, c.rssm, key=k[0])
+        return Predictor(
+            dynamics.input,
+            dynamics.cell,
+            dynamics.prior_net,
+            Head(features, self.reward_head.shape, c.reward, key=k[1]),
+            Head(features, self.cost_head.shape, c.cost, key=k[2]),
+            Head(features, self.continue_head.shape, c.continue_, key=k[3]),
+        )
+
     def observe(self, batch: Batch, *, key: Key) -> Posterior:
         """Filters ``[B, T]`` sequences into posterior states."""
         embeds = self.encoder({k: batch.observation[k] for k in self.encoder.keys})
@@ -301,6 +314,15 @@ class WorldModel(eqx.Module):
             "model/prior_entropy": filtered.prior.entropy().mean(),
         }
         return total, (filtered, metrics)
+
+    def prediction_loss(self, filtered: Posterior, batch: Batch) -> Float[Array, ""]:
+        """The part of :meth:`loss` that teaches the prior and the heads, on states that another model inferred; all of
+        the KL, without free nats."""
+        losses = self._head_losses(filtered.states.features, batch)
+        prior = self.rssm.latent(self.rssm.prior_net(filtered.states.deter))
+        losses["dynamics"] = kl_divergence(filtered.posterior, prior)
+        scales = self._scales(losses)
+        return sum((scales[name] * loss.mean() for name, loss in losses.items()), start=jnp.zeros(()))
 
     def _reconstruction_losses(self, features: Array, batch: Batch) -> dict[str, Float[Array, "B T"]]:
         losses = {}

@@ -22,6 +22,7 @@ from prudence.types import Spaces
 GOLDEN = Path(__file__).parent.parent / "golden" / "updates.json"
 CASES = {
     "safedreamer-bsrp-lag": toys.spaces(),
+    "lambda": toys.spaces(),
     "dreamerv3": toys.spaces(toys.IMAGE, toys.VECTOR, action="discrete", actions=3),
 }
 METRICS = (

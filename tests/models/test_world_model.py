@@ -29,7 +29,7 @@ def loss(net: WorldModel, batch) -> dict:
 
 def test_every_loss_is_named_and_scaled():
     net, batch = model(), toys.batch(BOTH, 2, 5)
-    total, (states, metrics) = net.loss(batch, key=jax.random.key(1))
+    total, (filtered, metrics) = net.loss(batch, key=jax.random.key(1))
     s = CONFIG.scales
     names = {
         "reconstruct_image": s.image,
@@ -41,7 +41,7 @@ def test_every_loss_is_named_and_scaled():
         "representation": s.representation,
     }
     assert total == pytest.approx(sum(float(metrics[f"model/{n}"]) * scale for n, scale in names.items()), rel=1e-5)
-    assert states.deter.shape == (2, 5, CONFIG.rssm.deter)
+    assert filtered.states.deter.shape == (2, 5, CONFIG.rssm.deter)
 
 
 def test_unsafe_samples_weigh_as_stated():
@@ -155,3 +155,31 @@ def test_a_bernoulli_head_predicts_the_chance_that_the_cost_is_positive():
 def test_a_head_of_scale_zero_predicts_zero(kind):
     head = Head(3, (), HeadConfig(kind, 1, 4, bins=11), key=jax.random.key(0))
     assert head.predict(jnp.ones((2, 3))) == pytest.approx(np.zeros(2), abs=1e-5)
+
+
+def test_free_nats_may_be_of_the_mean():
+    # A state below the free nats pulls the mean down, though it counts for nothing by itself.
+    batch = toys.batch(BOTH, 2, 5)
+    free = float(loss(model(free_nats=0.0), batch)["model/dynamics"])
+    own = float(loss(model(free_nats=free), batch)["model/dynamics"])
+    assert own > free
+    for nats, expected in ((free / 2, free), (2 * free, 2 * free)):
+        found = loss(model(free_nats=nats, free_nats_of="mean"), batch)["model/dynamics"]
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_normal_head_has_half_the_squared_error():
+    head = Head(3, (2,), HeadConfig("normal", layers=1, units=4, out_scale=0.0), key=jax.random.key(0))
+    features, target = jnp.ones((5, 3)), jnp.array([3.0, -40.0])
+    np.testing.assert_array_equal(head.predict(features), jnp.zeros((5, 2)))
+    np.testing.assert_allclose(head.negative_log_likelihood(features, jnp.tile(target, (5, 1)))[0], [4.5, 800.0])
+
+
+def test_a_model_with_another_predictor_imagines_as_that_one_and_sees_as_itself():
+    one, other = model(), WorldModel(BOTH, CONFIG, key=jax.random.key(9))
+    mixed, batch = one.with_predictor(other.predictor), toys.batch(BOTH, 2, 5)
+    features = jnp.ones((3, CONFIG.rssm.feature_size))
+    np.testing.assert_array_equal(mixed.cost_head.predict(features), other.cost_head.predict(features))
+    np.testing.assert_array_equal(mixed.decoder(features)["state"], one.decoder(features)["state"])
+    image, state = ({"image": batch.observation["image"], "state": batch.observation["state"]} for _ in range(2))
+    np.testing.assert_array_equal(mixed.encoder(image), one.encoder(state))
