@@ -35,7 +35,7 @@ from prudence.agents.planning import (
 from prudence.agents.uncertainty import Counted, UncertaintyConfig, choose
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.critics import Critic, CriticConfig, Lesson, together
-from prudence.models.posterior import imagine_each
+from prudence.models.posterior import ModelPosterior, imagine_each, open_loop_each
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import Posterior, WorldModel, WorldModelConfig
 from prudence.nets import cast
@@ -436,11 +436,12 @@ class Dreamer(Agent):
         """The posterior over models, and N predictors drawn from it in the type they compute in; None without one."""
         if self.config.uncertainty is None:
             return None, None, {}
-        posterior = self.config.uncertainty.posterior
+        posterior: ModelPosterior = self.config.uncertainty.posterior
         # Folded by numbers that ``split`` did not use.
         update_key, draw_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
-        beliefs, metrics = posterior.update(state.posterior, model, filtered, batch, state.step + 1, key=update_key)
-        return beliefs, self._compute(posterior.sample(beliefs, model, key=draw_key)), metrics
+        evidence = (filtered, batch, state.step + 1)
+        updated: tuple[Any, Metrics] = posterior.update(state.posterior, model, *evidence, key=update_key)
+        return updated[0], self._compute(posterior.sample(updated[0], model, key=draw_key)), updated[1]
 
     def _starts(self, latents: LatentState, batch: Batch, *, key: Key) -> tuple[LatentState, Float[Array, " S"]]:
         """Flattens posterior states to start states ``[S, ...]``; ``alive`` is 0 after a termination."""
@@ -696,6 +697,34 @@ class Dreamer(Agent):
         truth |= {"reward": batch.reward, "cost": batch.cost}
         out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
         return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+
+    def predictions_by_model(
+        self, state: DreamerState, batch: Batch, *, key: Key, context: int, draws: int = 4, common_noise: bool = False
+    ) -> dict[str, np.ndarray]:
+        """What each of M models of the posterior foresees of ``[B, T]`` sequences after ``context`` steps, under the
+        recorded actions: ``reward [M, B, T - context]`` and ``cost [M, B, T - context, C]``.
+
+        M is ``draws`` times the posterior's samples. With ``common_noise`` the models differ in nothing else.
+
+        Raises:
+            ValueError: the agent has no posterior over models.
+        """
+        if self.config.uncertainty is None:
+            raise ValueError("an agent without a posterior over models has only one prediction")
+        posterior, module = self.config.uncertainty.posterior, state.world_model.module
+        draw_key, noise_key = jax.random.split(key)
+        batch = jax.tree.map(jnp.asarray, batch)
+
+        @eqx.filter_jit
+        def predict(draw_key: Key, noise_key: Key) -> tuple[Array, Array]:
+            predictors = posterior.sample(state.posterior, module, key=draw_key)
+            model, predictors = self._compute((module, predictors))
+            return open_loop_each(model, predictors, batch, context, key=noise_key, common_noise=common_noise)
+
+        fold, same = jax.random.fold_in, jax.random.clone
+        noise_keys = [same(noise_key) if common_noise else fold(noise_key, i) for i in range(draws)]
+        rewards, costs = zip(*(predict(fold(draw_key, i), k) for i, k in enumerate(noise_keys)), strict=True)
+        return {"reward": np.concatenate(rewards), "cost": np.concatenate(costs)}
 
 
 @eqx.filter_jit

@@ -13,6 +13,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from prudence.models.rssm import LatentState
@@ -77,3 +78,21 @@ def imagine_each(
     keys = key if common_noise else jax.random.split(key, number)
     each = eqx.filter_vmap(one, in_axes=in_axes, out_axes=1)(predictors, starts, noise, nudges, keys)
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), each)
+
+
+def open_loop_each(
+    model: WorldModel, predictors: Any, batch: Batch, context: int, *, key: Key, common_noise: bool = False
+) -> tuple[Float[Array, "N B L"], Float[Array, "N B L C"]]:
+    """Rewards and costs that each of N predictors foresees of ``[B, T]`` sequences, under the recorded actions, in the
+    ``L = T - context`` steps after those that the model sees."""
+    number = len(jax.tree.leaves(predictors)[0])
+    observe_key, imagine_key = jax.random.split(key)
+    seen = model.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
+    start = jax.tree.map(lambda x: jnp.tile(x[:, -1], (number, 1)), seen)
+    actions = jnp.swapaxes(jnp.asarray(batch.prev_action[:, context:]), 0, 1)
+    follow = lambda _, action: action  # noqa: E731
+    dream = imagine_each(
+        model, predictors, follow, start, jnp.tile(actions, (1, number, 1)), key=imagine_key, common_noise=common_noise
+    )
+    by_model = lambda x: jnp.moveaxis(x[1:].reshape(len(actions), number, -1, *x.shape[2:]), 0, 2)  # noqa: E731
+    return by_model(dream.rewards), by_model(dream.costs)

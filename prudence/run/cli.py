@@ -228,7 +228,8 @@ class Inspect:
 
     The model sees --context steps, then imagines under the recorded actions. A policy can only avoid costs that
     its model foresees: where the correlation falls to nothing, planning further ahead is of no use. Draws
-    foresight.png and, for image observations, open_loop_NAME.png into the run.
+    foresight.png and, for image observations, open_loop_NAME.png into the run; for an agent with a posterior over
+    models (LAMBDA's) also doubt.png: how far its models disagree, and whether the truth lies among them.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
@@ -241,6 +242,8 @@ class Inspect:
     """How many of the newest sequences to average over."""
     seed: int = 0
     """Of the imagined samples."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """Another task with the same observations, to see whether the models disagree where they have not been."""
 
     def run(self, rest: list[str]) -> int:
         import jax
@@ -249,12 +252,13 @@ class Inspect:
 
         _refuse(rest)
         use_compilation_cache()
-        found, pictures = inspect_run(
+        found, doubts, pictures = inspect_run(
             self.run_directory,
             key=jax.random.key(self.seed),
             sequences=self.sequences,
             context=self.context,
             ahead=self.ahead,
+            against=self.against,
         )
         console, shown = Console(), [n for n in (1, 2, 4, 8, 12, 16, 24, 32, 45) if n <= self.ahead]
         table = Table("decisions ahead", *map(str, shown), box=None)
@@ -262,9 +266,17 @@ class Inspect:
         rows |= {f"{name}, variance explained": curve for name, curve in found.explained.items()}
         rows |= {f"{name}, predicted": curve for name, curve in found.predicted.items()}
         rows |= {f"{name}, real": curve for name, curve in found.real.items()}
+        for label, doubt in doubts.items():
+            rows[f"{label}, return so far: models' disagreement"] = doubt.spread
+            rows[f"{label}, return so far: error"] = doubt.error
+            rows[f"{label}, mean cost so far: least of the models"] = doubt.costs.min(0)
+            rows[f"{label}, mean cost so far: most of the models"] = doubt.costs.max(0)
+            rows[f"{label}, mean cost so far: real"] = doubt.real_cost
         for name, curve in rows.items():
             table.add_row(name, *(f"{curve[n - 1]:.2f}" for n in shown))
         console.print(table)
+        for label, doubt in doubts.items():
+            console.print(f"{label}: {doubt.coverage[4]:.0%} of returns lie within the central 50 % of the models'")
         print("\n".join(map(str, pictures)))
         return 0
 

@@ -7,17 +7,20 @@ filters the first steps of recorded sequences and then imagines under the record
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from prudence.agents.base import Agent
+from prudence.agents.dreamer import Dreamer
 from prudence.data.replay import Replay
 from prudence.run.directory import RunDirectory
+from prudence.run.doubt import Doubt, draw_doubt, measure_doubt, record
 from prudence.run.plot import BLUE, GREEN, ORANGE
 from prudence.run.policy import load_run
 from prudence.run.video import open_loop_picture
@@ -108,16 +111,24 @@ def measure(
 
 
 def inspect_run(
-    directory: Path | str, *, key: Key, sequences: int = 128, context: int = 25, ahead: int = 45
-) -> tuple[Foresight, list[Path]]:
+    directory: Path | str,
+    *,
+    key: Key,
+    sequences: int = 128,
+    context: int = 25,
+    ahead: int = 45,
+    against: str | None = None,
+) -> tuple[Foresight, dict[str, Doubt], list[Path]]:
     """Measures the newest checkpoint of a run on the newest sequences of its replay; returns the pictures it drew.
 
-    ``foresight.png`` has the curves; ``open_loop_<name>.png`` compares the frames of an image observation.
+    ``foresight.png`` has the curves; ``open_loop_<name>.png`` compares the frames of an image observation. With a
+    posterior over models, ``doubt.png`` has its disagreement and calibration on these sequences and, if given, on as
+    many of the task ``against``, in which the agent acts as in training.
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`; the former also while it trains.
         ValueError: a number is not positive, the replay has no ``context + ahead`` consecutive steps, or the
-            agent has no world model.
+            agent has no world model; or ``against`` is given without a posterior over models, or has other spaces.
     """
     if min(sequences, context, ahead) < 1:
         raise ValueError(f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1")
@@ -130,14 +141,26 @@ def inspect_run(
     found, report = measure(agent, state, batch, context=context, key=key)
     if not report:
         raise ValueError(f"{config.agent_name} has no world model to look into")
-    pictures = [draw(found, run.path / "foresight.png")]
+    pictures, doubts = [draw(found, run.path / "foresight.png")], {}
+    if isinstance(agent, Dreamer) and agent.config.uncertainty is not None:
+        sets = {"replay": batch}
+        if against is not None:
+            env, length = replace(config.env, task=against), context + ahead
+            sets[against] = record(agent, state, env, sequences=sequences, length=length, seed=config.seed)
+        doubts = {
+            name: measure_doubt(agent, state, seen, context=context, key=jax.random.fold_in(key, 1 + i))
+            for i, (name, seen) in enumerate(sets.items())
+        }
+        pictures.append(draw_doubt(doubts, run.path / "doubt.png"))
+    elif against is not None:
+        raise ValueError(f"{config.agent_name} has no posterior over models whose doubts could be compared")
     for name, spec in agent.spaces.observations.items():
         if spec.is_image and f"prediction/{name}" in report:
             path = run.path / f"open_loop_{name}.png"
             pictures.append(
                 open_loop_picture(report[f"truth/{name}"][0], report[f"prediction/{name}"][0], context, path)
             )
-    return found, pictures
+    return found, doubts, pictures
 
 
 def draw(found: Foresight, path: Path) -> Path:
