@@ -8,8 +8,10 @@ import jax
 import pytest
 import toys
 
+from prudence.agents.uncertainty import UncertaintyConfig
 from prudence.constraints import Unconstrained
 from prudence.envs.base import EnvConfig
+from prudence.models.swag import SWAG
 from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, make_agent, preset
 from prudence.types import ObservationSpec
 
@@ -29,7 +31,9 @@ def configured(name: str, agent: str, obs: str):
 def test_builds(name, agent, obs):
     config, built, _ = configured(name, agent, obs)
     assert config.agent_name == agent
-    assert isinstance(config.agent.constraint, Unconstrained) or agent.startswith("safedreamer")
+    constrained = agent.startswith("safedreamer") or agent in ("lambda", "lambda-greedy")
+    assert isinstance(config.agent.constraint, Unconstrained) or constrained
+    assert (config.agent.uncertainty is not None) == agent.startswith("lambda")
     state = jax.eval_shape(lambda key: built.init(key=key), jax.random.key(0))
     assert state.step.shape == ()
 
@@ -53,6 +57,20 @@ def test_unknown_names_are_answered_with_the_known_ones():
         preset("debug", "ppo", env)
     with pytest.raises(ValueError, match="unknown agent 'ppo'"):
         make_agent("ppo", LIDAR, toys.debug_config())
+
+
+def test_lambdas_paper_preset_is_table_1():
+    agent, loop = (c := configured("paper", "lambda", "vision")[0]).agent, c.loop
+    assert (loop.batch_size, loop.batch_length, c.env.action_repeat, agent.cost_limit) == (32, 50, 2, 25.0)
+    assert (agent.discount, agent.cost_discount, agent.lambda_, agent.horizon) == (0.99, 0.995, 0.95, 15)
+    assert agent.uncertainty == UncertaintyConfig(SWAG(5, burn_in=500, period=200, deviations=20, decay=0.8))
+    rates = [o.learning_rate for o in (agent.model_optimiser, agent.actor_optimiser, agent.cost_critic.optimiser)]
+    assert rates == [1e-4, 8e-5, 2e-4]
+    # Costs of two raw steps at the most, and of four in SafeDreamer's comparison.
+    assert agent.world_model.cost.bernoulli_scale == 2.0
+    compared = configured("comparison", "lambda", "vision")[0]
+    assert (compared.env.action_repeat, compared.agent.cost_limit) == (4, 2.0)
+    assert compared.agent.world_model.cost.bernoulli_scale == 4.0
 
 
 def test_every_agent_is_described():
