@@ -14,7 +14,7 @@ from prudence.envs.safety import costs, sensing
 from prudence.envs.safety.rendering import Overview, Vision
 from prudence.envs.safety.rollout import Rollouts
 from prudence.envs.safety.task import make_builder
-from prudence.types import CostFunction
+from prudence.types import PRIVILEGED, CostFunction
 
 HAZARD_MARGIN = 0.05
 """Metres that hazards are widened by where their cost is read off positions (SafeDreamer's code: .25 for .2)."""
@@ -116,15 +116,18 @@ class SafetyEnv(gym.Env[Any, Any]):
     def _make_observers(self) -> dict[str, Any]:
         config, task = self._config, self._task
         makers = {
-            "lidar": ("lidar", lambda: sensing.Lidar(task)),
+            "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc)),
             "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent)),
             "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
         }
-        return {name: make() for name, make in (makers[mode] for mode in config.obs)}
+        observers = {name: make() for name, make in (makers[mode] for mode in config.obs)}
+        if config.privileged == "paper":
+            observers[PRIVILEGED] = sensing.papers_privileged(task, config.task, self._agent)
+        return observers
 
     def _hazards_in_coordinates(self) -> CostFunction | None:
         """A decision that ends in a hazard, or within HAZARD_MARGIN of one, is taken to cost as much as one can."""
-        if "coordinates" not in self._observers or costs.cost_names(self._task) != ("cost_hazards",):
+        if "coordinates" not in self._observers or "coordinates" in self._config.privileged or costs.cost_names(self._task) != ("cost_hazards",):
             return None
         place = next(entry for entry in self.layout["coordinates"] if entry.name == "hazards")
         arguments = {
