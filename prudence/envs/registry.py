@@ -12,14 +12,19 @@ import gymnasium as gym
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 
-from prudence.envs import probes, safety_gymnasium, wrappers
+from prudence.envs import probes, quadrotor, safety_gymnasium, wrappers
 from prudence.envs.base import Description, EnvConfig, EnvError, Layout
 from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
 
 def task_ids() -> list[str]:
     """The tasks that Prudence knows by name. Any other Gymnasium id and ``module:Class`` work too."""
-    return [*safety_gymnasium.TASKS, *probes.TASKS]
+    return [*safety_gymnasium.TASKS, *quadrotor.TASKS, *probes.TASKS]
+
+
+def offers_observations(task: str) -> bool:
+    """Whether ``EnvConfig.obs`` chooses what is observed, as the suite's tasks and the quadrotor's let it."""
+    return task in safety_gymnasium.TASKS or task in quadrotor.TASKS
 
 
 def make(config: EnvConfig) -> gym.Env:
@@ -34,6 +39,8 @@ def make(config: EnvConfig) -> gym.Env:
     """
     if config.task in safety_gymnasium.TASKS:
         return safety_gymnasium.make(config)
+    if config.task in quadrotor.TASKS:
+        return wrappers.Costs(quadrotor.make(config), config.task, config.costs)
     if config.privileged == "paper":
         raise EnvError(
             f"{config.task}: privileged='paper', but the AsymDreamer paper lists nothing for it; name observations of it."
