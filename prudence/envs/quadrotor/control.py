@@ -36,10 +36,11 @@ def rotor_forces(
 ) -> Float[np.ndarray, " 4"]:
     r"""Forces that turn the thrust towards where it accelerates the body as wanted, and hold it there.
 
-    With :math:`f = R^T (a + g e_z)` the specific force in the body's frame and :math:`\hat f` its direction,
+    With :math:`f = R^T (a + g e_z)` the specific force in the body's frame, :math:`\theta` its angle from the body's z
+    axis and :math:`e` the unit vector along :math:`e_z \times f`,
 
     .. math::
-        T = m f_z, \qquad \tau = J \big(k_R\, e_z \times \hat f - k_\omega\, (\omega_x, \omega_y, 0)
+        T = m f_z, \qquad \tau = J \big(k_R\, \theta e - k_\omega\, (\omega_x, \omega_y, 0)
         + k_\psi\, (0, 0, \dot\psi - \omega_z)\big)
 
     Args:
@@ -49,15 +50,24 @@ def rotor_forces(
         rates: :math:`\omega` in the body's frame, in rad/s.
 
     Returns:
-        Newtons, as :data:`~prudence.envs.quadrotor.model.ROTORS` are ordered; not limited to what a rotor can do.
+        Newtons, as :data:`~prudence.envs.quadrotor.model.ROTORS` are ordered; see :func:`feasible`.
     """
     force = rotation.T @ (acceleration + np.array([0.0, 0.0, GRAVITY]))
-    x, y, _ = force / np.sqrt(force @ force)
+    x, y, z = force
+    aside = np.hypot(x, y)
+    x, y = np.array([x, y]) * (np.arctan2(aside, z) / max(aside, 1e-9))
     wx, wy, wz = rates
     turn = np.array(
         [-ATTITUDE_GAIN * y - RATE_GAIN * wx, ATTITUDE_GAIN * x - RATE_GAIN * wy, TURNING_GAIN * (turning - wz)]
     )
     return airframe.allocation @ np.r_[airframe.mass * force[2], airframe.inertia * turn]
+
+
+def feasible(forces: Float[np.ndarray, " 4"], low: float, high: float) -> Float[np.ndarray, " 4"]:
+    """The nearest forces between ``low`` and ``high`` that keep the torques, for which the thrust gives way; where there
+    are none, clipped."""
+    shift = min(high - forces.max(), 0.0) or max(low - forces.min(), 0.0)
+    return np.clip(forces + shift, low, high)
 
 
 def limited(vector: Float[np.ndarray, " n"], longest: float) -> Float[np.ndarray, " n"]:

@@ -108,7 +108,7 @@ class Flight:
         if self._actions == "rotors":
             return hover * (1 + SWING * action)
         forces = self._hold(action[:3] * MAX_VELOCITY, action[3] * MAX_TURNING)
-        return np.clip(forces, hover * (1 - SWING), hover * (1 + SWING))
+        return control.feasible(forces, hover * (1 - SWING), hover * (1 + SWING))
 
     def _hold(self, wanted: Float[np.ndarray, " 3"], turning: float) -> Float[np.ndarray, " 4"]:
         """Forces that hold a velocity, given along the body's heading, to its left and upwards."""
