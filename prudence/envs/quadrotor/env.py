@@ -146,10 +146,9 @@ class QuadrotorEnv(gym.Env[Any, Any]):
     def _reward(
         self, action: Float[np.ndarray, " 4"], before: Float[np.ndarray, " 4"], *, alive: bool, reached: bool
     ) -> float:
-        flight, distance = self.flight, self._distance()
-        cosine = (flight.goal - flight.position) @ flight.rotation[:, 0] / distance
-        angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
-        nearer = self._last_distance - distance
+        flight, nearer = self.flight, self._last_distance - self._distance()
+        ahead, left, up = (flight.goal - flight.position) @ flight.rotation
+        angle = float(np.arctan2(np.hypot(left, up), ahead))
         return task.reward(nearer, angle, action, before, flight.rates, alive=alive, reached=reached)
 
     def _has_crashed(self) -> bool:
