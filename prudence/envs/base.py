@@ -127,7 +127,7 @@ class EnvConfig:
 
     Attributes:
         task: a task of :func:`prudence.envs.registry.task_ids`, any Gymnasium id, or ``module:Class``.
-        obs: observations of a suite's task, any of ``lidar``, ``coordinates``, ``vision``.
+        obs: observations of a suite's or a quadrotor's task, any of ``lidar``, ``coordinates``, ``vision``.
         action_repeat: raw steps that one decision lasts; rewards and costs are summed over them.
         costs: ``total``: one constraint, ``cost``; ``separate``: one for each cost that the task
             reports; or the names of those wanted.
@@ -137,7 +137,7 @@ class EnvConfig:
         time_limit: raw steps until an episode is truncated; None is the task's own.
         privileged: observations that only training has, by name; they must be among the environment's. ``paper``
             adds one, ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
-        lidar_arc: degrees, around where the front camera looks, within which the lidar of a suite's task sees.
+        lidar_arc: degrees, around where the front camera looks, within which the lidar of such a task sees.
         kwargs: for the constructor of a Gymnasium id or class, as pairs.
     """
 

@@ -43,7 +43,8 @@ def make(config: EnvConfig) -> gym.Env:
         return wrappers.Costs(quadrotor.make(config), config.task, config.costs)
     if config.privileged == "paper":
         raise EnvError(
-            f"{config.task}: privileged='paper', but the AsymDreamer paper lists nothing for it; name observations of it."
+            f"{config.task}: privileged='paper', but the AsymDreamer paper lists nothing for it; name observations of "
+            "it, as a tuple."
         )
     env, time_limit = _load(config)
     env = wrappers.Costs(env, config.task, config.costs)

@@ -276,9 +276,9 @@ def test_what_is_privileged_changes_nothing():
         for seen in (both, {"state": both["state"]})
     ]
     np.testing.assert_array_equal(*acts)
+    asking = replace(agent.config.world_model, encoder_keys=("state", "contacts"))
     with pytest.raises(ValueError, match="encoder_keys names contacts, which is privileged"):
-        config = agent.config.world_model
-        toys.dreamer(spaces, world_model=replace(config, encoder_keys=("state", "contacts")))
+        toys.dreamer(spaces, world_model=asking)
 
 
 def test_bsrp_lag_needs_a_constraint():

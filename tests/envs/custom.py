@@ -38,7 +38,7 @@ class Counter(gym.Env[Any, Any]):
 class CalledPrivileged(Counter):
     """Has an observation of that name, and says no more about it."""
 
-    observation_space = gym.spaces.Dict({name: Counter.observation_space for name in ("state", "privileged")})
+    observation_space = gym.spaces.Dict(dict.fromkeys(("state", "privileged"), Counter.observation_space))
 
     def _observe(self) -> Any:
         return dict.fromkeys(("state", "privileged"), np.array([self.count], np.float64))

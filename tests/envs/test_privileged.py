@@ -1,4 +1,4 @@
-"""What training sees and the robot does not: the AsymDreamer paper's Tables 4 and 6 to 9, and a lidar that looks ahead."""
+"""What training sees and the robot does not: the AsymDreamer paper's Tables 4 and 6 to 9, and lidar ahead."""
 
 from __future__ import annotations
 

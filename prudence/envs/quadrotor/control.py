@@ -20,9 +20,7 @@ MAX_ACCELERATION = 4.0
 """m/s²: a tilt of 22°, and within what the rotors can lift."""
 
 
-def hold_velocity(
-    wanted: Float[np.ndarray, " 3"], velocity: Float[np.ndarray, " 3"]
-) -> Float[np.ndarray, " 3"]:
+def hold_velocity(wanted: Float[np.ndarray, " 3"], velocity: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:
     """The acceleration, in m/s², that brings ``velocity`` to what is wanted; both in one frame, in m/s."""
     return limited(VELOCITY_GAIN * (wanted - velocity), MAX_ACCELERATION)
 
@@ -64,8 +62,8 @@ def rotor_forces(
 
 
 def feasible(forces: Float[np.ndarray, " 4"], low: float, high: float) -> Float[np.ndarray, " 4"]:
-    """The nearest forces between ``low`` and ``high`` that keep the torques, for which the thrust gives way; where there
-    are none, clipped."""
+    """Forces between ``low`` and ``high`` that keep the torques, for which the thrust gives way; where there are none,
+    clipped."""
     shift = min(high - forces.max(), 0.0) or max(low - forces.min(), 0.0)
     return np.clip(forces + shift, low, high)
 

@@ -117,7 +117,11 @@ class SafetyEnv(gym.Env[Any, Any]):
 
     def _hazards_in_coordinates(self) -> CostFunction | None:
         """A decision that ends in a hazard, or within HAZARD_MARGIN of one, is taken to cost as much as one can."""
-        if "coordinates" not in self._observers or "coordinates" in self._config.privileged or costs.cost_names(self._task) != ("cost_hazards",):
+        if (
+            "coordinates" not in self._observers
+            or "coordinates" in self._config.privileged
+            or costs.cost_names(self._task) != ("cost_hazards",)
+        ):
             return None
         place = next(entry for entry in self.layout["coordinates"] if entry.name == "hazards")
         arguments = {

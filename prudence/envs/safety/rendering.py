@@ -42,6 +42,4 @@ class FromAbove:
         """The present state; with a ``radius`` in metres, what is around the agent."""
         task, radius = self._task, self._usual_radius if radius is None else radius
         x, y, _ = task.agent.mat[:, 0]
-        return self._overview(
-            task.model, task.data, task.agent.pos, float(np.arctan2(y, x)), self._decision, radius
-        )
+        return self._overview(task.model, task.data, task.agent.pos, float(np.arctan2(y, x)), self._decision, radius)

@@ -42,7 +42,9 @@ def test_gymnasium_finds_no_fault(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_steps_and_renders(task):
-    config = EnvConfig(task, obs=("vision", "lidar", "coordinates"), cameras="both", privileged="paper", action_repeat=2)
+    config = EnvConfig(
+        task, obs=("vision", "lidar", "coordinates"), cameras="both", privileged="paper", action_repeat=2
+    )
     env = make(config)
     observation, _ = env.reset(seed=0)
     assert spaces_of(env, config).privileged == ("privileged",)
@@ -135,7 +137,8 @@ def test_a_reached_goal_pays_and_moves():
     _, reward, terminated, truncated, info = env.step(HOVER)
     assert info["goals"] == 1
     assert 4.0 < reward < 4.1
-    assert not (terminated or truncated)
+    assert not terminated
+    assert not truncated
     assert np.linalg.norm(env.flight.goal[:2] - before[:2]) > 0.4
     _, reward, _, _, info = env.step(HOVER)
     assert abs(reward) < 0.1  # That the next goal is far away is not held against it.
@@ -151,9 +154,7 @@ def test_costs_count_raw_steps_in_hazards():
     assert env.step(HOVER)[-1]["cost"] == 0.0
 
 
-@pytest.mark.parametrize(
-    "place", [(0.0, 0.0, 0.01), (2.6, 0.0, 1.0), (0.0, -2.6, 1.0), (0.0, 0.0, 2.6), None], ids=str
-)
+@pytest.mark.parametrize("place", [(0.0, 0.0, 0.01), (2.6, 0.0, 1.0), (0.0, -2.6, 1.0), (0.0, 0.0, 2.6), None], ids=str)
 def test_crashes_terminate_and_pay_nothing_for_being_alive(place):
     env = own("SafetyQuadrotorGoal0-v0")
     env.reset(seed=1)
