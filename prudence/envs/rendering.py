@@ -102,13 +102,15 @@ class Cameras:
     ) -> None:
         """``make_model`` makes one for the context, with the textures and meshes of all that have the same ``key``."""
         self._cameras = [fixed_camera(model, name) for name in names]
-        self._key, self._make_model = (key, size, quality), make_model
+        self._key, self._make_model = key, make_model
+        self._size: int = size
+        self._quality: Quality = quality
         self.shape = (size, size, 3 * len(names))
 
     def __call__(self, model: mujoco.MjModel, data: mujoco.MjData) -> UInt8[np.ndarray, "size size channels"]:
         """The pictures of a state."""
-        _, size, quality = self._key
-        renderer = shared_renderer(self._key, self._make_model, size, quality)
+        key, size = (self._key, self._size, self._quality), self._size
+        renderer = shared_renderer(key, self._make_model, size, self._quality)
         picture = np.empty(self.shape, np.uint8)
         for i, camera in enumerate(self._cameras):
             picture[:, :, 3 * i : 3 * i + 3] = renderer.draw(model, data, camera)

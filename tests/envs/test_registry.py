@@ -159,10 +159,10 @@ def test_gymnasium_ids_keep_their_time_limit():
     assert isinstance(env, gym.Env)
 
 
-def test_task_ids_are_the_suites_and_the_probes():
+def test_task_ids_are_the_suites_the_quadrotors_and_the_probes():
     ids = task_ids()
     assert len(ids) == len(set(ids))
-    assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1)
+    assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1) + 6  # And the quadrotor's.
     assert "SafetyRacecarFadingHard2-v0" in ids
     assert "probe/conflict-discrete" in ids
 

@@ -77,7 +77,8 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         self._overview = Overview(self._level.extent + 0.3, self._name, self.flight.spec.compile)
         self.privileged = (PRIVILEGED,) * paper_privileged
         self._start(np.random.default_rng(0))
-        self._vectors = sensing.selections(self._situation, obs, paper=paper_privileged)
+        self._seen = self._situation()
+        self._vectors = sensing.selections(lambda: self._seen, obs, paper=paper_privileged)
         self.layout: Layout = {key: chosen.entries for key, chosen in self._vectors.items()}
         self.observation_space = gym.spaces.Dict({key: _space_of(value) for key, value in self._observe().items()})
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -158,13 +159,14 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         return bool(self.flight.touches or self.flight.rotation[2, 2] <= 0 or outside)
 
     def _observe(self) -> dict[str, np.ndarray]:
+        self._seen = self._situation()
         observation = {key: vector() for key, vector in self._vectors.items()}
         if self._cameras is not None:
-            mujoco.mj_forward(self.flight.model, self.flight.data)
             observation["image"] = self._cameras(self.flight.model, self.flight.data)
         return observation
 
     def _situation(self) -> dict[str, np.ndarray]:
+        """Brings all that MuJoCo derives from the state, for pictures too, up to date."""
         flight = self.flight
         return sensing.situation(
             flight.sensors(), flight.position, flight.rotation, flight.goal, flight.hazards, self._past, self._arc
