@@ -17,6 +17,7 @@ from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.quadrotor import TASKS
 from prudence.envs.registry import layout_of, make, spaces_of
 from prudence.envs.vector import make_vector
+from prudence.run.video import write_video
 from prudence.types import ActionSpec
 
 TASK, VELOCITY = "SafetyQuadrotorGoal1-v0", "SafetyQuadrotorVelocityGoal1-v0"
@@ -229,6 +230,17 @@ def test_the_example_flies_it():
     _, cost, goals, steps = fly(own(paper_privileged=True, time_limit=250), 0, None)
     assert (cost, steps) == (0, 250)
     assert goals >= 2
+
+
+def test_flights_are_filmed(tmp_path):
+    film = []
+    env = own(obs=("vision",), paper_privileged=True, time_limit=20, image_size=64, render_size=64)
+    runpy.run_path(str(EXAMPLE))["fly"](env, 0, film)
+    assert [frame.shape for frame in film] == [(64, 64, 6)] * 4  # From outside and from on board.
+    assert write_video(film, tmp_path / "flight.mp4").stat().st_size > 0
+    envs = make_vector(EnvConfig(TASK), 1, seed=0)
+    envs.reset()
+    assert envs.render().shape == (256, 256, 3)
 
 
 @pytest.mark.slow
