@@ -1,6 +1,7 @@
-"""How fast environments step and reset, beside the suite's own observation and reset in the same run.
+"""How fast environments step and reset, a suite's task beside the suite's own observation and reset in the same run.
 
     python benchmarks/environments.py [--json FILE] [--repeats 5] [--task SafetyPointGoal1-v0]
+    python benchmarks/environments.py --task SafetyQuadrotorGoal1-v0
 
 Each figure is the median of the repeats after one that is thrown away. Two rates are given: by the wall clock,
 and by the processor time of this thread, which is what one core does when others are busy with something else.
@@ -22,10 +23,12 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from prudence.envs import safety_gymnasium
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import make
 from prudence.envs.safety.loader import suite
 
+DECISIONS = 200  # An episode of PointGoal1, if actions are repeated five times.
 AGENTS = "Point|Car|Racecar|Doggo|Ant"
 
 
@@ -41,26 +44,27 @@ def measure(run: Callable[[], int], repeats: int) -> tuple[float, float]:
 
 
 def ours(task: str, repeats: int, **config: Any) -> dict[str, tuple[float, float]]:
-    """Raw steps and decisions per second over a whole episode with its reset, and resets per second."""
+    """Raw steps and decisions per second under random actions, with the resets of episodes that end, and resets per
+    second."""
     env = make(EnvConfig(task, **config))
-    repeat = env.unwrapped._config.action_repeat
+    repeat = config["action_repeat"]
     rng = np.random.default_rng(0)
     env.reset(seed=0)
 
-    def episode() -> int:
+    def decide() -> int:
         env.reset()
-        for decisions in range(1, 100_000):
+        for _ in range(DECISIONS):
             _, _, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.action_space.shape))
             if terminated or truncated:
-                return decisions
-        raise RuntimeError("the episode does not end")
+                env.reset()
+        return DECISIONS
 
     def resets() -> int:
         for _ in range(10):
             env.reset()
         return 10
 
-    by_wall, by_core = measure(episode, repeats)
+    by_wall, by_core = measure(decide, repeats)
     raw = (by_wall * repeat, by_core * repeat)
     return {"decisions/s": (by_wall, by_core), "raw steps/s": raw, "resets/s": measure(resets, repeats)}
 
@@ -95,13 +99,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     task, repeats = options.task, options.repeats
-    rows = {
-        "the suite's own": suites(task, repeats),
+    rows = {"the suite's own": suites(task, repeats)} if task in safety_gymnasium.TASKS else {}
+    rows |= {
         "lidar, repeat 5": ours(task, repeats, obs=("lidar",), action_repeat=5),
         "coordinates, repeat 5": ours(task, repeats, obs=("coordinates",), action_repeat=5),
         "vision front and back, repeat 4": ours(task, repeats, obs=("vision",), cameras="both", action_repeat=4),
     }
-    print(f"{task}: by wall clock | by processor time (episodes include their reset, but for the suite's)")
+    print(f"{task}: by wall clock | by processor time (resets counted, but for the suite's)")
     for name, figures in rows.items():
         cells = ", ".join(f"{key} {wall:,.0f} | {core:,.0f}" for key, (wall, core) in figures.items())
         print(f"  {name:32s} {cells}; a reset {1e3 / figures['resets/s'][1]:.1f} ms")

@@ -41,6 +41,9 @@ Metrics = dict[str, Any]
 
 Key = PRNGKeyArray
 
+PRIVILEGED = "privileged"
+"""What an observation is called that is privileged where nobody says which are."""
+
 
 class ObservationSpec(NamedTuple):
     """Shape and type of one named observation, without batch axes."""
@@ -94,6 +97,8 @@ class Spaces:
         episode_steps: decisions until the time limit, if the task has one: what turns an expected cost
             per decision into an expected cost per episode.
         cost_function: how the task's costs can be read off an observation, if it says so.
+        privileged: names of the observations that only training has, and the robot will not: what acts does not
+            see them.
     """
 
     observation: tuple[tuple[str, ObservationSpec], ...]
@@ -101,10 +106,16 @@ class Spaces:
     costs: tuple[str, ...] = ("cost",)
     episode_steps: int | None = None
     cost_function: CostFunction | None = None
+    privileged: tuple[str, ...] = ()
 
     @property
     def observations(self) -> Mapping[str, ObservationSpec]:
         return dict(self.observation)
+
+    @property
+    def unprivileged(self) -> Mapping[str, ObservationSpec]:
+        """The observations that acting may rest on."""
+        return {name: spec for name, spec in self.observation if name not in self.privileged}
 
     @property
     def num_costs(self) -> int:

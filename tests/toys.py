@@ -17,9 +17,9 @@ VECTOR = ("state", ObservationSpec((3,), "float32"))
 IMAGE = ("image", ObservationSpec((8, 8, 3), "uint8"))
 
 
-def spaces(*observation, action="continuous", actions=2, costs=("cost",), steps=20) -> Spaces:
+def spaces(*observation, action="continuous", actions=2, costs=("cost",), steps=20, privileged=()) -> Spaces:
     """Spaces with a vector of 3 numbers unless ``observation`` names others."""
-    return Spaces(observation or (VECTOR,), ActionSpec(action, actions), costs, steps)
+    return Spaces(observation or (VECTOR,), ActionSpec(action, actions), costs, steps, privileged=privileged)
 
 
 def batch(spaces: Spaces, *lead: int, seed: int = 0) -> Batch:

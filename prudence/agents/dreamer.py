@@ -180,6 +180,13 @@ class Dreamer(Agent):
                 "cost_estimate='episode' needs the length of an episode, but the environment has no time limit: "
                 "set one (EnvConfig.time_limit), or choose cost_estimate='sum' or 'mean'"
             )
+        hidden = sorted(set(self.config.world_model.encoder_keys or ()) & set(self.spaces.privileged))
+        if hidden:
+            raise ValueError(
+                f"world_model.encoder_keys names {', '.join(hidden)}, which is privileged: this agent acts on what it "
+                "encodes, and the robot will not have it. Leave it out, or do not declare it privileged "
+                "(EnvConfig.privileged)"
+            )
         if self.config.planning is not None:
             self._check_planning(self.config.planning)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +45,25 @@ def entries(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[Entry, ...]:
         placed.append(Entry(name, start, start + size, tuple(shape)))
         start += size
     return tuple(placed)
+
+
+class Selection:
+    """A vector observation that holds entries of another one, in an order and by names of its own."""
+
+    def __init__(
+        self, source: Callable[[], Float[np.ndarray, " _"]], placed: tuple[Entry, ...], names: Mapping[str, str]
+    ) -> None:
+        """``placed`` are the entries of ``source``; ``names`` those here, with what they are called there."""
+        known = {entry.name: entry for entry in placed}
+        chosen = [known[name] for name in names.values()]
+        self._source = source
+        self._places = np.concatenate([np.arange(entry.start, entry.stop) for entry in chosen])
+        self.entries = entries((name, entry.shape) for name, entry in zip(names, chosen, strict=True))
+        self.size = len(self._places)
+
+    def __call__(self) -> Float[np.ndarray, " F"]:
+        """The observation of the present state."""
+        return self._source()[self._places]
 
 
 class Description(NamedTuple):
@@ -108,7 +127,7 @@ class EnvConfig:
 
     Attributes:
         task: a task of :func:`prudence.envs.registry.task_ids`, any Gymnasium id, or ``module:Class``.
-        obs: observations of a suite's task, any of ``lidar``, ``coordinates``, ``vision``.
+        obs: observations of a suite's or a quadrotor's task, any of ``lidar``, ``coordinates``, ``vision``.
         action_repeat: raw steps that one decision lasts; rewards and costs are summed over them.
         costs: ``total``: one constraint, ``cost``; ``separate``: one for each cost that the task
             reports; or the names of those wanted.
@@ -116,6 +135,9 @@ class EnvConfig:
         image_size: height and width of those pictures.
         quality: ``fidelity`` renders as the suite does; ``fast`` without multisampling, shadows and reflections.
         time_limit: raw steps until an episode is truncated; None is the task's own.
+        privileged: observations that only training has, by name; they must be among the environment's. ``paper``
+            adds one, ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
+        lidar_arc: degrees, around where the front camera looks, within which the lidar of such a task sees.
         kwargs: for the constructor of a Gymnasium id or class, as pairs.
     """
 
@@ -127,6 +149,8 @@ class EnvConfig:
     image_size: int = 64
     quality: Literal["fidelity", "fast"] = "fast"
     time_limit: int | None = None
+    privileged: Literal["paper"] | tuple[str, ...] = ()
+    lidar_arc: float = 360.0
     kwargs: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -144,6 +168,11 @@ class EnvConfig:
         _check(self.quality in ("fidelity", "fast"), f"quality={self.quality!r}: choose 'fidelity' or 'fast'")
         _check(self.image_size >= 8, f"image_size={self.image_size} must be at least 8")
         _check(self.time_limit is None or self.time_limit >= 1, f"time_limit={self.time_limit} must be at least 1")
+        _check(
+            self.privileged == "paper" or isinstance(self.privileged, tuple),
+            f"privileged={self.privileged!r}: give 'paper' or a tuple of observations' names",
+        )
+        _check(0 < self.lidar_arc <= 360, f"lidar_arc={self.lidar_arc} must be above 0 and at most 360 degrees")
 
 
 def _check(condition: bool, message: str) -> None:

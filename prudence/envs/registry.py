@@ -12,14 +12,19 @@ import gymnasium as gym
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 
-from prudence.envs import probes, safety_gymnasium, wrappers
+from prudence.envs import probes, quadrotor, safety_gymnasium, wrappers
 from prudence.envs.base import Description, EnvConfig, EnvError, Layout
-from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
+from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
 
 def task_ids() -> list[str]:
     """The tasks that Prudence knows by name. Any other Gymnasium id and ``module:Class`` work too."""
-    return [*safety_gymnasium.TASKS, *probes.TASKS]
+    return [*safety_gymnasium.TASKS, *quadrotor.TASKS, *probes.TASKS]
+
+
+def offers_observations(task: str) -> bool:
+    """Whether ``EnvConfig.obs`` chooses what is observed, as the suite's tasks and the quadrotor's let it."""
+    return task in safety_gymnasium.TASKS or task in quadrotor.TASKS
 
 
 def make(config: EnvConfig) -> gym.Env:
@@ -34,6 +39,13 @@ def make(config: EnvConfig) -> gym.Env:
     """
     if config.task in safety_gymnasium.TASKS:
         return safety_gymnasium.make(config)
+    if config.task in quadrotor.TASKS:
+        return wrappers.Costs(quadrotor.make(config), config.task, config.costs)
+    if config.privileged == "paper":
+        raise EnvError(
+            f"{config.task}: privileged='paper', but the AsymDreamer paper lists nothing for it; name observations of "
+            "it, as a tuple."
+        )
     env, time_limit = _load(config)
     env = wrappers.Costs(env, config.task, config.costs)
     env = wrappers.DictObservation(env, config.task)
@@ -55,7 +67,21 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
     time_limit = env.get_wrapper_attr("time_limit")
     episode_steps = None if time_limit is None else -(-time_limit // config.action_repeat)
     costs = tuple(env.get_wrapper_attr("cost_names"))
-    return Spaces(observation, action, costs, episode_steps, _cost_function_of(env))
+    privileged = _privileged_of(env, config, [name for name, _ in observation])
+    return Spaces(observation, action, costs, episode_steps, _cost_function_of(env), privileged)
+
+
+def _privileged_of(env: gym.Env, config: EnvConfig, names: list[str]) -> tuple[str, ...]:
+    """Those of the observations ``names`` that the environment's ``privileged`` or the configuration names; without
+    that attribute, the one that is called so."""
+    own = env.get_wrapper_attr("privileged") if env.has_wrapper_attr("privileged") else {PRIVILEGED} & set(names)
+    named = {*own, *(() if config.privileged == "paper" else config.privileged)}
+    if named - set(names) or named == set(names):
+        raise EnvError(
+            f"{config.task}: privileged are to be {sorted(named)} of the observations {names}; name some of these, and "
+            "leave one to act on."
+        )
+    return tuple(name for name in names if name in named)
 
 
 def _cost_function_of(env: gym.Env) -> CostFunction | None:

@@ -102,7 +102,7 @@ class WorldModelConfig:
     """Sizes and losses of a world model.
 
     Attributes:
-        encoder_keys: observations that the encoder sees; None means all but ``privileged``.
+        encoder_keys: observations that the encoder sees; None means all that are not privileged.
         decoder_keys: observations that are reconstructed; None means those that the encoder sees.
         unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
             LAMBDA 100): unsafe samples are rare.
@@ -242,7 +242,7 @@ class WorldModel(eqx.Module):
             raise ValueError(f"vector_std is {config.vector_std}: it must be positive, or None for a variance of one")
         k = jax.random.split(key, 6)
         specs = dict(spaces.observations)
-        encoded = _select(specs, config.encoder_keys, [n for n in specs if n != "privileged"])
+        encoded = _select(specs, config.encoder_keys, list(spaces.unprivileged))
         decoded = _select(specs, config.decoder_keys, list(encoded))
         features = config.rssm.feature_size
         self.encoder = Encoder(encoded, config, key=k[0])

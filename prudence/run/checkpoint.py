@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
+from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,8 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
     Args:
         saved_meta: as saved, with ``task`` and ``spaces`` (see ``spaces_to_json``).
         task: asked for.
-        spaces: asked for; observation, action and costs are compared (an episode's length may differ).
+        spaces: asked for; observation, action, costs and what is privileged are compared (an
+            episode's length may differ).
 
     Raises:
         CheckpointMismatch: naming both tasks and both spaces.
@@ -320,6 +321,7 @@ def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
         "costs": list(spaces.costs),
         "episode_steps": spaces.episode_steps,
         "cost_function": None if reads is None else [reads.path, [list(pair) for pair in reads.arguments]],
+        "privileged": list(spaces.privileged),
     }
 
 
@@ -327,21 +329,26 @@ def spaces_from_json(value: Mapping[str, Any]) -> Spaces:
     """The spaces that ``spaces_to_json`` described."""
     observation = tuple((name, ObservationSpec(tuple(shape), dtype)) for name, shape, dtype in value["observation"])
     reads = value.get("cost_function")  # Not in checkpoints of before there were such functions.
+    by_name = [name for name, _ in observation if name == PRIVILEGED]  # All that older checkpoints went by.
     return Spaces(
         observation,
         ActionSpec(*value["action"]),
         tuple(value["costs"]),
         value["episode_steps"],
         None if reads is None else CostFunction(reads[0], tuple((name, argument) for name, argument in reads[1])),
+        tuple(value.get("privileged", by_name)),
     )
 
 
 def _parts(spaces: Spaces) -> tuple[Any, ...]:
-    return spaces.observations, spaces.action, spaces.costs
+    return spaces.observations, spaces.action, spaces.costs, spaces.privileged
 
 
 def _spaces_in_words(spaces: Spaces) -> str:
-    observation = ", ".join(f"{name} {spec.dtype}{list(spec.shape)}" for name, spec in spaces.observation)
+    hidden = spaces.privileged
+    observation = ", ".join(
+        f"{'privileged ' * (name in hidden)}{name} {spec.dtype}{list(spec.shape)}" for name, spec in spaces.observation
+    )
     return f"observation {observation}, {spaces.action.kind} action [{spaces.action.size}], costs {list(spaces.costs)}"
 
 

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from prudence.envs import probes, safety_gymnasium
+from prudence.envs import probes, quadrotor, safety_gymnasium
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.registry import task_ids
 from prudence.planners import CrossEntropy
@@ -72,7 +72,7 @@ class Train:
     task: str = "SafetyPointGoal1-v0"
     """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]."""
     obs: tuple[str, ...] = ("lidar",)
-    """Observations of a Safety-Gymnasium task: lidar, coordinates, vision, or several."""
+    """Observations of a Safety-Gymnasium or quadrotor task: lidar, coordinates, vision, or several."""
     preset: PresetName = "cpu"
     """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper,
     comparison (paper, actions repeated 4 times and a budget of 2), gpu (paper in bfloat16)."""
@@ -385,9 +385,10 @@ class List:
         robots = ", ".join(safety_gymnasium.AGENTS)
         console.print(
             f"tasks    Safety-Gymnasium's {len(safety_gymnasium.TASKS)}, as SafetyPointGoal1-v0 (robots: {robots})\n"
+            f"         {len(quadrotor.TASKS)} of a quadrotor, as SafetyQuadrotorGoal1-v0\n"
             f"         {len(probes.TASKS)} probes with known answers, such as probe/cost\n"
             "         any Gymnasium id, or module:Class of your own, that reports info['cost']\n"
-            "         `prudence list --tasks` names the first two kinds",
+            "         `prudence list --tasks` names the first three kinds",
             highlight=False,
         )
         return 0

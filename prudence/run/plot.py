@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from prudence.envs import safety_gymnasium
+from prudence.envs.registry import offers_observations
 from prudence.run.directory import RunDirectory
 from prudence.run.logging import read_metrics
 
@@ -181,8 +181,8 @@ def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]
 
 def _system(config: Mapping[str, Any]) -> tuple[str, str, str, str]:
     task, limits = str(_at(config, "env", "task") or ""), _budgets(config)
-    # Only a suite offers observations to choose from.
-    seen = _at(config, "env", "obs") if task in safety_gymnasium.TASKS else None
+    # Not all tasks offer observations to choose from.
+    seen = _at(config, "env", "obs") if offers_observations(task) else None
     budget = f"budget {' '.join(f'{limit:g}' for limit in limits)}" if limits else ""
     return str(_at(config, "agent_name") or "unnamed"), task, " and ".join(seen or ()), budget
 

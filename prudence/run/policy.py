@@ -44,6 +44,8 @@ class Policy:
     It acts as in evaluation: a policy that was trained under a budget samples, unless configured otherwise, and
     ``seed`` determines its samples.
 
+    Privileged observations need not be given.
+
     Call :meth:`reset` when an episode begins; the first call after it starts from an empty memory.
 
     With a ``deadline`` in seconds, which only planning agents can have, a call searches for as long as it has time:
@@ -79,7 +81,7 @@ class Policy:
         return np.asarray(action)[0]
 
     def _checked(self, observation: Observation | np.ndarray) -> dict[str, np.ndarray]:
-        specs = self.spaces.observations
+        specs = self.spaces.unprivileged
         if not isinstance(observation, dict):
             if len(specs) != 1:
                 raise ValueError(f"the observation must be a dict with {', '.join(specs)}")

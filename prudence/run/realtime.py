@@ -40,7 +40,7 @@ class RealTime:
         self._iterating: deque[float] = deque(maxlen=_RECENT)
         self._ending: deque[float] = deque(maxlen=_RECENT)
         self.iterations, self.late = Counter[int](), 0
-        nothing = {k: np.zeros((num_envs, *spec.shape), spec.dtype) for k, spec in agent.spaces.observation}
+        nothing = {k: np.zeros((num_envs, *spec.shape), spec.dtype) for k, spec in agent.spaces.unprivileged.items()}
         for _ in range(2):  # The first compiles, the second is as quick as those to come.
             self._iterating.clear()
             self._ending.clear()
@@ -53,7 +53,8 @@ class RealTime:
     ) -> tuple[Float[Array, "E A"], Any, Metrics]:
         """As the agent's ``act``; ``plan/iterations`` and ``plan/late`` are among the diagnostics."""
         start = time.perf_counter()
-        underway = self._agent.begin_search(self._state, carry, observation, is_first, key=key)
+        seen = {name: observation[name] for name in self._agent.spaces.unprivileged}  # As it was compiled for.
+        underway = self._agent.begin_search(self._state, carry, seen, is_first, key=key)
         jax.block_until_ready(underway)
         index, metrics = 0, {}
         while not index or time.perf_counter() - start + self._next() <= self.deadline:

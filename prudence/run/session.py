@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from prudence.envs import safety_gymnasium
 from prudence.envs.base import EnvConfig
+from prudence.envs.registry import offers_observations
 from prudence.presets import RunConfig, preset
 from prudence.run.train import train as run_training
 
@@ -79,7 +79,7 @@ def default_directory(config: RunConfig) -> Path:
     What file systems dislike in the task's name is replaced.
     """
     task = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.env.task)
-    observations = config.env.obs if config.env.task in safety_gymnasium.TASKS else ()
+    observations = config.env.obs if offers_observations(config.env.task) else ()
     return Path("runs") / "-".join([config.agent_name, task, *observations, str(config.seed)])
 
 

@@ -15,7 +15,7 @@ from prudence.agents.dreamer import Dreamer
 from prudence.constraints import AugmentedLagrangian
 from prudence.critics import Lesson, together
 from prudence.models.rssm import LatentState
-from prudence.types import EpisodeSummary
+from prudence.types import EpisodeSummary, ObservationSpec
 
 CONTINUOUS = toys.spaces()
 DISCRETE = toys.spaces(action="discrete", actions=3)
@@ -259,6 +259,25 @@ def test_a_number_of_budgets_that_does_not_fit_is_refused():
         toys.dreamer(COSTS, cost_limit=(1.0, 2.0, 3.0))
     with pytest.raises(ValueError, match="needs the length of an episode"):
         toys.dreamer(toys.spaces(steps=None), cost_estimate="episode")
+
+
+def test_what_is_privileged_changes_nothing():
+    """Neither what is learned nor what is done: not by its values, and not by its presence."""
+    extra = ("contacts", ObservationSpec((4,), "float32"))
+    spaces = toys.spaces(toys.VECTOR, extra, privileged=("contacts",))
+    agent, batch = toys.dreamer(spaces), toys.batch(spaces, 2, 2, 6)
+    changed = batch._replace(observation={**batch.observation, "contacts": batch.observation["contacts"] + 1})
+    (left, _), (right, _) = (agent.update(started(agent), b, key=jax.random.key(1)) for b in (batch, changed))
+    assert not differs(left, right)
+    first, both = np.ones(3, bool), toys.batch(spaces, 3).observation
+    acts = [
+        agent.act(left, agent.init_carry(3), seen, first, key=jax.random.key(2), mode="evaluate")[0]
+        for seen in (both, {"state": both["state"]})
+    ]
+    np.testing.assert_array_equal(*acts)
+    asking = replace(agent.config.world_model, encoder_keys=("state", "contacts"))
+    with pytest.raises(ValueError, match="encoder_keys names contacts, which is privileged"):
+        toys.dreamer(spaces, world_model=asking)
 
 
 def test_bsrp_lag_needs_a_constraint():

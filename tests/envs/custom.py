@@ -35,6 +35,15 @@ class Counter(gym.Env[Any, Any]):
         return {"cost": float(self.count >= 3)}
 
 
+class CalledPrivileged(Counter):
+    """Has an observation of that name, and says no more about it."""
+
+    observation_space = gym.spaces.Dict(dict.fromkeys(("state", "privileged"), Counter.observation_space))
+
+    def _observe(self) -> Any:
+        return dict.fromkeys(("state", "privileged"), np.array([self.count], np.float64))
+
+
 class Costless(Counter):
     """Reports no cost."""
 

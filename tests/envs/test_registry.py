@@ -128,16 +128,41 @@ def test_a_cost_function_is_found_or_refused_by_name(monkeypatch):
         spaces_of(make(config), config)
 
 
+def test_privileged_observations_are_named_by_the_class_or_the_configuration(monkeypatch):
+    def privileged(**changes):
+        config = EnvConfig("envs.custom:Mixed", **changes)
+        return spaces_of(make(config), config)
+
+    assert privileged().privileged == ()
+    spaces = privileged(privileged=("state", "eye"))
+    assert spaces.privileged == ("eye", "state")
+    assert list(spaces.unprivileged) == ["floor"]
+    monkeypatch.setattr("envs.custom.Mixed.privileged", ("floor",), raising=False)
+    assert privileged().privileged == ("floor",)
+    assert privileged(privileged=("eye",)).privileged == ("eye", "floor")
+    with pytest.raises(EnvError, match="leave one to act on"):
+        privileged(privileged=("eye", "state"))
+    with pytest.raises(EnvError, match=r"\['contacts', 'floor'\] of the observations \['eye', 'floor', 'state'\]"):
+        privileged(privileged=("contacts",))
+    with pytest.raises(EnvError, match="the AsymDreamer paper lists nothing for it; name observations"):
+        privileged(privileged="paper")
+
+
+def test_an_observation_that_is_called_privileged_is():
+    config = EnvConfig("envs.custom:CalledPrivileged")
+    assert spaces_of(make(config), config).privileged == ("privileged",)
+
+
 def test_gymnasium_ids_keep_their_time_limit():
     env = make(EnvConfig("probe/value", action_repeat=3))
     assert describe(env, EnvConfig("probe/value", action_repeat=3)).spaces.episode_steps == 7
     assert isinstance(env, gym.Env)
 
 
-def test_task_ids_are_the_suites_and_the_probes():
+def test_task_ids_are_the_suites_the_quadrotors_and_the_probes():
     ids = task_ids()
     assert len(ids) == len(set(ids))
-    assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1)
+    assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1) + 6  # And the quadrotor's.
     assert "SafetyRacecarFadingHard2-v0" in ids
     assert "probe/conflict-discrete" in ids
 

@@ -11,9 +11,9 @@ pytest.importorskip("mujoco")
 
 from envs.test_safety_gymnasium import suites_own
 
+from prudence.envs import rendering
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import make
-from prudence.envs.safety import rendering
 from prudence.envs.vector import make_vector
 from prudence.ops.kinematics import dead_reckoning
 

@@ -14,7 +14,7 @@ from prudence.models.world_model import Head, HeadConfig, WorldModel, WorldModel
 from prudence.types import ObservationSpec, Spaces
 
 BOTH = toys.spaces(toys.IMAGE, toys.VECTOR, costs=("left", "right"))
-PRIVILEGED = toys.spaces(toys.VECTOR, ("privileged", ObservationSpec((4, 2), "float32")))
+PRIVILEGED = toys.spaces(toys.VECTOR, ("contacts", ObservationSpec((4, 2), "float32")), privileged=("contacts",))
 CONFIG = toys.debug_config().world_model
 
 
@@ -85,9 +85,9 @@ def test_termination_and_not_truncation_is_what_the_continue_head_learns():
 
 
 def test_reconstructions_have_the_observations_shapes():
-    net = model(PRIVILEGED, decoder_keys=("state", "privileged"))
+    net = model(PRIVILEGED, decoder_keys=("state", "contacts"))
     out = net.decoder(jnp.zeros((2, 5, net.feature_size)))
-    assert {k: v.shape for k, v in out.items()} == {"state": (2, 5, 3), "privileged": (2, 5, 8)}
+    assert {k: v.shape for k, v in out.items()} == {"state": (2, 5, 3), "contacts": (2, 5, 8)}
     image = model().decoder(jnp.zeros((2, 5, net.feature_size)))["image"]
     assert image.shape == (2, 5, 8, 8, 3)
     assert image.dtype == jnp.float32
@@ -95,7 +95,7 @@ def test_reconstructions_have_the_observations_shapes():
 
 def test_privileged_observations_are_not_encoded_unless_asked_for():
     assert model(PRIVILEGED).encoder.keys == ("state",)
-    assert model(PRIVILEGED, encoder_keys=("privileged",)).encoder.keys == ("privileged",)
+    assert model(PRIVILEGED, encoder_keys=("contacts",)).encoder.keys == ("contacts",)
 
 
 def test_missing_observations_are_named():

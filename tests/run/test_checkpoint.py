@@ -246,6 +246,26 @@ def test_a_cost_function_returns_from_json_and_older_spaces_had_none() -> None:
     assert checkpoint.spaces_from_json(written) == SPACES
 
 
+def test_what_is_privileged_returns_from_json_and_went_by_name_before() -> None:
+    parts = (*SPACES.observation, ("contacts", ObservationSpec((2,), "float32")))
+    spaces = replace(SPACES, observation=parts, privileged=("contacts",))
+    written = json.loads(json.dumps(checkpoint.spaces_to_json(spaces)))
+    assert checkpoint.spaces_from_json(written) == spaces
+    del written["privileged"]
+    assert checkpoint.spaces_from_json(written).privileged == ()
+    written["observation"][1][0] = "privileged"
+    assert checkpoint.spaces_from_json(written).privileged == ("privileged",)
+
+
+def test_spaces_of_which_other_parts_are_privileged_are_refused() -> None:
+    parts = (*SPACES.observation, ("contacts", ObservationSpec((2,), "float32")))
+    spaces = replace(SPACES, observation=parts)
+    meta = {**META, "spaces": checkpoint.spaces_to_json(spaces)}
+    checkpoint.check_compatible(meta, spaces=spaces)
+    with pytest.raises(CheckpointMismatch, match=r"state float32\[3\], privileged contacts float32\[2\]"):
+        checkpoint.check_compatible(meta, spaces=replace(spaces, privileged=("contacts",)))
+
+
 def test_anyone_can_look_into_a_checkpoint(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, {"x": np.zeros((2, 3), np.float32)}, META)
     with zipfile.ZipFile(path) as archive:

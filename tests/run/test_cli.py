@@ -140,4 +140,6 @@ def test_explicit_choices_win_over_the_preset() -> None:
     assert (config.loop.steps, config.seed, config.env.action_repeat) == (7, 3, 5)
     assert configure("dreamerv3", "SafetyPointGoal1-v0", action_repeat=2).env.action_repeat == 2
     assert default_directory(config) == Path("runs/dreamerv3-SafetyPointGoal1-v0-lidar-3")
+    flying = configure("dreamerv3", "SafetyQuadrotorGoal1-v0", obs=("vision", "lidar"))
+    assert default_directory(flying) == Path("runs/dreamerv3-SafetyQuadrotorGoal1-v0-vision-lidar-0")
     assert default_directory(configure("dreamerv3", "my.module:Class")) == Path("runs/dreamerv3-my.module-Class-0")

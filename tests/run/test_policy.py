@@ -16,9 +16,10 @@ from prudence.envs.vector import make_vector
 from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.run.directory import RunDirectoryError
 from prudence.run.evaluate import _SEED_OFFSET, evaluate_agent
-from prudence.run.policy import load_run
+from prudence.run.policy import Policy, load_run
 from prudence.run.present import evaluate_run
 from prudence.run.train import train
+from prudence.types import ObservationSpec
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,13 @@ def test_observations_of_another_shape_are_refused(run: Path) -> None:
         policy(np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="lacks state; it has position"):
         policy({"position": np.zeros(1, np.float32)})
+
+
+def test_what_is_privileged_need_not_be_given(run: Path) -> None:
+    _, agent, state, _ = load_run(run)
+    seen = (*agent.spaces.observation, ("contacts", ObservationSpec((2,), "float32")))
+    policy = Policy(agent, state, replace(agent.spaces, observation=seen, privileged=("contacts",)))
+    np.testing.assert_array_equal(policy(np.ones(1, np.float32)), prudence.load_policy(run)(np.ones(1, np.float32)))
 
 
 def test_directories_without_a_policy_say_why(run: Path, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 
 from prudence.envs.base import EnvConfig, EnvError, Layout, Overhead
 from prudence.envs.safety import costs, sensing
-from prudence.envs.safety.rendering import Overview, Vision
+from prudence.envs.safety.rendering import FromAbove, Vision
 from prudence.envs.safety.rollout import Rollouts
 from prudence.envs.safety.task import make_builder
-from prudence.types import CostFunction
+from prudence.types import PRIVILEGED, CostFunction
 
 HAZARD_MARGIN = 0.05
 """Metres that hazards are widened by where their cost is read off positions (SafeDreamer's code: .25 for .2)."""
@@ -49,7 +49,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         self.layout: Layout = {
             name: observer.entries for name, observer in self._observers.items() if not isinstance(observer, Vision)
         }
-        self._overview: Overview | None = None
+        self._from_above: FromAbove | None = None
         self.cost_names, self._cost_keys = self._select_costs()
         self.cost_function = self._hazards_in_coordinates()
         self.observation_space = gym.spaces.Dict(
@@ -89,21 +89,11 @@ class SafetyEnv(gym.Env[Any, Any]):
 
     def overhead(self, radius: float | None = None) -> Overhead:
         """:meth:`render`, or ``radius`` metres around the agent, with what it takes to draw into it."""
-        if self._overview is None:
-            self._overview = Overview(self._task)
-        picture, task = self._overview(radius), self._task
-        x, y, height = task.agent.pos
-        axis = task.agent.mat[:2, 0]
-        physics = task.sim_conf
-        raw_step = task.model.opt.timestep * physics.frameskip_binom_n * physics.frameskip_binom_p
-        return Overhead(
-            picture=picture,
-            centre=self._overview.centre,
-            pixels_per_metre=self._overview.pixels_per_metre(height),
-            position=np.array([x, y]),
-            heading=float(np.arctan2(axis[1], axis[0])),
-            seconds=raw_step * self._config.action_repeat,
-        )
+        if self._from_above is None:
+            physics = self._task.sim_conf
+            raw_step = self._task.model.opt.timestep * physics.frameskip_binom_n * physics.frameskip_binom_p
+            self._from_above = FromAbove(self._task, raw_step * self._config.action_repeat)
+        return self._from_above(radius)
 
     def _control(self, action: np.ndarray) -> np.ndarray:
         """In the actuators' unit."""
@@ -116,15 +106,22 @@ class SafetyEnv(gym.Env[Any, Any]):
     def _make_observers(self) -> dict[str, Any]:
         config, task = self._config, self._task
         makers = {
-            "lidar": ("lidar", lambda: sensing.Lidar(task)),
+            "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc)),
             "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent)),
             "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
         }
-        return {name: make() for name, make in (makers[mode] for mode in config.obs)}
+        observers = {name: make() for name, make in (makers[mode] for mode in config.obs)}
+        if config.privileged == "paper":
+            observers[PRIVILEGED] = sensing.papers_privileged(task, config.task, self._agent)
+        return observers
 
     def _hazards_in_coordinates(self) -> CostFunction | None:
         """A decision that ends in a hazard, or within HAZARD_MARGIN of one, is taken to cost as much as one can."""
-        if "coordinates" not in self._observers or costs.cost_names(self._task) != ("cost_hazards",):
+        if (
+            "coordinates" not in self._observers
+            or "coordinates" in self._config.privileged
+            or costs.cost_names(self._task) != ("cost_hazards",)
+        ):
             return None
         place = next(entry for entry in self.layout["coordinates"] if entry.name == "hazards")
         arguments = {

@@ -1,207 +1,45 @@
-"""Pictures of the suite's tasks, drawn by MuJoCo's own renderer into a context that outlives episodes.
-
-A context holds textures and meshes, which are the same in every episode; only the scene is updated.
-"""
+"""Pictures of the suite's tasks."""
 
 from __future__ import annotations
 
-import atexit
-import collections
-import importlib
-import os
-import sys
-import threading
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import mujoco
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from prudence.envs.base import EnvError
-
-Quality = Literal["fidelity", "fast"]
-OVERVIEW_SIZE = 256
-MAX_GEOMS = 1000
-MAX_RENDERERS = 4  # A context with the suite's sky holds 75 MB of textures.
-FAST_TESSELLATION = (20, 10)  # Slices and stacks of round shapes; MuJoCo's own are 28 and 16.
-
-_local = threading.local()
-
-
-def _close_renderers() -> None:
-    """Frees this thread's contexts while the libraries that do it are still there."""
-    for renderer in _local.__dict__.pop("renderers", {}).values():
-        renderer.close()
-
-
-class Renderer:
-    """Draws any model with the textures and meshes of the one that it was made with.
-
-    ``fidelity`` draws as the suite does. ``fast`` leaves out multisampling, shadows, reflections and the (nearly
-    black) starry sky, draws round shapes of fewer faces, and skips what the camera cannot see.
-    """
-
-    def __init__(self, model: mujoco.MjModel, size: int, quality: Quality) -> None:
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
-        self._fast = quality == "fast"
-        if self._fast:
-            visual = model.vis.quality
-            visual.offsamples, visual.numslices, visual.numstacks = 0, *FAST_TESSELLATION
-        self._gl: Any = _gl_context(size)
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._scene = mujoco.MjvScene(model, MAX_GEOMS)
-        for name in ("SHADOW", "REFLECTION", "SKYBOX"):
-            self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = not self._fast
-        self._option = mujoco.MjvOption()
-        self._option.geomgroup[:] = 1  # The suite sorts its objects into groups and shows all.
-        self._view = mujoco.MjrRect(0, 0, size, size)
-        self._pixels = np.empty((size, size, 3), np.uint8)
-
-    def draw(
-        self, model: mujoco.MjModel, data: mujoco.MjData, camera: mujoco.MjvCamera
-    ) -> UInt8[np.ndarray, "size size 3"]:
-        """What ``camera`` sees. The array is used again by the next call."""
-        self._gl.make_current()
-        alpha = model.geom_rgba[:, 3]
-        before = alpha.copy()
-        if self._fast and camera.type == mujoco.mjtCamera.mjCAMERA_FIXED.value:
-            alpha[_unseen(model, data, camera.fixedcamid)] = 0.0  # MuJoCo passes over what is transparent.
-        everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self._scene)
-        alpha[:] = before
-        mujoco.mjr_render(self._view, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._view, self._context)
-        return self._pixels[::-1]  # OpenGL counts rows from below.
-
-    def close(self) -> None:
-        """Frees the context. May be called twice."""
-        if self._gl is not None:
-            self._gl.make_current()
-            self._context.free()
-            self._gl.free()
-            self._gl = None
-
-    def __del__(self) -> None:
-        if hasattr(self, "_context") and not sys.is_finalizing():
-            self.close()
+from prudence.envs.base import Overhead
+from prudence.envs.rendering import Cameras, Overview, Quality
 
 
 class Vision:
     """First-person pictures, front and (``cameras="both"``) back, stacked along the channels."""
 
     def __init__(self, task: Any, key: str, cameras: str, size: int, quality: Quality) -> None:
-        self._task, self._key, self._size = task, key, size
-        self._quality: Quality = quality
         names = ("vision",) if cameras == "front" else ("vision", "vision_back")
-        self._cameras = [_fixed_camera(task.model, name) for name in names]
-        self.shape = (size, size, 3 * len(names))
+        make_model = task.scene.with_skybox if quality == "fidelity" else task.scene.spec.compile
+        self._task, self._cameras = task, Cameras(task.model, names, size, quality, key, make_model)
+        self.shape = self._cameras.shape
 
     def __call__(self) -> UInt8[np.ndarray, "size size channels"]:
         """The pictures of the present state."""
-        scene = self._task.scene
-        make_model = scene.with_skybox if self._quality == "fidelity" else scene.spec.compile
-        renderer = _renderer((self._key, self._size, self._quality), make_model, self._size, self._quality)
-        picture = np.empty(self.shape, np.uint8)
-        for i, camera in enumerate(self._cameras):
-            picture[:, :, 3 * i : 3 * i + 3] = renderer.draw(self._task.model, self._task.data, camera)
-        return picture
+        return self._cameras(self._task.model, self._task.data)
 
 
-class Overview:
-    """The arena from above, from as high as shows the agent; it follows the agent where the floor is long (Run)."""
+class FromAbove:
+    """The arena from above; the camera follows the agent where the floor is long (Run)."""
 
-    def __init__(self, task: Any) -> None:
-        self._task = task
-        self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        self._camera.azimuth, self._camera.elevation = 90.0, -90.0
+    def __init__(self, task: Any, decision: float) -> None:
+        """``decision``: seconds that one lasts."""
         circle = getattr(getattr(task, "circle", None), "radius", 0.0)
-        self._extent = max(np.abs(task.placements_conf.extents).max(), circle)
-        self._follows = task.floor_conf.size[0] > 5.0
-
-    @property
-    def centre(self) -> Float[np.ndarray, " 2"]:
-        """What is in the middle of the last picture, in metres."""
-        return self._camera.lookat[:2].copy()
-
-    def pixels_per_metre(self, height: float) -> float:
-        """The last picture's scale for what is ``height`` metres above the floor."""
-        half = np.tan(np.deg2rad(self._task.model.vis.global_.fovy) / 2)
-        return float(OVERVIEW_SIZE / 2 / (half * (self._camera.lookat[2] + self._camera.distance - height)))
-
-    def __call__(self, radius: float | None = None) -> UInt8[np.ndarray, "256 256 3"]:
-        """The picture of the present state; with a ``radius`` in metres, of what is around the agent."""
-        task = self._task
-        position, follows = task.agent.pos, self._follows or radius is not None
-        self._camera.lookat[:] = position if follows else 0.0
-        outside = 0.0 if follows else np.abs(position[:2]).max()
-        seen = max(self._extent, outside) + 0.2 if radius is None else radius
-        self._camera.distance = 2.6 * seen  # The field of view is 45°: 2 tan⁻¹ 0.41.
+        extent = float(max(np.abs(task.placements_conf.extents).max(), circle))
+        self._task, self._decision = task, decision
+        self._usual_radius = extent + 0.2 if task.floor_conf.size[0] > 5.0 else None
         # Without the sky, which is not seen from here, so that the context is made in no time.
         name = f"{type(task).__name__}/{type(task.agent).__name__}"
-        renderer = _renderer(("overview", name), task.scene.spec.compile, OVERVIEW_SIZE, "fidelity")
-        return renderer.draw(task.model, task.data, self._camera).copy()
+        self._overview = Overview(extent, name, task.scene.spec.compile)
 
-
-def _unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarray:
-    """Geoms whose bounding spheres lie outside the (square) view of ``camera``; never the floor."""
-    right, up, back = ((data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
-    slope = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
-    reach = -back * slope + model.geom_rbound * np.sqrt(1 + slope**2)
-    return (model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE) & (np.maximum(np.abs(right), np.abs(up)) > reach)
-
-
-def _fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
-    camera = mujoco.MjvCamera()
-    camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-    camera.fixedcamid = model.camera(name).id
-    return camera
-
-
-def _renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: int, quality: Quality) -> Renderer:
-    """The renderer for ``key``, shared by this thread's environments (OpenGL contexts belong to threads)."""
-    renderers: collections.OrderedDict[tuple, Renderer] | None = getattr(_local, "renderers", None)
-    if renderers is None:
-        renderers = _local.renderers = collections.OrderedDict()
-    if key not in renderers:
-        renderers[key] = Renderer(make_model(), size, quality)
-        # After the OpenGL library has registered its own, so that ours runs first.
-        atexit.unregister(_close_renderers)
-        atexit.register(_close_renderers)
-    renderers.move_to_end(key)
-    while len(renderers) > MAX_RENDERERS:
-        renderers.popitem(last=False)[1].close()
-    return renderers[key]
-
-
-def _gl_context(size: int) -> Any:
-    """An off-screen OpenGL context: of the backend that MUJOCO_GL names, else EGL, else OSMesa."""
-    asked = os.environ.get("MUJOCO_GL", "").lower()
-    if not sys.platform.startswith("linux") or asked == "glfw":
-        context = mujoco.GLContext(size, size)
-        context.make_current()
-        return context
-    # Mesa's software renderer shares out even small pictures among threads, which costs more than it gains.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    reasons = []
-    for backend in [asked] if asked in ("egl", "osmesa") else ["egl", "osmesa"]:
-        try:
-            context = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
-            context.make_current()
-            return context
-        except Exception as error:  # The bindings raise whatever the missing library makes them raise.
-            reasons.append(f"{backend}: {error}")
-            _forget_opengl(backend)
-    raise EnvError(
-        "Pictures need an off-screen OpenGL library, and none works here "
-        f"({'; '.join(reasons)}). Install one: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6."
-    )
-
-
-def _forget_opengl(backend: str) -> None:
-    """PyOpenGL binds to one platform when it is first imported; lets the next backend try."""
-    os.environ.pop("PYOPENGL_PLATFORM", None)
-    for name in [n for n in sys.modules if n.split(".")[0] == "OpenGL" or n.startswith(f"mujoco.{backend}")]:
-        del sys.modules[name]
+    def __call__(self, radius: float | None = None) -> Overhead:
+        """The present state; with a ``radius`` in metres, what is around the agent."""
+        task, radius = self._task, self._usual_radius if radius is None else radius
+        x, y, _ = task.agent.mat[:, 0]
+        return self._overview(task.model, task.data, task.agent.pos, float(np.arctan2(y, x)), self._decision, radius)

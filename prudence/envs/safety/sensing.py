@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from prudence.envs.base import EnvError, entries
+from prudence.envs.base import EnvError, Selection, entries
+from prudence.envs.lidar import closeness
 
 PLANAR = ("Point", "Car", "Racecar")
 
@@ -40,6 +42,13 @@ class Ego:
         if flat:
             positions[:, 2] = 0.0
         return (positions - data.xpos[self._agent]) @ data.xmat[self._agent].reshape(3, 3)[:, :2]
+
+
+def camera_direction(task: Any) -> float:
+    """Where the front camera looks, as an angle in the agent's frame, in radians (a car drives and looks along -y)."""
+    camera, agent = task.model.camera("vision").id, task.model.body("agent").id
+    x, y, _ = -task.data.cam_xmat[camera].reshape(3, 3)[:, 2] @ task.data.xmat[agent].reshape(3, 3)
+    return float(np.arctan2(y, x))
 
 
 class Sensors:
@@ -79,14 +88,10 @@ class Sensors:
 
 
 class Lidar:
-    r"""The suite's own flattened observation: the agent's sensors and, for each kind of object, a ring of bins.
+    """The suite's own flattened observation: the agent's sensors and, for each kind of object, a ring of bins; with an
+    ``arc``, without the objects that are further than half of it from where the front camera looks."""
 
-    An object at distance d and angle :math:`\theta` in the agent's frame gives its bin the closeness
-    :math:`s = \max(0, 1 - d / d_{max})`, and the two beside it :math:`\alpha s` and :math:`(1-\alpha) s`, with
-    :math:`\alpha` its place within the bin; a bin keeps the largest. All objects are done at once.
-    """
-
-    def __init__(self, task: Any) -> None:
+    def __init__(self, task: Any, arc: float = 360.0) -> None:
         conf = task.lidar_conf
         if conf.type != "pseudo" or not conf.alias or conf.max_dist is None:
             raise EnvError(f"The lidar {conf} is not one of Safety-Gymnasium's own tasks.")
@@ -95,7 +100,8 @@ class Lidar:
         seen = [obstacle for obstacle in task._obstacles if obstacle.is_lidar_observed]
         self._ego = Ego(task, [name for obstacle in seen for name in body_names(obstacle)])
         counts = [len(body_names(obstacle)) for obstacle in seen]
-        self._first_bin = np.repeat(np.arange(len(seen)), counts) * self._bins
+        self._kinds = np.repeat(np.arange(len(seen)), counts)
+        self._arc, self._front = arc, camera_direction(task)
         rings = {f"{obstacle.name}_lidar": i for i, obstacle in enumerate(seen)}
         order = list(task.obs_info.obs_space_dict.spaces)  # The suite flattens in this order.
         shapes = self._sensors.shapes() | dict.fromkeys(rings, (self._bins,))
@@ -117,17 +123,9 @@ class Lidar:
         return vector
 
     def _closeness(self) -> Float[np.ndarray, "kinds bins"]:
-        x, y = self._ego(flat=True).T
-        place = np.arctan2(y, x) % (2 * np.pi) / (2 * np.pi / self._bins)
-        index = place.astype(int)
-        within = place - index
-        index %= self._bins  # An angle just below 0 is rounded to 2π.
-        near = np.maximum(0.0, self._range - np.hypot(x, y)) / self._range
-        rings = np.zeros((len(self._ring_of), self._bins))
-        flat = rings.reshape(-1)
-        np.maximum.at(flat, self._first_bin + index, near)
-        np.maximum.at(flat, self._first_bin + (index + 1) % self._bins, within * near)
-        np.maximum.at(flat, self._first_bin + (index - 1) % self._bins, (1 - within) * near)
+        rings = closeness(
+            self._ego(flat=True), self._kinds, len(self._ring_of), self._bins, self._range, self._arc, self._front
+        )
         if hasattr(self._task, "buttons") and self._task.buttons.timer != 0:
             rings[self._ring_of["buttons_lidar"]] = 0.0  # No button shows until a new one is the goal.
         return rings
@@ -188,3 +186,33 @@ class Coordinates:
             at = self._walls.locate_factor
             extras["boundary"] = np.array([at - x, at + x, at - y, at + y][: self._walls.num])
         return extras
+
+
+_MOTION = ("velocimeter", "accelerometer", "gyro")
+PAPERS: dict[str, tuple[str, ...]] = {
+    "Goal": ("hazards", "vases", *_MOTION, "goal"),
+    "Push": ("hazards", *_MOTION, "goal", "robot_m", "push_box", "push_box_mat", "push_box_vel"),
+    "Button": ("hazards", *_MOTION, "goal", "gremlins", "buttons"),
+}
+"""What the AsymDreamer paper's privileged observations hold, by the kind of task (Tables 4 and 6 to 9)."""
+_OURS = {"robot_m": "rotation", "push_box_mat": "push_box_rotation", "push_box_vel": "push_box_velocity"}
+
+
+def papers_privileged(task: Any, task_id: str, agent: str) -> Selection:
+    """The AsymDreamer paper's privileged observation: entries of :class:`Coordinates`, in the paper's order and by its
+    names; those of objects that a level lacks are left out.
+
+    Raises:
+        EnvError: the paper has no table for this kind of task, or of robot.
+    """
+    kind = next((kind for kind in PAPERS if re.search(rf"{kind}\d", task_id)), None)
+    if kind is None or agent not in PLANAR:
+        raise EnvError(
+            f"{task_id}: the AsymDreamer paper lists privileged observations for {', '.join(PLANAR)} on "
+            f"{', '.join(PAPERS)}. Name others, such as obs=('lidar', 'coordinates') with privileged=('coordinates',)."
+        )
+    coordinates = Coordinates(task, agent)
+    ours = {entry.name for entry in coordinates.entries}
+    chosen = {name: _OURS.get(name, name) for name in PAPERS[kind]}
+    present = {name: own for name, own in chosen.items() if own in ours}
+    return Selection(coordinates, coordinates.entries, present)

@@ -1,0 +1,178 @@
+"""SafetyQuadrotorGoal as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from prudence.envs.base import OBSERVATION_MODES, EnvError, Layout, Overhead
+from prudence.envs.quadrotor import TIME_LIMIT, sensing, task
+from prudence.envs.quadrotor.flight import Actions, Flight
+from prudence.envs.quadrotor.model import GOAL_RADIUS
+from prudence.envs.rendering import Cameras, Overview, Quality, shared_renderer
+from prudence.types import PRIVILEGED
+
+MARGIN, CEILING = 1.0, 2.5
+"""Metres beyond the arena's extent, and above the floor, at which an episode ends."""
+
+
+class QuadrotorEnv(gym.Env[Any, Any]):
+    """Fly to the goal, a sphere in the air, again and again; do not fly through hazards, cylinders on the floor.
+
+    A step is one decision: ``action_repeat`` raw steps of 20 ms, of which only the last is observed.
+    ``info["cost"]`` counts the raw steps in a hazard, ``info["goals"]`` the goals reached.
+
+    Attributes:
+        flight: the physics, and the airframe for controllers.
+        time_limit: raw steps until truncation.
+        layout: named entries of the vector observations.
+        privileged: names of the observations that only training has.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
+    cost_names = ("cost_hazards",)
+
+    def __init__(
+        self,
+        level: int = 1,
+        actions: Actions = "rotors",
+        *,
+        obs: tuple[str, ...] = ("vision",),
+        action_repeat: int = 1,
+        cameras: Literal["front", "both"] = "front",
+        image_size: int = 64,
+        quality: Quality = "fast",
+        time_limit: int = TIME_LIMIT,
+        paper_privileged: bool = False,
+        lidar_arc: float = 360.0,
+        render_mode: str | None = "rgb_array",
+        render_size: int = 256,
+    ) -> None:
+        """
+        Args:
+            level: 0 without hazards, 1 with eight, 2 with fourteen, of which four move, in a larger arena.
+            actions: ``rotors``: the force of each, from half to one and a half times what hovering takes;
+                ``velocity``: forward, to the left and up, and turning to the left, which an inner loop holds.
+            obs: any of ``vision``, ``coordinates`` and ``lidar``.
+            cameras, image_size, quality: of ``vision``, as in :class:`~prudence.envs.base.EnvConfig`.
+            paper_privileged: adds the observation ``privileged``: what the AsymDreamer paper's Table 5 lists.
+            lidar_arc: degrees around straight ahead within which the lidar sees.
+            render_size: height and width of what ``render`` draws.
+
+        Raises:
+            EnvError: there is no such observation.
+        """
+        if not obs or set(obs) - set(OBSERVATION_MODES):
+            raise EnvError(f"SafetyQuadrotorGoal: obs={obs!r}: choose from {', '.join(OBSERVATION_MODES)}.")
+        self.flight, self._level = Flight(task.LEVELS[level], actions), task.LEVELS[level]
+        self._repeat, self.time_limit, self._arc = action_repeat, time_limit, lidar_arc
+        self.render_mode, self._render_size, self._name = render_mode, render_size, f"quadrotor{level}"
+        names = ("vision",) if cameras == "front" else ("vision", "vision_back")
+        pictures = Cameras(self.flight.model, names, image_size, quality, self._name, self.flight.spec.compile)
+        self._cameras = pictures if "vision" in obs else None
+        self._overview = Overview(self._level.extent + 0.3, self._name, self.flight.spec.compile)
+        self.privileged = (PRIVILEGED,) * paper_privileged
+        self._start(np.random.default_rng(0))
+        self._seen = self._situation()
+        self._vectors = sensing.selections(lambda: self._seen, obs, paper=paper_privileged)
+        self.layout: Layout = {key: chosen.entries for key, chosen in self._vectors.items()}
+        self.observation_space = gym.spaces.Dict({key: _space_of(value) for key, value in self._observe().items()})
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """``seed`` decides the whole episode; without it the stream of episodes goes on."""
+        gym.Env.reset(self, seed=seed)
+        self._start(self.np_random)
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        action = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        total_reward, cost, goals, terminated = 0.0, 0, 0, False
+        before = self._past[0]
+        for _ in range(self._repeat):
+            self.flight.advance(action)
+            self._steps += 1
+            terminated, reached = self._has_crashed(), self._distance() <= GOAL_RADIUS
+            total_reward += self._reward(action, before, alive=not terminated, reached=reached)
+            cost += task.in_hazard(self.flight.position, self.flight.hazards[:, :2])
+            goals, before = goals + reached, action
+            if reached:
+                self._next_goal(self.np_random)
+            self._last_distance = self._distance()
+            if terminated or self._steps >= self.time_limit:
+                break
+        self._past = np.concatenate([action[None], self._past[:-1]])
+        truncated = self._steps >= self.time_limit and not terminated
+        return self._observe(), total_reward, terminated, truncated, {"cost": float(cost), "goals": goals}
+
+    def render(self) -> UInt8[np.ndarray, "size size 3"] | None:
+        """The arena from outside, aslant, with shadows; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        camera = mujoco.MjvCamera()
+        camera.lookat[:], camera.distance = (0.0, 0.0, 0.45), 3.5 * self._level.extent
+        camera.azimuth, camera.elevation = 60.0, -28.0
+        key = ("outside", self._name, self._render_size)
+        renderer = shared_renderer(key, self.flight.spec.compile, self._render_size, "fidelity")
+        mujoco.mj_forward(self.flight.model, self.flight.data)
+        return renderer.draw(self.flight.model, self.flight.data, camera).copy()
+
+    def overhead(self, radius: float | None = None) -> Overhead:
+        """The arena straight from above, or ``radius`` metres around the quadrotor, with what it takes to draw into
+        it."""
+        flight, seconds = self.flight, self.flight.seconds_per_step * self._repeat
+        mujoco.mj_forward(flight.model, flight.data)
+        x, y, _ = flight.rotation[:, 0]
+        return self._overview(flight.model, flight.data, flight.position, float(np.arctan2(y, x)), seconds, radius)
+
+    def _start(self, rng: np.random.Generator) -> None:
+        self.flight.begin(task.draw_arena(self._level, rng))
+        self._next_goal(rng)
+        self._last_distance, self._steps = self._distance(), 0
+        self._past = np.zeros((sensing.PAST_ACTIONS, 4))
+
+    def _next_goal(self, rng: np.random.Generator) -> None:
+        self.flight.place_goal(task.draw_goal(self._level, self.flight.arena, self.flight.position, rng))
+
+    def _distance(self) -> float:
+        away = self.flight.goal - self.flight.position
+        return float(np.sqrt(away @ away))
+
+    def _reward(
+        self, action: Float[np.ndarray, " 4"], before: Float[np.ndarray, " 4"], *, alive: bool, reached: bool
+    ) -> float:
+        flight, nearer = self.flight, self._last_distance - self._distance()
+        ahead, left, up = (flight.goal - flight.position) @ flight.rotation
+        angle = float(np.arctan2(np.hypot(left, up), ahead))
+        return task.reward(nearer, angle, action, before, flight.rates, alive=alive, reached=reached)
+
+    def _has_crashed(self) -> bool:
+        """Touched the floor, turned over, or flew away."""
+        position = self.flight.position
+        outside = np.abs(position[:2]).max() > self._level.extent + MARGIN or position[2] > CEILING
+        return bool(self.flight.touches or self.flight.rotation[2, 2] <= 0 or outside)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        self._seen = self._situation()
+        observation = {key: vector() for key, vector in self._vectors.items()}
+        if self._cameras is not None:
+            observation["image"] = self._cameras(self.flight.model, self.flight.data)
+        return observation
+
+    def _situation(self) -> dict[str, np.ndarray]:
+        """Brings all that MuJoCo derives from the state, for pictures too, up to date."""
+        flight = self.flight
+        return sensing.situation(
+            flight.sensors(), flight.position, flight.rotation, flight.goal, flight.hazards, self._past, self._arc
+        )
+
+
+def _space_of(value: np.ndarray) -> gym.spaces.Box:
+    image = value.dtype == np.uint8
+    return gym.spaces.Box(0 if image else -np.inf, 255 if image else np.inf, value.shape, value.dtype.type)

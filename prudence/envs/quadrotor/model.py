@@ -1,0 +1,64 @@
+"""The quadrotor's MuJoCo model, and what follows from it for whoever flies it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+_XML = Path(__file__).parent.parent / "assets" / "quadrotor.xml"
+HAZARD_RADIUS, HAZARD_HEIGHT = 0.1, 1.0
+GOAL_RADIUS = 0.3
+BODY_RADIUS = 0.18
+"""From the centre to the tip of a propeller."""
+ROTORS = ("front_left", "back_left", "back_right", "front_right")
+
+
+def make_spec(hazards: int) -> mujoco.MjSpec:
+    """The quadrotor, the goal and so many hazards, ``hazard0`` and on; hazards and goal are moved as mocap bodies."""
+    spec = mujoco.MjSpec.from_file(str(_XML))
+    style = spec.find_default("hazard")
+    for i in range(hazards):
+        body = spec.worldbody.add_body(name=f"hazard{i}", mocap=True, pos=[0, 0, HAZARD_HEIGHT / 2])
+        body.add_geom(style, name=f"hazard{i}")
+    return spec
+
+
+@dataclass(frozen=True, eq=False)
+class Airframe:
+    """What a controller has to know of the quadrotor.
+
+    Attributes:
+        mass: kg.
+        inertia: ``[3]`` about the body's axes, kg m².
+        mixing: ``[4, 4]`` from the rotors' forces (N) to thrust (N) and torque about x, y, z (N m).
+        allocation: ``[4, 4]`` its inverse: the only forces that make a thrust and torques.
+    """
+
+    mass: float
+    inertia: Float[np.ndarray, " 3"]
+    mixing: Float[np.ndarray, "4 4"]
+    allocation: Float[np.ndarray, "4 4"]
+
+    @property
+    def hover(self) -> float:
+        """Force of each rotor that carries a quarter of the weight, in N."""
+        return self.mass * 9.81 / 4
+
+
+def airframe(model: mujoco.MjModel) -> Airframe:
+    """Read off the model's body, sites and actuators."""
+    body = model.body("agent").id
+    x, y, _ = np.array([model.site(name).pos for name in ROTORS]).T
+    twist = np.array([model.actuator(name).gear[5] for name in ROTORS])
+    # A force at (x, y) along z has the torque (y, -x, 0).
+    mixing = np.stack([np.ones(4), y, -x, twist])
+    # The principal axes are the body's own, but MuJoCo lists them by size.
+    turn = np.zeros(9)
+    mujoco.mju_quat2Mat(turn, model.body_iquat[body])
+    turn = turn.reshape(3, 3)
+    inertia = np.diag(turn @ np.diag(model.body_inertia[body]) @ turn.T)
+    return Airframe(float(model.body_mass[body]), inertia, mixing, np.linalg.inv(mixing))

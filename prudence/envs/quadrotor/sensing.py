@@ -1,0 +1,86 @@
+"""Vector observations of the quadrotor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from prudence.envs.base import Selection, entries
+from prudence.envs.lidar import closeness
+from prudence.types import PRIVILEGED
+
+LIDAR_BINS, LIDAR_REACH = 16, 3.0
+PAST_ACTIONS = 3
+
+_MOTION = ("velocimeter", "accelerometer", "gyro")
+COORDINATES = (*_MOTION, "rotation", "altitude", "goal", "hazards")
+LIDAR = ("velocimeter", "gyro", "up", "altitude", "goal_height", "goal_lidar", "hazards_lidar")
+PAPERS = {
+    **{name: name for name in ("hazards", *_MOTION, "goal")},
+    "robot_m": "rotation",
+    **{f"past_{i}_action": f"past_{i}_action" for i in range(1, PAST_ACTIONS + 1)},
+    "euler": "euler",
+}
+"""AsymDreamer's Table 5, in its order and by its names, with ours."""
+
+
+def situation(
+    sensors: Float[np.ndarray, "3 3"],
+    position: Float[np.ndarray, " 3"],
+    rotation: Float[np.ndarray, "3 3"],
+    goal: Float[np.ndarray, " 3"],
+    hazards: Float[np.ndarray, "n 3"],
+    past: Float[np.ndarray, "k 4"],
+    arc: float,
+) -> dict[str, np.ndarray]:
+    """Everything that an observation may hold, by name.
+
+    In the body's frame: ``velocimeter`` (m/s), ``accelerometer`` (m/s², with what holds it up), ``gyro`` (rad/s),
+    ``goal`` and ``hazards`` (their middles, in metres), ``up`` (the world's z axis). ``rotation`` is the body's, of
+    which the columns are its axes; ``euler`` roll and pitch (rad). ``altitude``, and ``goal_height`` above the body, in
+    metres. ``goal_lidar`` and ``hazards_lidar`` are rings in the horizontal plane, in which the lidar is kept;
+    ``past_1_action`` is the last decision's action.
+
+    Args:
+        sensors: velocimeter, accelerometer and gyro.
+        position: the body's, as ``goal`` and ``hazards`` in the world.
+        past: actions, the last first.
+        arc: degrees around straight ahead within which the lidar sees.
+    """
+    away = np.concatenate([goal[None], hazards]) - position
+    x, y = rotation[:2, 0] / np.hypot(*rotation[:2, 0])
+    level = away[:, :2] @ np.array([[x, -y], [y, x]])
+    kinds = np.r_[0, np.ones(len(hazards), int)]
+    rings = closeness(level, kinds, 2, LIDAR_BINS, LIDAR_REACH, arc)
+    body = away @ rotation
+    return {
+        **dict(zip(_MOTION, sensors, strict=True)),
+        "up": rotation[2],
+        "rotation": rotation,
+        "euler": np.array([np.arctan2(rotation[2, 1], rotation[2, 2]), -np.arcsin(np.clip(rotation[2, 0], -1, 1))]),
+        "altitude": position[2:],
+        "goal": body[0],
+        "goal_height": away[0, 2:],
+        "hazards": body[1:],
+        "goal_lidar": rings[0],
+        "hazards_lidar": rings[1],
+        **{f"past_{i + 1}_action": action for i, action in enumerate(past)},
+    }
+
+
+def selections(
+    read: Callable[[], dict[str, np.ndarray]], modes: tuple[str, ...], *, paper: bool
+) -> dict[str, Selection]:
+    """The vector observations among ``modes``, and what the paper's critics see if ``paper``, by their keys."""
+    placed = entries((name, value.shape) for name, value in read().items())
+
+    def whole() -> Float[np.ndarray, " F"]:
+        return np.concatenate([value.ravel() for value in read().values()]).astype(np.float32)
+
+    names = {"coordinates": COORDINATES, "lidar": LIDAR}
+    chosen = {mode: {name: name for name in names[mode]} for mode in modes if mode in names}
+    if paper:
+        chosen[PRIVILEGED] = PAPERS
+    return {key: Selection(whole, placed, parts) for key, parts in chosen.items()}

@@ -1,0 +1,216 @@
+"""Pictures of MuJoCo's models, drawn by its own renderer into a context that outlives episodes.
+
+A context holds textures and meshes, which are the same in every episode of a task; only the scene is updated.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from prudence.envs.base import EnvError, Overhead
+
+Quality = Literal["fidelity", "fast"]
+OVERVIEW_SIZE = 256
+MAX_GEOMS = 1000
+MAX_RENDERERS = 4  # A context with the suite's sky holds 75 MB of textures.
+FAST_TESSELLATION = (20, 10)  # Slices and stacks of round shapes; MuJoCo's own are 28 and 16.
+
+_local = threading.local()
+
+
+def _close_renderers() -> None:
+    """Frees this thread's contexts while the libraries that do it are still there."""
+    for renderer in _local.__dict__.pop("renderers", {}).values():
+        renderer.close()
+
+
+class Renderer:
+    """Draws any model with the textures and meshes of the one that it was made with.
+
+    ``fidelity`` draws as the suite does. ``fast`` leaves out multisampling, shadows, reflections and the (nearly
+    black) starry sky, draws round shapes of fewer faces, and skips what the camera cannot see.
+    """
+
+    def __init__(self, model: mujoco.MjModel, size: int, quality: Quality) -> None:
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
+        self._fast = quality == "fast"
+        if self._fast:
+            visual = model.vis.quality
+            visual.offsamples, visual.numslices, visual.numstacks = 0, *FAST_TESSELLATION
+        self._gl: Any = _gl_context(size)
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._scene = mujoco.MjvScene(model, MAX_GEOMS)
+        for name in ("SHADOW", "REFLECTION", "SKYBOX"):
+            self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = not self._fast
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = 1  # The suite sorts its objects into groups and shows all.
+        self._view = mujoco.MjrRect(0, 0, size, size)
+        self._pixels = np.empty((size, size, 3), np.uint8)
+
+    def draw(
+        self, model: mujoco.MjModel, data: mujoco.MjData, camera: mujoco.MjvCamera
+    ) -> UInt8[np.ndarray, "size size 3"]:
+        """What ``camera`` sees. The array is used again by the next call."""
+        self._gl.make_current()
+        alpha = model.geom_rgba[:, 3]
+        before = alpha.copy()
+        if self._fast and camera.type == mujoco.mjtCamera.mjCAMERA_FIXED.value:
+            alpha[_unseen(model, data, camera.fixedcamid)] = 0.0  # MuJoCo passes over what is transparent.
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self._scene)
+        alpha[:] = before
+        mujoco.mjr_render(self._view, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._view, self._context)
+        return self._pixels[::-1]  # OpenGL counts rows from below.
+
+    def close(self) -> None:
+        """Frees the context. May be called twice."""
+        if self._gl is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_context") and not sys.is_finalizing():
+            self.close()
+
+
+class Cameras:
+    """Pictures of a model's cameras, stacked along the channels."""
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        names: Sequence[str],
+        size: int,
+        quality: Quality,
+        key: str,
+        make_model: Callable[[], mujoco.MjModel],
+    ) -> None:
+        """``make_model`` makes one for the context, with the textures and meshes of all that have the same ``key``."""
+        self._cameras = [fixed_camera(model, name) for name in names]
+        self._key, self._make_model = key, make_model
+        self._size: int = size
+        self._quality: Quality = quality
+        self.shape = (size, size, 3 * len(names))
+
+    def __call__(self, model: mujoco.MjModel, data: mujoco.MjData) -> UInt8[np.ndarray, "size size channels"]:
+        """The pictures of a state."""
+        key, size = (self._key, self._size, self._quality), self._size
+        renderer = shared_renderer(key, self._make_model, size, self._quality)
+        picture = np.empty(self.shape, np.uint8)
+        for i, camera in enumerate(self._cameras):
+            picture[:, :, 3 * i : 3 * i + 3] = renderer.draw(model, data, camera)
+        return picture
+
+
+class Overview:
+    """An arena from above, from as high as shows the agent."""
+
+    def __init__(self, extent: float, key: str, make_model: Callable[[], mujoco.MjModel]) -> None:
+        """``extent``: metres from the origin to the arena's edge; ``key`` and ``make_model`` as in :class:`Cameras`."""
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self._camera.azimuth, self._camera.elevation = 90.0, -90.0
+        self._extent, self._key, self._make_model = extent, ("overview", key), make_model
+
+    def __call__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        position: Float[np.ndarray, " 3"],
+        heading: float,
+        seconds: float,
+        radius: float | None = None,
+    ) -> Overhead:
+        """The picture of a state; with a ``radius`` in metres, of what is around ``position``, where the agent is."""
+        self._camera.lookat[:] = 0.0 if radius is None else position
+        seen = max(self._extent, np.abs(position[:2]).max()) + 0.2 if radius is None else radius
+        self._camera.distance = 2.6 * seen  # The field of view is 45°: 2 tan⁻¹ 0.41.
+        renderer = shared_renderer(self._key, self._make_model, OVERVIEW_SIZE, "fidelity")
+        half = np.tan(np.deg2rad(model.vis.global_.fovy) / 2)
+        return Overhead(
+            picture=renderer.draw(model, data, self._camera).copy(),
+            centre=self._camera.lookat[:2].copy(),
+            pixels_per_metre=float(
+                OVERVIEW_SIZE / 2 / (half * (self._camera.lookat[2] + self._camera.distance - position[2]))
+            ),
+            position=position[:2].copy(),
+            heading=heading,
+            seconds=seconds,
+        )
+
+
+def _unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarray:
+    """Geoms whose bounding spheres lie outside the (square) view of ``camera``; never the floor."""
+    right, up, back = ((data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
+    slope = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+    reach = -back * slope + model.geom_rbound * np.sqrt(1 + slope**2)
+    return (model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE) & (np.maximum(np.abs(right), np.abs(up)) > reach)
+
+
+def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
+    camera = mujoco.MjvCamera()
+    camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+    camera.fixedcamid = model.camera(name).id
+    return camera
+
+
+def shared_renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: int, quality: Quality) -> Renderer:
+    """The renderer for ``key``, shared by this thread's environments (OpenGL contexts belong to threads)."""
+    renderers: collections.OrderedDict[tuple, Renderer] | None = getattr(_local, "renderers", None)
+    if renderers is None:
+        renderers = _local.renderers = collections.OrderedDict()
+    if key not in renderers:
+        renderers[key] = Renderer(make_model(), size, quality)
+        # After the OpenGL library has registered its own, so that ours runs first.
+        atexit.unregister(_close_renderers)
+        atexit.register(_close_renderers)
+    renderers.move_to_end(key)
+    while len(renderers) > MAX_RENDERERS:
+        renderers.popitem(last=False)[1].close()
+    return renderers[key]
+
+
+def _gl_context(size: int) -> Any:
+    """An off-screen OpenGL context: of the backend that MUJOCO_GL names, else EGL, else OSMesa."""
+    asked = os.environ.get("MUJOCO_GL", "").lower()
+    if not sys.platform.startswith("linux") or asked == "glfw":
+        context = mujoco.GLContext(size, size)
+        context.make_current()
+        return context
+    # Mesa's software renderer shares out even small pictures among threads, which costs more than it gains.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    reasons = []
+    for backend in [asked] if asked in ("egl", "osmesa") else ["egl", "osmesa"]:
+        try:
+            context = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
+            context.make_current()
+            return context
+        except Exception as error:  # The bindings raise whatever the missing library makes them raise.
+            reasons.append(f"{backend}: {error}")
+            _forget_opengl(backend)
+    raise EnvError(
+        "Pictures need an off-screen OpenGL library, and none works here "
+        f"({'; '.join(reasons)}). Install one: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6."
+    )
+
+
+def _forget_opengl(backend: str) -> None:
+    """PyOpenGL binds to one platform when it is first imported; lets the next backend try."""
+    os.environ.pop("PYOPENGL_PLATFORM", None)
+    for name in [n for n in sys.modules if n.split(".")[0] == "OpenGL" or n.startswith(f"mujoco.{backend}")]:
+        del sys.modules[name]
