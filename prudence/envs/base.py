@@ -117,6 +117,7 @@ class EnvConfig:
         quality: ``fidelity`` renders as the suite does; ``fast`` without multisampling, shadows and reflections.
         time_limit: raw steps until an episode is truncated; None is the task's own.
         kwargs: for the constructor of a Gymnasium id or class, as pairs.
+        spent: adds the observation ``spent`` ``[C]``: what each cost has summed up to in the episode.
     """
 
     task: str
@@ -128,6 +129,7 @@ class EnvConfig:
     quality: Literal["fidelity", "fast"] = "fast"
     time_limit: int | None = None
     kwargs: tuple[tuple[str, Any], ...] = ()
+    spent: bool = False
 
     def __post_init__(self) -> None:
         _check(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")

@@ -32,8 +32,11 @@ def make(config: EnvConfig) -> gym.Env:
     Raises:
         EnvError: the task is unknown, not installed, or of a shape that cannot be used.
     """
-    if config.task in safety_gymnasium.TASKS:
-        return safety_gymnasium.make(config)
+    env = safety_gymnasium.make(config) if config.task in safety_gymnasium.TASKS else _make_any(config)
+    return wrappers.Spent(env, config.task) if config.spent else env
+
+
+def _make_any(config: EnvConfig) -> gym.Env:
     env, time_limit = _load(config)
     env = wrappers.Costs(env, config.task, config.costs)
     env = wrappers.DictObservation(env, config.task)
