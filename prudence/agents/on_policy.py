@@ -274,7 +274,7 @@ class OnPolicy(Agent):
 
     @compiled("self")
     def update(self, state: OnPolicyState, batches: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
-        """Learns from each of U rollouts ``[U, E, T+1, ...]``; a rollout's last row only ends the decision before it."""
+        """Learns from each of U rollouts ``[U, E, T+1, ...]``; its last row only ends the decision before it."""
         metrics = {}
         for index in range(len(batches.reward)):
             rollout = jax.tree.map(lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1), tree_index(batches, index))
