@@ -65,7 +65,9 @@ class RunningMoments(eqx.Module):
         number = jnp.asarray(values.shape[0], jnp.float32)
         mean = values.mean(0)
         total, shift = self.count + number, mean - self.mean
-        squares = self.squares + jnp.square(values - mean).sum(0) + jnp.square(shift) * self.count * number / total
+        squares = (
+            self.squares + jnp.square(values - mean[None]).sum(0) + jnp.square(shift) * self.count * number / total
+        )
         return RunningMoments(total, self.mean + shift * number / total, squares, self.clip)
 
     @property
@@ -76,4 +78,5 @@ class RunningMoments(eqx.Module):
 
     def normalise(self, values: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
         """(x - mean) / std, clipped to ± ``clip``."""
-        return jnp.clip((values - self.mean) / self.std, -self.clip, self.clip)
+        mean, std = (jnp.broadcast_to(x, values.shape) for x in (self.mean, self.std))
+        return jnp.clip((values - mean) / std, -self.clip, self.clip)

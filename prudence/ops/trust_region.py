@@ -79,7 +79,8 @@ def cpo_step(q: Scalar, r: Scalar, s: Scalar, c: Scalar, delta: float | Scalar) 
     tiny = 1e-8
     flat = s <= 1e-6  # Of a gradient as small as this nothing is left but rounding.
     safe_s = jnp.where(flat, 1.0, s)
-    a, b = jnp.maximum(q - r**2 / safe_s, 0.0), 2 * delta - c**2 / safe_s
+    # Where reward and cost have one direction, A is 0, and so would λ be: in floating point the step needs λ > 0.
+    a, b = jnp.maximum(q - r**2 / safe_s, 1e-6 * q), 2 * delta - c**2 / safe_s
     inside = flat | (b < 0)
     case = jnp.where(c < 0, jnp.where(inside, 3, 2), jnp.where(inside, 0, 1))
     case = jnp.where(flat & (c <= tiny), 4, case)
