@@ -162,6 +162,6 @@ def test_spent_sums_what_an_episode_has_cost():
 
 def test_spent_has_a_column_for_each_constraint():
     config = EnvConfig("probe/conflict", costs="separate", spent=True)
-    env, _, (after, *_) = one_step(config, np.array([0.75], np.float32))
+    _, _, (after, *_) = one_step(config, np.array([0.75], np.float32))
     assert after["spent"].dtype == np.float32
     np.testing.assert_allclose(after["spent"], [0.0, 0.5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -54,7 +55,7 @@ def test_a_rollout_holds_every_decision_and_its_outcome(tmp_path: Path, monkeypa
     monkeypatch.setattr(OnPolicy, "update", spy)
     train(run_config(agent="ppo", steps=120, evaluate_every=0), tmp_path / "run")
     assert [rows.reward.shape for rows in seen] == [(1, 2, 21)] * 3
-    for one, two in zip(seen, seen[1:], strict=False):
+    for one, two in pairwise(seen):
         np.testing.assert_array_equal(one.observation["state"][:, :, -1], two.observation["state"][:, :, 0])
         np.testing.assert_array_equal(one.is_last[:, :, -1], two.is_last[:, :, 0])
     # probe/cost: .5 + risk / 2, where anything was done.
