@@ -382,11 +382,9 @@ class OnPolicy(Agent):
             critic, _ = critic.descend(gradient, name)
             return eqx.filter(critic, eqx.is_array), value
 
-        orders = [
-            minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))
-            for number in range(c.passes)
-        ]
-        arrays, losses = jax.lax.scan(step, arrays, jnp.concatenate(orders))
+        shuffle = lambda number: minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))  # noqa: E731
+        orders = jax.vmap(shuffle)(jnp.arange(c.passes))
+        arrays, losses = jax.lax.scan(step, arrays, orders.reshape(-1, orders.shape[-1]))
         explained = 1 - jnp.var(told.targets - told.values) / jnp.maximum(jnp.var(told.targets), 1e-8)
         metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
         return eqx.combine(arrays, rest), metrics
