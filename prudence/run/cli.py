@@ -74,8 +74,8 @@ class Train:
     obs: tuple[str, ...] = ("lidar",)
     """Observations of a Safety-Gymnasium task: lidar, coordinates, vision, or several."""
     preset: PresetName = "cpu"
-    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper, gpu (paper in bfloat16; world
-    models only), suite (Safety-Gymnasium's protocol; model-free agents only)."""
+    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper, gpu (paper in bfloat16; of
+    world models only), suite (Safety-Gymnasium's protocol; of model-free agents only)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
     """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
     By default the preset's: 2, or 25 for model-free agents except in the preset paper."""
