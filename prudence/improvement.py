@@ -258,8 +258,9 @@ class ConstrainedTrustRegion(Improvement):
     """Constrained policy optimisation (Achiam et al. 2017, algorithm 1): :func:`prudence.ops.trust_region.cpo_step`,
     then a line search in which the costs' surrogates may not rise by more than their budgets have left.
 
-    The closed form has one constraint; of several it takes the one that is exceeded the most, or is the nearest to
-    being exceeded, and the line search looks at all.
+    The closed form has one constraint. Of several it is given those that are exceeded together, weighted by their
+    violations (one by one they would undo each other's steps), or else the one that is the nearest to being exceeded;
+    the line search looks at the rest.
 
     Attributes:
         kl_limit, damping, iterations, shrink, attempts: as :class:`TrustRegion`.
@@ -276,19 +277,23 @@ class ConstrainedTrustRegion(Improvement):
         return True
 
     def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        flat, worst = _Flat(actor, lesson), jnp.argmax(lesson.violation)
+        flat, shares = _Flat(actor, lesson), _shares(lesson.violation)
+        violation = shares @ lesson.violation
         before, gradient = jax.value_and_grad(flat.surrogate)(flat.at)
         costs = flat.costs(flat.at)
-        cost_gradient = jax.grad(lambda at: flat.costs(at)[worst])(flat.at)
+        cost_gradient = jax.grad(lambda at: shares @ flat.costs(at))(flat.at)
         product = fisher_product(flat.divergence, flat.at, self.damping)
         for_reward, for_cost = (natural(product, vector, self.iterations) for vector in (gradient, cost_gradient))
-        numbers = (gradient @ for_reward, gradient @ for_cost, cost_gradient @ for_cost, lesson.violation[worst])
+        numbers = (gradient @ for_reward, gradient @ for_cost, cost_gradient @ for_cost, violation)
         dual = cpo_step(*numbers, self.kl_limit)
         step = dual.along_reward * for_reward - dual.against_cost * for_cost
 
         def accepts(fraction: Scalar) -> Bool[Array, ""]:
             there = flat.at + fraction * step
-            within = (flat.costs(there) - costs <= jnp.maximum(-lesson.violation, 0.0)).all()
+            rise = flat.costs(there) - costs
+            within = (shares @ rise <= jnp.maximum(-violation, 0.0)) & (
+                (rise <= -lesson.violation) | (lesson.violation > 0)
+            ).all()
             # Where nothing feasible is near, or first has to be reached, reward may be given up.
             improves = (flat.surrogate(there) > before) | (dual.case <= 1)
             return within & improves & (flat.divergence(there) <= self.kl_limit)
@@ -296,6 +301,13 @@ class ConstrainedTrustRegion(Improvement):
         fraction = backtrack(accepts, self.shrink, self.attempts)
         metrics = _step_metrics(flat, fraction, step, gradient)
         return flat.moved(fraction * step), metrics | {"cpo/case": dual.case.astype(jnp.float32)}
+
+
+def _shares(violation: Float[Array, " C"]) -> Float[Array, " C"]:
+    """Weights, summing to 1, of the constraints that are exceeded; of the nearest to it alone if none is."""
+    exceeded = jnp.maximum(violation, 0.0)
+    nearest = jax.nn.one_hot(jnp.argmax(violation), len(violation))
+    return jnp.where(exceeded.sum() > 0, exceeded / jnp.maximum(exceeded.sum(), 1e-12), nearest)
 
 
 def _step_metrics(flat: _Flat[Any], fraction: Scalar, step: Vector, gradient: Vector) -> Metrics:

@@ -173,3 +173,22 @@ def test_beyond_its_budget_cpo_reduces_the_cost_and_reward_may_fall():
     assert case == 0
     assert moved[0] < -0.03
     assert moved[1] == pytest.approx(moved[2], abs=1e-3)  # Reward plays no part.
+
+
+def test_cpo_mends_two_constraints_together():
+    """Arms 0 and 2 pay and each has a cost of its own; taken one by one the constraints would only swap the arms."""
+    actor = bandit((1.0, -1.0, 1.0))
+    taught = lesson(actor, gains=(1.0, 0.2, 1.0))
+    harms = jnp.stack(
+        [
+            lesson(actor, harms=(1.0, 0.0, 0.0)).cost_advantages[:, 0],
+            lesson(actor, harms=(0.0, 0.0, 1.0)).cost_advantages[:, 0],
+        ],
+        1,
+    )
+    taught = taught._replace(cost_advantages=harms, violation=jnp.array([1.0, 1.0]))
+    after, metrics = ConstrainedTrustRegion(damping=1e-4).improve(actor, taught, key=jax.random.key(0))
+    assert metrics["cpo/case"] == 0
+    moved = probabilities(after) - probabilities(actor)
+    assert moved[1] > 0.02
+    assert moved[0] == pytest.approx(moved[2], abs=1e-3)

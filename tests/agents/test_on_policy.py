@@ -116,7 +116,9 @@ def test_the_price_follows_finished_episodes_and_waits_for_the_first():
     np.testing.assert_allclose(untouched.constraint.multiplier, [0.001])
     dear = agent.on_episode(state, EpisodeSummary(1.0, np.array([9.0]), 20))
     cheap = agent.on_episode(state, EpisodeSummary(1.0, np.array([1.0]), 20))
-    assert float(agent.update(dear, rows, key=jax.random.key(1))[0].constraint.multiplier[0]) == pytest.approx(0.036)
+    assert float(agent.update(dear, rows, key=jax.random.key(1))[0].constraint.multiplier[0]) == pytest.approx(
+        0.036, rel=1e-4
+    )
     assert float(agent.update(cheap, rows, key=jax.random.key(1))[0].constraint.multiplier[0]) == 0.0
 
 
