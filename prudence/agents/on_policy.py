@@ -294,9 +294,8 @@ class OnPolicy(Agent):
         if state.cost_critic is not None:
             cost = self._advantages(state.cost_critic, inputs, costs, rollout, c.cost_discount)
         constraint = self._move_price(state)
-        flat = tree_index(inputs, slice(None, -1))
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), flat)
-        lesson = self._lesson(state, constraint, flat, rollout, reward, cost)
+        decided = jax.tree.map(lambda x: _joined(x[:-1]), inputs)
+        lesson = self._lesson(state, constraint, decided, rollout, reward, cost)
         actor, metrics = c.improvement.improve(state.actor, lesson, key=actor_key)
         critic, critic_metrics = self._fit(state.critic, lesson, reward, "critic", key=critic_key)
         cost_critic, cost_metrics = state.cost_critic, {}
@@ -304,7 +303,7 @@ class OnPolicy(Agent):
             cost_critic, cost_metrics = self._fit(cost_critic, lesson, cost, "cost_critic", key=cost_key)
         metrics |= {"policy/std": _mean_std(actor.module)} if actor.module.actor.log_std is not None else {}
         # The policy acted with the moments from before the rollout, so it has learnt with them, too.
-        moments = state.moments.update(vector[:-1].reshape(-1, vector.shape[-1]))
+        moments = state.moments.update(_joined(vector[:-1]))
         after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.episode_cost, state.step + 1)
         return after, metrics | critic_metrics | cost_metrics | self._metrics(constraint)
 
@@ -409,6 +408,11 @@ class OnPolicy(Agent):
     ) -> dict[str, np.ndarray]:
         """Empty: there is no model that could foresee anything."""
         return {}
+
+
+def _joined(x: Array) -> Array:
+    """``[T, E, ...]`` to ``[T·E, ...]``. (Not by -1, which says nothing where there are no vectors, F = 0.)"""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _vector_size(specs: dict[str, ObservationSpec]) -> int:
