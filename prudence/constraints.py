@@ -11,13 +11,37 @@ import abc
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
+
+from prudence.types import Observation
+
+SPENT = "spent"
+"""The observation that :class:`Saute` needs: what each cost has summed up to in the episode, ``[C]``."""
+
+
+class EpisodeCost(eqx.Module):
+    """Running mean of finished training episodes' costs, ``[C]``, without the bias of its start."""
+
+    total: Float[Array, " C"]
+    weight: Float[Array, ""]
+    rate: float = eqx.field(static=True, default=0.1)
+
+    def update(self, cost: Float[Array, " C"]) -> EpisodeCost:
+        keep = 1 - self.rate
+        return EpisodeCost(keep * self.total + self.rate * cost, keep * self.weight + self.rate, self.rate)
+
+    @property
+    def mean(self) -> Float[Array, " C"]:
+        """0 before the first episode."""
+        return self.total / jnp.maximum(self.weight, 1e-8)
 
 
 class Constraint(abc.ABC):
-    """What an actor's loss asks of a constraint."""
+    """What an actor's loss asks of a constraint, and what learning from real rewards does."""
 
     @abc.abstractmethod
     def init(self, num_costs: int) -> Any:
@@ -39,14 +63,27 @@ class Constraint(abc.ABC):
         """The state after a finished training episode whose cost, minus the budget, is ``violation``."""
         return state
 
+    def observed(self, observation: Observation, limits: Float[Array, " C"]) -> Observation:
+        """What a policy without a world model is shown of ``observation``."""
+        return observation
+
+    def shaped(
+        self,
+        rewards: Float[Array, "*batch"],
+        costs: Float[Array, "*batch C"],
+        observation: Observation,
+        limits: Float[Array, " C"],
+    ) -> Float[Array, "*batch"]:
+        """The rewards that an agent without a world model learns from; all that is given arrived at one time."""
+        return rewards
+
     def pressure(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, " C"]:
         """∂penalty/∂violation: the weight of a cost advantage in a policy gradient."""
         return jax.grad(lambda v: self.penalty(state, v))(violation)
 
 
-@dataclass(frozen=True)
-class Unconstrained(Constraint):
-    """Costs are ignored: multiplier and penalty are 0."""
+class Unpriced(Constraint):
+    """What adds nothing to an actor's loss: multiplier and penalty are 0."""
 
     def init(self, num_costs: int) -> Float[Array, " C"]:
         return jnp.zeros(num_costs)
@@ -56,6 +93,11 @@ class Unconstrained(Constraint):
 
     def multiplier(self, state: Float[Array, " C"]) -> Float[Array, " C"]:
         return state
+
+
+@dataclass(frozen=True)
+class Unconstrained(Unpriced):
+    """Costs are ignored."""
 
 
 class AugmentedLagrangianState(NamedTuple):
@@ -182,3 +224,89 @@ class PIDLagrangian(Constraint):
         return jax.tree.map(lambda new, old: jnp.where(episodes > self.warmup, new, old), moved, state)._replace(
             violation=running, episodes=episodes
         )
+
+
+class DualAscentState(NamedTuple):
+    """``multiplier`` λ ``[C]`` and the state of the optimiser that moves it."""
+
+    multiplier: Float[Array, " C"]
+    optimiser: optax.OptState
+
+
+@dataclass(frozen=True)
+class DualAscent(Constraint):
+    r"""A multiplier that ascends on the violation, :math:`λ ← \mathrm{clip}(λ + \mathrm{Adam}(g), 0, λ_{max})` (the
+    "Lag" of PPO-Lag and TRPO-Lag: Ray et al. 2019, section 5; constants as in OmniSafe).
+
+    Adam moves λ by about ``learning_rate`` whatever the size of the violation, and its momentum carries on for some
+    ten steps after the violation has changed sign.
+
+    Attributes:
+        maximum: λ_max; None is no bound (FOCOPS has 2).
+    """
+
+    multiplier_init: float = 0.001
+    learning_rate: float = 0.035
+    maximum: float | None = None
+
+    def init(self, num_costs: int) -> DualAscentState:
+        multiplier = jnp.full(num_costs, self.multiplier_init, jnp.float32)
+        return DualAscentState(multiplier, optax.adam(self.learning_rate).init(multiplier))
+
+    def penalty(self, state: DualAscentState, violation: Float[Array, " C"]) -> Float[Array, ""]:
+        return (state.multiplier * violation).sum()
+
+    def multiplier(self, state: DualAscentState) -> Float[Array, " C"]:
+        return state.multiplier
+
+    def update(self, state: DualAscentState, violation: Float[Array, " C"]) -> DualAscentState:
+        step, optimiser = optax.adam(self.learning_rate).update(-violation, state.optimiser)
+        return DualAscentState(jnp.clip(state.multiplier + jnp.asarray(step), 0.0, self.maximum), optimiser)
+
+
+@dataclass(frozen=True)
+class CostPenalty(Unpriced):
+    """Costs are subtracted from rewards, ``weight`` each (reward shaping). No budget enters."""
+
+    weight: float = 0.1
+
+    def shaped(
+        self,
+        rewards: Float[Array, "*batch"],
+        costs: Float[Array, "*batch C"],
+        observation: Observation,
+        limits: Float[Array, " C"],
+    ) -> Float[Array, "*batch"]:
+        return rewards - self.weight * costs.sum(-1)
+
+
+@dataclass(frozen=True)
+class Saute(Unpriced):
+    r"""Sautéed environments (Sootla et al. 2022): the policy sees how much of the budget is left, and is paid
+    ``unsafe_reward`` instead of what it earns as soon as the budget is exceeded.
+
+    .. math::
+        z_t = \mathrm{clip}\Big(\frac{d - \sum_{k ≤ t} c_k}{\max(d, 1)}, -1, 1\Big),\qquad
+        \tilde r_t = \begin{cases} r_t & z_t ≥ 0 \text{ for all constraints}\\ r_{unsafe} & \text{else}\end{cases}
+
+    It is the paper's :math:`z' = (z - c/d)/γ_s` with γ_s = 1, so that the sum of an episode's costs is what is held
+    against d, with probability (nearly) one rather than on average. The environment has to show :data:`SPENT`.
+    """
+
+    unsafe_reward: float = -0.2
+
+    def observed(self, observation: Observation, limits: Float[Array, " C"]) -> Observation:
+        return {**observation, SPENT: jnp.clip(self._left(observation, limits), -1.0, 1.0)}
+
+    def shaped(
+        self,
+        rewards: Float[Array, "*batch"],
+        costs: Float[Array, "*batch C"],
+        observation: Observation,
+        limits: Float[Array, " C"],
+    ) -> Float[Array, "*batch"]:
+        return jnp.where((self._left(observation, limits) >= 0).all(-1), rewards, self.unsafe_reward)
+
+    @staticmethod
+    def _left(observation: Observation, limits: Float[Array, " C"]) -> Float[Array, "*batch C"]:
+        return (limits - observation[SPENT]) / jnp.maximum(limits, 1.0)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from prudence.types import Metrics
 
@@ -76,11 +78,15 @@ class Optimised(eqx.Module, Generic[M]):
         """With a fresh optimiser state."""
         return cls(module, config.build().init(eqx.filter(module, eqx.is_inexact_array)), config)
 
-    def descend(self, gradient: M, name: str) -> tuple[Optimised[M], Metrics]:
-        """One step against ``gradient``; metrics are prefixed with ``name``."""
+    def descend(
+        self, gradient: M, name: str, rate: float | Float[Array, ""] | None = None
+    ) -> tuple[Optimised[M], Metrics]:
+        """One step against ``gradient``, times the factor ``rate`` if given; metrics are prefixed with ``name``."""
         params = eqx.filter(self.module, eqx.is_inexact_array)
         updates, optimiser_state = self.config.build().update(
             cast(optax.Updates, gradient), self.optimiser_state, params
         )
+        if rate is not None:
+            updates = jax.tree.map(lambda update: rate * update, updates)
         metrics = {f"{name}/gradient_norm": optax.tree.norm(gradient).astype(jnp.float32)}
         return Optimised(cast(M, eqx.apply_updates(self.module, updates)), optimiser_state, self.config), metrics

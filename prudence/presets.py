@@ -2,14 +2,15 @@
 
 A preset is a function to a :class:`RunConfig`. ``paper`` has the papers' sizes, ``comparison`` these by the protocol
 of SafeDreamer's comparison, ``gpu`` the papers' in bfloat16 with larger dispatches, ``cpu`` learns a low-dimensional
-task in minutes on two cores, and ``debug`` runs in seconds and learns nothing.
+task in minutes on two cores, and ``debug`` runs in seconds and learns nothing. Those of the model-free
+baselines are in :mod:`prudence.baselines`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from prudence.actors import ActorConfig
 from prudence.agents.base import Agent
@@ -17,9 +18,11 @@ from prudence.agents.cem_mpc import cem_mpc
 from prudence.agents.dreamer import DreamerConfig
 from prudence.agents.dreamerv3 import dreamerv3
 from prudence.agents.lambda_ import lambda_agent
+from prudence.agents.on_policy import OnPolicyConfig
 from prudence.agents.planning import PlanningConfig
 from prudence.agents.safedreamer import bsrp_lag, osrp, osrp_lag
 from prudence.agents.uncertainty import UncertaintyConfig
+from prudence.baselines import BASELINES, OnPolicyLoopConfig, baseline
 from prudence.constraints import AugmentedLagrangian, PIDLagrangian, Unconstrained
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
@@ -41,10 +44,20 @@ AgentName = Literal[
     "lambda-cem-mpc",
     "cem-mpc",
     "dreamerv3",
+    "ppo",
+    "ppo-reward-shaping",
+    "ppo-lag",
+    "ppo-pid",
+    "trpo-lag",
+    "trpo-pid",
+    "cpo",
+    "focops",
+    "saute-ppo",
+    "saute-trpo",
 ]
-PresetName = Literal["debug", "cpu", "paper", "gpu", "comparison"]
+PresetName = Literal["debug", "cpu", "paper", "gpu", "comparison", "suite"]
 
-AGENTS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
+DREAMERS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
     "safedreamer-bsrp-lag": bsrp_lag,
     "safedreamer-osrp": osrp,
     "safedreamer-osrp-lag": osrp_lag,
@@ -54,6 +67,10 @@ AGENTS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
     "lambda-cem-mpc": cem_mpc,
     "cem-mpc": cem_mpc,
     "dreamerv3": dreamerv3,
+}
+AGENTS: dict[str, Callable[[Spaces, Any], Agent]] = {
+    **DREAMERS,
+    **{name: found.make for name, found in BASELINES.items()},
 }
 SUMMARIES = {
     "safedreamer-bsrp-lag": "SafeDreamer's actor trained in imagination under an augmented Lagrangian",
@@ -65,7 +82,7 @@ SUMMARIES = {
     "lambda-cem-mpc": "its ablation that plans, each future of a plan by another model of the posterior",
     "cem-mpc": "the same planner with one model: pessimistic about costs, without critics",
     "dreamerv3": "DreamerV3: predicts costs but ignores them",
-}
+} | {name: found.summary for name, found in BASELINES.items()}
 
 
 _CONSTRAINED = ("safedreamer-bsrp-lag", "lambda", "lambda-greedy")
@@ -125,12 +142,12 @@ class RunConfig:
 
     agent_name: AgentName
     env: EnvConfig
-    agent: DreamerConfig = field(default_factory=DreamerConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    agent: DreamerConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
+    loop: LoopConfig | OnPolicyLoopConfig = field(default_factory=LoopConfig)
     seed: int = 0
 
 
-def make_agent(name: str, spaces: Spaces, config: DreamerConfig) -> Agent:
+def make_agent(name: str, spaces: Spaces, config: DreamerConfig | OnPolicyConfig) -> Agent:
     """The agent called ``name``.
 
     Raises:
@@ -138,6 +155,9 @@ def make_agent(name: str, spaces: Spaces, config: DreamerConfig) -> Agent:
     """
     if name not in AGENTS:
         raise ValueError(f"unknown agent '{name}': choose from {', '.join(AGENTS)}")
+    wanted = DreamerConfig if name in DREAMERS else OnPolicyConfig
+    if not isinstance(config, wanted):
+        raise ValueError(f"{name} is configured by a {wanted.__name__}, not by a {type(config).__name__}")
     return AGENTS[name](spaces, config)
 
 
@@ -151,9 +171,18 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
         raise ValueError(f"unknown preset '{name}': choose from {', '.join(get_args(PresetName))}")
     if agent not in AGENTS:
         raise ValueError(f"unknown agent '{agent}': choose from {', '.join(AGENTS)}")
+    if agent in BASELINES:
+        env, settings, loop = baseline(name, agent, env)
+        return RunConfig(cast(AgentName, agent), env, settings, loop)
+    if name == "suite":
+        raise ValueError(
+            f"{agent} has no preset 'suite', which is that of model-free agents: choose debug, cpu, paper, gpu or "
+            "comparison"
+        )
     vision = "vision" in env.obs
     makers = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu, "comparison": _comparison}
     config = makers[name](cast(AgentName, agent), env, vision)
+    assert isinstance(config.agent, DreamerConfig)
     return replace(config, agent=_choices(agent, config.agent))
 
 
@@ -259,6 +288,7 @@ def _lambda_paper(agent: AgentName, env: EnvConfig) -> RunConfig:
 def _comparison(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """The papers' sizes by the protocol of SafeDreamer's comparison: actions repeated 4 times, a budget of 2."""
     config = _paper(agent, env, vision)
+    assert isinstance(config.agent, DreamerConfig)
     cost = config.agent.world_model.cost
     if cost.kind == "bernoulli":  # Costs are at most one a raw step.
         cost = replace(cost, bernoulli_scale=4.0)

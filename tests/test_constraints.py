@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.constraints import AugmentedLagrangian, AugmentedLagrangianState, PIDLagrangian, Unconstrained
+from prudence.constraints import (
+    AugmentedLagrangian,
+    AugmentedLagrangianState,
+    CostPenalty,
+    DualAscent,
+    EpisodeCost,
+    PIDLagrangian,
+    Saute,
+    Unconstrained,
+)
 
 METHOD = AugmentedLagrangian(growth=0.5)
 
@@ -137,3 +146,63 @@ def test_pid_is_a_linear_penalty_that_gradient_steps_leave_alone():
     assert pid.update(s, violation) is s
     method = AugmentedLagrangian()
     assert method.on_episode(t := method.init(1), jnp.array([3.0])) is t
+
+
+# ---- dual ascent ---------------------------------------------------------------------------------------------------
+
+
+def test_dual_ascent_moves_by_its_rate_and_stays_within_its_bounds():
+    # Adam's first step is the rate, whatever the violation's size; 3 constraints: exceeded, kept, exceeded by far.
+    method = DualAscent(multiplier_init=0.02, learning_rate=0.05, maximum=0.06)
+    after = method.update(method.init(3), jnp.array([0.1, -5.0, 1000.0]))
+    np.testing.assert_allclose(method.multiplier(after), [0.06, 0.0, 0.06], atol=1e-6)
+    assert method.penalty(after, jnp.array([1.0, 2.0, 3.0])) == pytest.approx(0.06 + 0.18)
+
+
+def test_dual_ascent_comes_back_once_the_budget_holds():
+    method = DualAscent(multiplier_init=0.0, learning_rate=0.05)
+    state, seen = method.init(1), []
+    for violation in [2.0] * 5 + [-2.0] * 30:
+        state = method.update(state, jnp.array([violation]))
+        seen.append(float(state.multiplier[0]))
+    assert seen[4] == pytest.approx(0.25, rel=1e-3)
+    assert max(seen) < 0.5
+    assert seen[-1] == 0.0
+
+
+# ---- what learning from real rewards asks --------------------------------------------------------------------------
+
+
+def test_costs_are_subtracted_from_rewards():
+    found = CostPenalty(0.5).shaped(jnp.array([1.0, 1.0]), jnp.array([[1.0, 2.0], [0.0, 0.0]]), {}, jnp.zeros(2))
+    np.testing.assert_allclose(found, [1 - 0.5 * 3, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("limit", "spent", "left", "reward"),
+    [
+        (25.0, 10.0, 0.6, 3.0),
+        (25.0, 25.0, 0.0, 3.0),  # Used up, and not exceeded.
+        (25.0, 26.0, -0.04, -0.2),
+        (25.0, 99.0, -1.0, -0.2),
+        (0.0, 0.0, 0.0, 3.0),
+        (0.0, 1.0, -1.0, -0.2),
+    ],
+)
+def test_saute_shows_what_is_left_and_pays_no_more_beyond(limit, spent, left, reward):
+    observation, limits = {"state": jnp.ones((1, 3)), "spent": jnp.array([[spent]])}, jnp.array([limit])
+    np.testing.assert_allclose(Saute().observed(observation, limits)["spent"], [[left]], atol=1e-6)
+    found = Saute().shaped(jnp.array([3.0]), jnp.array([[1.0]]), observation, limits)
+    np.testing.assert_allclose(found, [reward], rtol=1e-6)
+
+
+def test_saute_minds_every_budget():
+    spent, limits = {"spent": jnp.array([[1.0, 3.0]])}, jnp.array([2.0, 2.0])
+    np.testing.assert_allclose(Saute().shaped(jnp.ones(1), jnp.zeros((1, 2)), spent, limits), [-0.2])
+
+
+def test_the_mean_episode_cost_has_no_bias_towards_its_start():
+    mean = EpisodeCost(jnp.zeros(1), jnp.zeros(()), 0.5).update(jnp.array([8.0]))
+    np.testing.assert_allclose(mean.mean, [8.0])
+    # (.25 · 8 + .5 · 2) / .75
+    np.testing.assert_allclose(mean.update(jnp.array([2.0])).mean, [4.0])

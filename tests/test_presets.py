@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 import toys
 
 from prudence.agents.uncertainty import UncertaintyConfig
+from prudence.baselines import BASELINES
 from prudence.constraints import Unconstrained
 from prudence.envs.base import EnvConfig
 from prudence.models.swag import SWAG
@@ -22,18 +24,28 @@ VISION = toys.spaces(("vision", ObservationSpec((64, 64, 3), "uint8")), steps=10
 def configured(name: str, agent: str, obs: str):
     config = preset(name, agent, EnvConfig("SafetyPointGoal1-v0", obs=(obs,)))
     spaces = LIDAR if obs == "lidar" else VISION
+    if config.env.spent:
+        spaces = replace(spaces, observation=(*spaces.observation, ("spent", ObservationSpec((1,), "float32"))))
     return config, make_agent(agent, spaces, config.agent), spaces
 
 
 @pytest.mark.parametrize("obs", ["lidar", "vision"])
-@pytest.mark.parametrize("agent", get_args(AgentName))
-@pytest.mark.parametrize("name", get_args(PresetName))
+@pytest.mark.parametrize(
+    ("name", "agent"),
+    [
+        (name, agent)
+        for name in get_args(PresetName)
+        for agent in AGENTS
+        if name not in (("gpu", "comparison") if agent in BASELINES else ("suite",))
+    ],
+)
 def test_builds(name, agent, obs):
     config, built, _ = configured(name, agent, obs)
     assert config.agent_name == agent
-    constrained = agent.startswith("safedreamer") or agent in ("lambda", "lambda-greedy")
-    assert isinstance(config.agent.constraint, Unconstrained) or constrained
-    assert (config.agent.uncertainty is not None) == agent.startswith("lambda")
+    if agent not in BASELINES:
+        constrained = agent.startswith("safedreamer") or agent in ("lambda", "lambda-greedy")
+        assert isinstance(config.agent.constraint, Unconstrained) or constrained
+        assert (config.agent.uncertainty is not None) == agent.startswith("lambda")
     state = jax.eval_shape(lambda key: built.init(key=key), jax.random.key(0))
     assert state.step.shape == ()
 
@@ -51,11 +63,15 @@ def test_updates_and_acts(name, obs):
 
 def test_unknown_names_are_answered_with_the_known_ones():
     env = EnvConfig("SafetyPointGoal1-v0")
-    with pytest.raises(ValueError, match="unknown preset 'huge': choose from debug, cpu, paper, gpu"):
+    with pytest.raises(ValueError, match="unknown preset 'huge': choose from debug, cpu, paper, gpu, comparison, suite"):
         preset("huge", "dreamerv3", env)
-    with pytest.raises(ValueError, match="unknown agent 'ppo': choose from safedreamer-bsrp-lag"):
-        preset("debug", "ppo", env)
-    with pytest.raises(ValueError, match="unknown agent 'ppo'"):
+    with pytest.raises(ValueError, match="dreamerv3 has no preset 'suite'"):
+        preset("suite", "dreamerv3", env)
+    with pytest.raises(ValueError, match="unknown agent 'sac': choose from safedreamer-bsrp-lag"):
+        preset("debug", "sac", env)
+    with pytest.raises(ValueError, match="unknown agent 'sac'"):
+        make_agent("sac", LIDAR, toys.debug_config())
+    with pytest.raises(ValueError, match="ppo is configured by a OnPolicyConfig, not by a DreamerConfig"):
         make_agent("ppo", LIDAR, toys.debug_config())
 
 

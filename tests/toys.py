@@ -52,6 +52,7 @@ def batch(spaces: Spaces, *lead: int, seed: int = 0) -> Batch:
 def debug_config(name: str = "safedreamer-bsrp-lag", **changes) -> DreamerConfig:
     """The debug preset's agent configuration, with changes."""
     config = preset("debug", name, EnvConfig("probe/value")).agent
+    assert isinstance(config, DreamerConfig)
     return replace(config, **changes)
 
 

@@ -59,8 +59,9 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def update(self, state: Any, batches: Batch, *, key: Key) -> tuple[Any, Metrics]:
-        """One gradient step for each of the U batches in ``batches`` (``[U, B, T, ...]``), in one
-        dispatch. Metrics are averages over them."""
+        """Learns from each of the U batches in ``batches`` (``[U, B, T, ...]``), in one dispatch: one gradient step for
+        each, with metrics that are averages over them; or all passes over a rollout, for an agent that learns on-policy
+        (then B are its environments)."""
 
     @abc.abstractmethod
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:

@@ -33,7 +33,7 @@ from prudence.agents.planning import (
     preview,
 )
 from prudence.agents.uncertainty import Counted, UncertaintyConfig, choose
-from prudence.constraints import AugmentedLagrangian, Unconstrained
+from prudence.constraints import AugmentedLagrangian, EpisodeCost, Unconstrained
 from prudence.critics import Critic, CriticConfig, Lesson, together
 from prudence.models.posterior import ModelPosterior, imagine_each, open_loop_each
 from prudence.models.rssm import LatentState
@@ -119,23 +119,6 @@ class DreamerConfig:
     def values_costs(self) -> bool:
         """Whether anything asks for a critic of costs."""
         return self.constrained or self.planning is not None
-
-
-class EpisodeCost(eqx.Module):
-    """Running mean of finished training episodes' costs, ``[C]``, without the bias of its start."""
-
-    total: Float[Array, " C"]
-    weight: Float[Array, ""]
-    rate: float = eqx.field(static=True, default=0.1)
-
-    def update(self, cost: Float[Array, " C"]) -> EpisodeCost:
-        keep = 1 - self.rate
-        return EpisodeCost(keep * self.total + self.rate * cost, keep * self.weight + self.rate, self.rate)
-
-    @property
-    def mean(self) -> Float[Array, " C"]:
-        """0 before the first episode."""
-        return self.total / jnp.maximum(self.weight, 1e-8)
 
 
 class DreamerState(eqx.Module):

@@ -139,6 +139,7 @@ class EnvConfig:
             adds one, ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
         lidar_arc: degrees, around where the front camera looks, within which the lidar of such a task sees.
         kwargs: for the constructor of a Gymnasium id or class, as pairs.
+        spent: adds the observation ``spent`` ``[C]``: what each cost has summed up to in the episode.
     """
 
     task: str
@@ -152,6 +153,7 @@ class EnvConfig:
     privileged: Literal["paper"] | tuple[str, ...] = ()
     lidar_arc: float = 360.0
     kwargs: tuple[tuple[str, Any], ...] = ()
+    spent: bool = False
 
     def __post_init__(self) -> None:
         _check(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")

@@ -37,6 +37,11 @@ def make(config: EnvConfig) -> gym.Env:
     Raises:
         EnvError: the task is unknown, not installed, or of a shape that cannot be used.
     """
+    env = _make_task(config)
+    return wrappers.Spent(env, config.task) if config.spent else env
+
+
+def _make_task(config: EnvConfig) -> gym.Env:
     if config.task in safety_gymnasium.TASKS:
         return safety_gymnasium.make(config)
     if config.task in quadrotor.TASKS:

@@ -158,6 +158,33 @@ class ActionRepeat(gym.Wrapper):
         return observation, total_reward, terminated, truncated, {**info, "cost": total_cost}
 
 
+class Spent(gym.Wrapper):
+    """Adds the observation ``spent``, ``float32 [C]``: what each cost has summed up to since the episode began.
+
+    Raises:
+        EnvError: there is an observation of that name already.
+    """
+
+    def __init__(self, env: gym.Env, task: str) -> None:
+        gym.Wrapper.__init__(self, env)
+        assert isinstance(env.observation_space, spaces.Dict)
+        if "spent" in env.observation_space.spaces:
+            raise EnvError(f"{task} has an observation 'spent' already: rename it, or leave out EnvConfig.spent.")
+        self._nothing = np.zeros(len(env.get_wrapper_attr("cost_names")), np.float32)
+        box = spaces.Box(0.0, np.inf, self._nothing.shape, np.float32)
+        self.observation_space = spaces.Dict({**env.observation_space.spaces, "spent": box})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._spent = self._nothing
+        return {**observation, "spent": self._spent}, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._spent = self._spent + np.asarray(info["cost"], np.float32)
+        return {**observation, "spent": self._spent}, float(reward), terminated, truncated, info
+
+
 def _is_image(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 

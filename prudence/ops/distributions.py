@@ -96,11 +96,44 @@ class Normal(eqx.Module):
         return (jnp.log(other.std) - jnp.log(self.std) + ratio - 0.5).sum(-1)
 
 
+class ClippedNormal(eqx.Module):
+    r"""clip(x, -1, 1) of a diagonal Gaussian: what a world that clips actions makes of a Gaussian policy.
+
+    Inside (-1, 1) it has the Gaussian's density, and at each border the probability of the tail beyond it, e.g.
+    :math:`Φ((μ-1)/σ)` at 1. So the likelihood of an *executed* action is exact, and its gradient has less variance
+    than that of the unclipped sample (Fujita and Maeda 2018, clipped action policy gradient, equation 5).
+    ``entropy`` and ``kl`` are the Gaussian's; the latter is an upper bound (clipping loses information).
+    """
+
+    normal: Normal
+
+    noise = staticmethod(jax.random.normal)
+
+    def sample(self, noise: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
+        return jnp.clip(self.normal.sample(noise), -1, 1)
+
+    def mode(self) -> Float[Array, "*batch A"]:
+        return jnp.clip(self.normal.mean, -1, 1)
+
+    def log_prob(self, value: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
+        mean, std = self.normal.mean, self.normal.std
+        inside = jax.scipy.stats.norm.logpdf(value, mean, std)
+        above, below = (jax.scipy.special.log_ndtr((sign * mean - 1) / std) for sign in (1.0, -1.0))
+        return jnp.where(value >= 1, above, jnp.where(value <= -1, below, inside)).sum(-1)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return self.normal.entropy()
+
+    def kl(self, other: ClippedNormal) -> Float[Array, "*batch"]:
+        """Of the Gaussians before clipping."""
+        return self.normal.kl(other.normal)
+
+
 Latent = OneHot | Normal
 """What a stochastic latent state is distributed as."""
 
 
-def kl_divergence(p: Latent, q: Latent) -> Float[Array, "*batch"]:
+def kl_divergence(p: Latent | ClippedNormal, q: Latent | ClippedNormal) -> Float[Array, "*batch"]:
     """KL(p ‖ q) in nats, of two distributions of one class.
 
     Raises:
@@ -109,6 +142,8 @@ def kl_divergence(p: Latent, q: Latent) -> Float[Array, "*batch"]:
     if isinstance(p, OneHot) and isinstance(q, OneHot):
         return p.kl(q)
     if isinstance(p, Normal) and isinstance(q, Normal):
+        return p.kl(q)
+    if isinstance(p, ClippedNormal) and isinstance(q, ClippedNormal):
         return p.kl(q)
     raise TypeError(f"no KL divergence between {type(p).__name__} and {type(q).__name__}")
 

@@ -44,3 +44,39 @@ class PercentileScale(eqx.Module):
     def scale(self) -> Float[Array, ""]:
         """``max(floor, P95 - P5)``."""
         return jnp.maximum(self.floor, self.high - self.low)
+
+
+class RunningMoments(eqx.Module):
+    r"""Mean and variance of everything seen so far, by entry (Chan et al. 1979: two sets of counts, means and sums of
+    squares are joined exactly)."""
+
+    count: Float[Array, ""]
+    mean: Float[Array, " F"]
+    squares: Float[Array, " F"]
+    clip: float = eqx.field(static=True, default=5.0)
+
+    @classmethod
+    def init(cls, size: int, clip: float = 5.0) -> RunningMoments:
+        """Nothing seen: :meth:`normalise` only clips."""
+        return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size), clip)
+
+    def update(self, values: Float[Array, "N F"]) -> RunningMoments:
+        """After seeing N more."""
+        number = jnp.asarray(values.shape[0], jnp.float32)
+        mean = values.mean(0)
+        total, shift = self.count + number, mean - self.mean
+        squares = (
+            self.squares + jnp.square(values - mean[None]).sum(0) + jnp.square(shift) * self.count * number / total
+        )
+        return RunningMoments(total, self.mean + shift * number / total, squares, self.clip)
+
+    @property
+    def std(self) -> Float[Array, " F"]:
+        """1 before anything was seen. Entries that never change have the least value, 1e-4: they become 0."""
+        variance = self.squares / jnp.maximum(self.count, 1.0)
+        return jnp.where(self.count > 0, jnp.maximum(jnp.sqrt(variance), 1e-4), 1.0)
+
+    def normalise(self, values: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
+        """(x - mean) / std, clipped to ± ``clip``."""
+        mean, std = (jnp.broadcast_to(x, values.shape) for x in (self.mean, self.std))
+        return jnp.clip((values - mean) / std, -self.clip, self.clip)

@@ -74,11 +74,12 @@ class Train:
     obs: tuple[str, ...] = ("lidar",)
     """Observations of a Safety-Gymnasium or quadrotor task: lidar, coordinates, vision, or several."""
     preset: PresetName = "cpu"
-    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper,
-    comparison (paper, actions repeated 4 times and a budget of 2), gpu (paper in bfloat16)."""
+    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper; of world models only: gpu
+    (paper in bfloat16) and comparison (paper, actions repeated 4 times and a budget of 2); of model-free agents only:
+    suite (Safety-Gymnasium's protocol)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
     """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
-    By default the preset's, 2."""
+    By default the preset's: 2, or 25 for LAMBDA and, but in the preset paper, for model-free agents."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Raw environment steps in all (repeated actions count each time). By default the preset's."""
     seed: int = 0

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from prudence.agents.base import Agent
 from prudence.agents.dreamer import Dreamer
 from prudence.data.replay import Replay
+from prudence.presets import LoopConfig
 from prudence.run.directory import RunDirectory
 from prudence.run.doubt import Doubt, draw_doubt, measure_doubt, record
 from prudence.run.plot import BLUE, GREEN, ORANGE
@@ -135,6 +136,8 @@ def inspect_run(
     run = RunDirectory(Path(directory))
     config, agent, state, _ = load_run(run.path)
     loop = config.loop
+    if not isinstance(loop, LoopConfig):
+        raise ValueError(f"{config.agent_name} has no world model to look into")
     with run.lock():  # Opening a replay drops chunks that are not whole, such as one that a training run is writing.
         replay = Replay(run.replay, agent.spaces, loop.num_envs, capacity=loop.replay_capacity, seed=0)
         batch = replay.newest(sequences, context + ahead)

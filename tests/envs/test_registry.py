@@ -172,3 +172,21 @@ def test_a_module_is_found_in_the_folder_that_a_command_is_called_from(tmp_path,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(tmp_path))])
     assert make(EnvConfig("lying_here:Counter")).reset(seed=0)[0]["state"] == 0
+
+
+def test_spent_sums_what_an_episode_has_cost():
+    """``Counter`` costs 1 at steps 3, 4 and 5."""
+    config = EnvConfig("envs.custom:Counter", spent=True)
+    env = make(config)
+    assert dict(spaces_of(env, config).observation)["spent"] == ObservationSpec((1,), "float32")
+    for _ in range(2):  # The second episode begins at nothing.
+        observation, _ = env.reset(seed=0)
+        seen = [observation] + [env.step(np.zeros(1, np.float32))[0] for _ in range(5)]
+        np.testing.assert_array_equal([float(o["spent"][0]) for o in seen], [0, 0, 0, 1, 2, 3])
+
+
+def test_spent_has_a_column_for_each_constraint():
+    config = EnvConfig("probe/conflict", costs="separate", spent=True)
+    _, _, (after, *_) = one_step(config, np.array([0.75], np.float32))
+    assert after["spent"].dtype == np.float32
+    np.testing.assert_allclose(after["spent"], [0.0, 0.5])

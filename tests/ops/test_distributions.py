@@ -9,6 +9,7 @@ import pytest
 
 from prudence.ops.distributions import (
     Bernoulli,
+    ClippedNormal,
     Normal,
     OneHot,
     SymlogMSE,
@@ -198,3 +199,33 @@ def test_symlog_mse_by_hand():
     head = SymlogMSE(jnp.array([1.0, -1.0]))
     np.testing.assert_allclose(head.mean, [np.e - 1, 1 - np.e], rtol=1e-6)
     np.testing.assert_allclose(head.log_prob(jnp.array([0.0, 1 - np.e], jnp.float32)), [-1.0, 0.0], atol=1e-6)
+
+
+def test_clipped_normal_is_a_distribution():
+    """Density inside, by the trapezoid rule, and the two borders."""
+    policy = ClippedNormal(Normal(jnp.array([0.4]), jnp.array([0.7])))
+    xs = jnp.linspace(-1 + 1e-6, 1 - 1e-6, 2001)
+    inside = jax.vmap(policy.log_prob)(xs[:, None])
+    borders = jnp.exp(policy.log_prob(jnp.array([1.0]))) + jnp.exp(policy.log_prob(jnp.array([-1.0])))
+    assert float(jnp.trapezoid(jnp.exp(inside), xs) + borders) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_clipped_normal_by_hand():
+    # μ = 1, σ = 1: half of the samples are executed as 1. Two entries: the logarithms add.
+    policy = ClippedNormal(Normal(jnp.array([1.0, 0.0]), jnp.ones(2)))
+    assert float(policy.log_prob(jnp.array([1.0, 0.0]))) == pytest.approx(np.log(0.5) - 0.5 * np.log(2 * np.pi))
+    np.testing.assert_allclose(policy.sample(jnp.array([0.5, -3.0])), [1.0, -1.0])
+    np.testing.assert_allclose(policy.mode(), [1.0, 0.0])
+
+
+def test_clipped_normals_score_has_mean_zero():
+    """E[∂ log p(a)] = 0 holds for the likelihood of what was executed; the Gaussian's at clipped actions misses it."""
+    noise = jax.random.normal(jax.random.key(0), (20_000, 1))
+
+    def scores(log_prob):
+        executed = jnp.clip(0.8 + noise, -1, 1)
+        return jax.vmap(jax.grad(log_prob), (None, 0))(jnp.array([0.8]), executed).mean()
+
+    exact = scores(lambda mean, action: ClippedNormal(Normal(mean, jnp.ones(1))).log_prob(action))
+    wrong = scores(lambda mean, action: Normal(mean, jnp.ones(1)).log_prob(action))
+    assert abs(float(exact)) < 0.02 < 0.1 < abs(float(wrong))

@@ -24,9 +24,10 @@ from prudence.presets import RunConfig
 from prudence.run import checkpoint
 from prudence.run import train as training
 from prudence.run.checkpoint import CheckpointMismatch
+from prudence.run.collect import random_actions
 from prudence.run.config import ConfigError
 from prudence.run.logging import read_metrics
-from prudence.run.train import Trainer, TrainingDiverged, random_actions, train
+from prudence.run.train import Trainer, TrainingDiverged, train
 from prudence.types import ActionSpec, Spaces
 
 

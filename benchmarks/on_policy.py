@@ -1,0 +1,63 @@
+"""Environment steps a second of model-free training, end to end, and the share of it that is simulation.
+
+    python benchmarks/on_policy.py [--agent ppo-lag] [--envs 1 8 32] [--workers 2] [--rollouts 4] [--out FILE]
+
+Trains SafetyPointGoal1 from lidar with the suite's protocol (rollouts of 20,000 steps) in a temporary directory. The
+first rollout and update, in which everything is compiled, do not count. ``simulate`` is the time in which the
+environments were stepped, ``collect`` that and choosing actions; the rest is learning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rows import show
+
+from prudence.run.logging import METRICS_FILE, read_metrics
+from prudence.run.session import configure, train
+
+
+def measure(agent: str, num_envs: int, workers: int, rollouts: int) -> dict[str, Any]:
+    config = configure(agent, "SafetyPointGoal1-v0", preset_name="suite")
+    size = config.loop.decisions_per_iteration
+    loop = replace(
+        config.loop,
+        num_envs=num_envs,
+        workers=min(workers, num_envs),
+        steps=(1 + rollouts) * size,
+        evaluate_every=0,
+        checkpoint_every=0,
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        run = train(config=replace(config, loop=loop), out=Path(directory) / "run")
+        rows = [row for row in read_metrics(run / METRICS_FILE) if "time/wall" in row]
+    first, last = rows[0], rows[-1]
+    seconds = last["time/wall"] - first["time/wall"]
+    share = lambda name: sum(sign * row[name] * row["time/wall"] for sign, row in ((1, last), (-1, first))) / seconds  # noqa: E731
+    return {
+        "agent": agent,
+        "environments": num_envs,
+        "workers": loop.workers,
+        "steps_per_second": round((last["step"] - first["step"]) / seconds),
+        "simulate_share": round(share("time/simulate_share"), 2),
+        "collect_share": round(share("time/collect_share"), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agent", nargs="*", default=["ppo-lag"])
+    parser.add_argument("--envs", nargs="*", type=int, default=[1, 8, 32])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rollouts", type=int, default=4)
+    parser.add_argument("--out", type=Path)
+    a = parser.parse_args()
+    show((measure(agent, n, a.workers, a.rollouts) for agent in a.agent for n in a.envs), a.out)
+
+
+if __name__ == "__main__":
+    main()
