@@ -104,6 +104,9 @@ class WorldModelConfig:
     Attributes:
         encoder_keys: observations that the encoder sees; None means all but ``privileged``.
         decoder_keys: observations that are reconstructed; None means those that the encoder sees.
+        heads_see: what reward, costs and continuation are predicted from: ``features``, (h_t, z_t), as in the papers,
+            or ``deter``, h_t alone: what could be foreseen before x_t. From features they may be read off what x_t
+            gives away: that a reached goal has moved, as an imagined z_t hardly does (docs/algorithms/safedreamer.md).
         unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
             LAMBDA 100): unsafe samples are rare.
         free_nats: free bits of the summed KL.
@@ -117,6 +120,7 @@ class WorldModelConfig:
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     encoder_keys: tuple[str, ...] | None = None
     decoder_keys: tuple[str, ...] | None = None
+    heads_see: Literal["features", "deter"] = "features"
     mlp_layers: int = 2
     mlp_units: int = 512
     cnn_depth: int = 32
@@ -231,17 +235,22 @@ class WorldModel(eqx.Module):
         encoded = _select(specs, config.encoder_keys, [n for n in specs if n != "privileged"])
         decoded = _select(specs, config.decoder_keys, list(encoded))
         features = config.rssm.feature_size
+        seen = features if config.heads_see == "features" else config.rssm.deter
         self.encoder = Encoder(encoded, config, key=k[0])
         self.rssm = RSSM(spaces.action.size, self.encoder.out_size, config.rssm, key=k[1])
         self.decoder = Decoder(features, decoded, config, key=k[2])
-        self.reward_head = Head(features, (), config.reward, key=k[3])
-        self.cost_head = Head(features, (spaces.num_costs,), config.cost, key=k[4])
-        self.continue_head = Head(features, (), config.continue_, key=k[5])
+        self.reward_head = Head(seen, (), config.reward, key=k[3])
+        self.cost_head = Head(seen, (spaces.num_costs,), config.cost, key=k[4])
+        self.continue_head = Head(seen, (), config.continue_, key=k[5])
         self.config = config
 
     @property
     def feature_size(self) -> int:
         return self.config.rssm.feature_size
+
+    def head_features(self, states: LatentState) -> Float[Array, "*batch G"]:
+        """What of ``states`` the heads for reward, costs and continuation see: ``config.heads_see``."""
+        return states.features if self.config.heads_see == "features" else states.deter
 
     def observe(self, batch: Batch, *, key: Key) -> Posterior:
         """Filters ``[B, T]`` sequences into posterior states."""
@@ -258,7 +267,7 @@ class WorldModel(eqx.Module):
         """
         filtered = self.observe(batch, key=key)
         losses = self._reconstruction_losses(filtered.states.features, batch)
-        losses.update(self._head_losses(filtered.states.features, batch))
+        losses.update(self._head_losses(self.head_features(filtered.states), batch))
         sg = jax.lax.stop_gradient
         dynamics, representation = balanced_kl(
             kl_divergence(sg(filtered.posterior), filtered.prior),
@@ -356,14 +365,15 @@ class WorldModel(eqx.Module):
 
         inputs = (action_noise, self.rssm.noise(*action_noise.shape[:2], key=key), nudge)
         _, (states, actions) = jax.lax.scan(step, start, inputs)
-        features = jnp.concatenate([start.features[None], states.features])
+        states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+        features, seen = states.features, self.head_features(states)
         return Trajectory(
             actor_features=features,
             critic_features=features,
             actions=actions,
-            rewards=self.reward_head.predict(features),
-            costs=self.cost_head.predict(features),
-            continues=jax.lax.stop_gradient(self.continue_head.predict(features)),
+            rewards=self.reward_head.predict(seen),
+            costs=self.cost_head.predict(seen),
+            continues=jax.lax.stop_gradient(self.continue_head.predict(seen)),
         )
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
@@ -373,16 +383,14 @@ class WorldModel(eqx.Module):
         vectors in symlog space), and ``reward [B, T]``, ``cost [B, T, C]``.
         """
         observe_key, imagine_key = jax.random.split(key)
-        head = jax.tree.map(lambda x: x[:, :context], batch)
-        seen = self.observe(head, key=observe_key).states
-
-        last = jax.tree.map(lambda x: x[:, -1], seen)
+        past = self.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
+        last = jax.tree.map(lambda x: x[:, -1], past)
         future = self.rssm.imagine(last, jnp.asarray(batch.prev_action[:, context:]), key=imagine_key)
-        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, future)
-        features = states.features
-        return self.decoder(features) | {
-            "reward": self.reward_head.predict(features),
-            "cost": self.cost_head.predict(features),
+        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), past, future)
+        seen = self.head_features(states)
+        return self.decoder(states.features) | {
+            "reward": self.reward_head.predict(seen),
+            "cost": self.cost_head.predict(seen),
         }
 
 
