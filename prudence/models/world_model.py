@@ -104,6 +104,9 @@ class WorldModelConfig:
     Attributes:
         encoder_keys: observations that the encoder sees; None means all that are not privileged.
         decoder_keys: observations that are reconstructed; None means those that the encoder sees.
+        heads_see: what reward, costs and continuation are predicted from: ``features``, (h_t, z_t), as in the papers,
+            or ``deter``, h_t alone: what could be foreseen before x_t. From features they may be read off what x_t
+            gives away: that a reached goal has moved, as an imagined z_t hardly does (docs/algorithms/safedreamer.md).
         unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
             LAMBDA 100): unsafe samples are rare.
         free_nats: free bits of the summed KL.
@@ -119,6 +122,7 @@ class WorldModelConfig:
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     encoder_keys: tuple[str, ...] | None = None
     decoder_keys: tuple[str, ...] | None = None
+    heads_see: Literal["features", "deter"] = "features"
     mlp_layers: int = 2
     mlp_units: int = 512
     cnn_depth: int = 32
@@ -132,6 +136,11 @@ class WorldModelConfig:
     vector_std: float | None = None
     norm: NormKind = "layer"
     activation: Activation = "silu"
+
+    @property
+    def head_size(self) -> int:
+        """Length of what the heads for reward, costs and continuation see."""
+        return self.rssm.feature_size if self.heads_see == "features" else self.rssm.deter
 
 
 class Encoder(eqx.Module):
@@ -248,9 +257,9 @@ class WorldModel(eqx.Module):
         self.encoder = Encoder(encoded, config, key=k[0])
         self.rssm = RSSM(spaces.action.size, self.encoder.out_size, config.rssm, key=k[1])
         self.decoder = Decoder(features, decoded, config, key=k[2])
-        self.reward_head = Head(features, (), config.reward, key=k[3])
-        self.cost_head = Head(features, (spaces.num_costs,), config.cost, key=k[4])
-        self.continue_head = Head(features, (), config.continue_, key=k[5])
+        self.reward_head = Head(config.head_size, (), config.reward, key=k[3])
+        self.cost_head = Head(config.head_size, (spaces.num_costs,), config.cost, key=k[4])
+        self.continue_head = Head(config.head_size, (), config.continue_, key=k[5])
         self.config = config
 
     @property
@@ -269,16 +278,20 @@ class WorldModel(eqx.Module):
 
     def fresh_predictor(self, *, key: Key) -> Predictor:
         """One of the same sizes with new weights."""
-        k, c, features = jax.random.split(key, 4), self.config, self.feature_size
+        k, c = jax.random.split(key, 4), self.config
         dynamics = RSSM(self.rssm.action_size, 1, c.rssm, key=k[0])
         return Predictor(
             dynamics.input,
             dynamics.cell,
             dynamics.prior_net,
-            Head(features, self.reward_head.shape, c.reward, key=k[1]),
-            Head(features, self.cost_head.shape, c.cost, key=k[2]),
-            Head(features, self.continue_head.shape, c.continue_, key=k[3]),
+            Head(c.head_size, self.reward_head.shape, c.reward, key=k[1]),
+            Head(c.head_size, self.cost_head.shape, c.cost, key=k[2]),
+            Head(c.head_size, self.continue_head.shape, c.continue_, key=k[3]),
         )
+
+    def head_features(self, states: LatentState) -> Float[Array, "*batch G"]:
+        """What of ``states`` the heads for reward, costs and continuation see: ``config.heads_see``."""
+        return states.features if self.config.heads_see == "features" else states.deter
 
     def observe(self, batch: Batch, *, key: Key) -> Posterior:
         """Filters ``[B, T]`` sequences into posterior states."""
@@ -295,7 +308,7 @@ class WorldModel(eqx.Module):
         """
         filtered = self.observe(batch, key=key)
         losses = self._reconstruction_losses(filtered.states.features, batch)
-        losses.update(self._head_losses(filtered.states.features, batch))
+        losses.update(self._head_losses(self.head_features(filtered.states), batch))
         sg = jax.lax.stop_gradient
         posterior, prior = filtered.posterior, filtered.prior
         kls = kl_divergence(sg(posterior), prior), kl_divergence(posterior, sg(prior))
@@ -318,7 +331,7 @@ class WorldModel(eqx.Module):
     def prediction_loss(self, filtered: Posterior, batch: Batch) -> Float[Array, ""]:
         """The part of :meth:`loss` that teaches the prior and the heads, on states that another model inferred; all of
         the KL, without free nats."""
-        losses = self._head_losses(filtered.states.features, batch)
+        losses = self._head_losses(self.head_features(filtered.states), batch)
         prior = self.rssm.latent(self.rssm.prior_net(filtered.states.deter))
         losses["dynamics"] = kl_divergence(filtered.posterior, prior)
         scales = self._scales(losses)
@@ -402,14 +415,15 @@ class WorldModel(eqx.Module):
 
         inputs = (action_noise, self.rssm.noise(*action_noise.shape[:2], key=key), nudge)
         _, (states, actions) = jax.lax.scan(step, start, inputs)
-        features = jnp.concatenate([start.features[None], states.features])
+        states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+        features, seen = states.features, self.head_features(states)
         return Trajectory(
             actor_features=features,
             critic_features=features,
             actions=actions,
-            rewards=self.reward_head.predict(features),
-            costs=self.cost_head.predict(features),
-            continues=jax.lax.stop_gradient(self.continue_head.predict(features)),
+            rewards=self.reward_head.predict(seen),
+            costs=self.cost_head.predict(seen),
+            continues=jax.lax.stop_gradient(self.continue_head.predict(seen)),
         )
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
@@ -419,16 +433,14 @@ class WorldModel(eqx.Module):
         vectors in symlog space), and ``reward [B, T]``, ``cost [B, T, C]``.
         """
         observe_key, imagine_key = jax.random.split(key)
-        head = jax.tree.map(lambda x: x[:, :context], batch)
-        seen = self.observe(head, key=observe_key).states
-
-        last = jax.tree.map(lambda x: x[:, -1], seen)
+        past = self.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
+        last = jax.tree.map(lambda x: x[:, -1], past)
         future = self.rssm.imagine(last, jnp.asarray(batch.prev_action[:, context:]), key=imagine_key)
-        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, future)
-        features = states.features
-        return self.decoder(features) | {
-            "reward": self.reward_head.predict(features),
-            "cost": self.cost_head.predict(features),
+        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), past, future)
+        seen = self.head_features(states)
+        return self.decoder(states.features) | {
+            "reward": self.reward_head.predict(seen),
+            "cost": self.cost_head.predict(seen),
         }
 
 

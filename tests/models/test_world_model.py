@@ -144,6 +144,29 @@ def test_imagined_trajectory():
     assert 0 <= dream.continues.min() <= dream.continues.max() <= 1
 
 
+@pytest.mark.parametrize(("see", "told"), [("features", True), ("deter", False)])
+def test_heads_that_see_the_memory_alone_are_not_told_by_the_observation_that_came_with_a_cost(see, told):
+    """The cost loss of a window's last step, with another observation there; memory has not met it yet."""
+    net, batch = model(toys.spaces(), heads_see=see), toys.batch(toys.spaces(), 3, 4)
+    other = batch._replace(observation={"state": batch.observation["state"].at[:, -1].add(1.0)})
+    one, two = (net.loss(b, key=jax.random.key(1))[1][1] for b in (batch, other))
+    assert bool(one["model/cost"] != two["model/cost"]) == told
+    assert one["model/reconstruct_state"] != two["model/reconstruct_state"]
+
+
+def test_imagined_and_open_loop_costs_are_those_of_what_the_heads_see():
+    net, batch = model(toys.spaces(), heads_see="deter"), toys.batch(toys.spaces(), 3, 4)
+    states = net.observe(batch, key=jax.random.split(jax.random.key(1))[0]).states
+    expected = net.cost_head.predict(states.deter)
+    np.testing.assert_allclose(net.open_loop(batch, 4, key=jax.random.key(1))["cost"], expected, rtol=1e-5)
+    start, noise = jax.tree.map(lambda x: x[:, -1], states), jnp.ones((2, 3, 2))
+    dream = net.imagine(lambda features, noise: noise, start, noise, key=jax.random.key(2))
+    np.testing.assert_allclose(dream.costs[0], expected[:, -1], rtol=1e-5)
+    after = net.rssm.advance(start, noise[0])
+    np.testing.assert_allclose(dream.costs[1], net.cost_head.predict(after), rtol=1e-5)
+    assert dream.actor_features.shape == (3, 3, net.feature_size)
+
+
 def test_a_bernoulli_head_predicts_the_chance_that_the_cost_is_positive():
     head = Head(3, (2,), HeadConfig("bernoulli", 1, 4, out_scale=0.0, bernoulli_scale=4.0), key=jax.random.key(0))
     np.testing.assert_allclose(head.predict(jnp.ones(3)), [2.0, 2.0])  # 4 · one half.
