@@ -108,7 +108,7 @@ def baseline(preset: str, agent: str, env: EnvConfig) -> tuple[EnvConfig, OnPoli
     config, loop = presets[preset](config)
     # Sautéed agents look at what an episode has cost so far.
     env = replace(env, spent=True) if isinstance(config.constraint, Saute) else env
-    return env, replace(config, decay_updates=loop.steps // loop.decisions_per_iteration), loop
+    return env, replace(config, decay_updates=loop.steps // (loop.decisions_per_iteration * env.action_repeat)), loop
 
 
 def _suite(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:

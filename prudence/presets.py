@@ -285,20 +285,24 @@ def _lambda_paper(agent: AgentName, env: EnvConfig) -> RunConfig:
     )
 
 
+def with_action_repeat(config: RunConfig, repeat: int) -> RunConfig:
+    """The configuration with another action repeat, and what goes with it: a Bernoulli head's cost of a decision, which
+    the presets take for at most one a raw step."""
+    agent = config.agent
+    if isinstance(agent, DreamerConfig) and agent.world_model.cost.kind == "bernoulli":
+        scale = agent.world_model.cost.bernoulli_scale * repeat / config.env.action_repeat
+        cost = replace(agent.world_model.cost, bernoulli_scale=scale)
+        agent = replace(agent, world_model=replace(agent.world_model, cost=cost))
+    return replace(config, agent=agent, env=replace(config.env, action_repeat=repeat))
+
+
 def _comparison(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """The papers' sizes by the protocol of SafeDreamer's comparison: actions repeated 4 times, a budget of 2."""
-    config = _paper(agent, env, vision)
-    assert isinstance(config.agent, DreamerConfig)
-    cost = config.agent.world_model.cost
-    if cost.kind == "bernoulli":  # Costs are at most one a raw step.
-        cost = replace(cost, bernoulli_scale=4.0)
-    world_model = replace(config.agent.world_model, cost=cost)
-    return replace(
-        config,
-        env=replace(config.env, action_repeat=4),
-        agent=replace(config.agent, world_model=world_model, cost_limit=2.0),
-        loop=replace(config.loop, steps=2_000_000),
-    )
+    config = with_action_repeat(_paper(agent, env, vision), 4)
+    loop = replace(config.loop, steps=2_000_000)
+    if agent.startswith("lambda"):  # As many updates, and random steps, for a raw step as with a repeat of 2.
+        loop = replace(loop, prefill=1250, updates_per_decision=0.4)
+    return replace(config, agent=replace(config.agent, cost_limit=2.0), loop=loop)
 
 
 def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:

@@ -87,6 +87,10 @@ def test_lambdas_paper_preset_is_table_1():
     compared = configured("comparison", "lambda", "vision")[0]
     assert (compared.env.action_repeat, compared.agent.cost_limit) == (4, 2.0)
     assert compared.agent.world_model.cost.bernoulli_scale == 4.0
+    # 100 updates, and 5,000 random steps at first, for 1,000 and 5,000 raw steps.
+    for c in (configured("paper", "lambda", "vision")[0], compared):
+        assert c.loop.updates_per_decision * 1000 / c.env.action_repeat == 100
+        assert c.loop.prefill * c.env.action_repeat == 5000
 
 
 def test_every_agent_is_described():

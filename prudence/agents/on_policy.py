@@ -203,7 +203,7 @@ class OnPolicy(Agent):
         return jnp.broadcast_to(jnp.asarray(self.config.cost_limit, jnp.float32), (self.spaces.num_costs,))
 
     def init(self, *, key: Key) -> OnPolicyState:
-        c, num_costs, specs = self.config, self.spaces.num_costs, dict(self.spaces.observations)
+        c, num_costs, specs = self.config, self.spaces.num_costs, dict(self.spaces.unprivileged)
         actor_key, senses_key, critic_key, cost_key = jax.random.split(key, 4)
         senses = Senses(specs, c.cnn_depth, key=senses_key)
         actor = PolicyNet(senses, Actor(senses.out_size, self.spaces.action, c.actor, key=actor_key))
@@ -220,7 +220,7 @@ class OnPolicy(Agent):
     def _value_net(self, outputs: int, *, key: Key) -> Optimised[ValueNet]:
         c = self.config
         senses_key, net_key = jax.random.split(key)
-        senses = Senses(dict(self.spaces.observations), c.cnn_depth, key=senses_key)
+        senses = Senses(dict(self.spaces.unprivileged), c.cnn_depth, key=senses_key)
         net = MLP(
             senses.out_size, c.critic.units, c.critic.layers, outputs, norm="none", activation="tanh", key=net_key
         )
@@ -263,7 +263,7 @@ class OnPolicy(Agent):
 
     def _split(self, observation: Observation) -> tuple[Float[Array, "*batch F"], dict[str, Array]]:
         """All vectors in one, before they are normalised; and the images."""
-        shown, specs = self.config.constraint.observed(observation, self.cost_limits), self.spaces.observations
+        shown, specs = self.config.constraint.observed(observation, self.cost_limits), self.spaces.unprivileged
         some = next(iter(specs))
         batch = jnp.shape(shown[some])[: jnp.ndim(shown[some]) - len(specs[some].shape)]
         flat = [jnp.asarray(shown[n], jnp.float32).reshape(*batch, -1) for n in sorted(specs) if not specs[n].is_image]

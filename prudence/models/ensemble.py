@@ -34,6 +34,8 @@ class Ensemble(ModelPosterior):
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise ValueError(f"samples={self.samples}: an ensemble has at least 2 members")
+        if self.optimiser.kind != "adam":
+            raise ValueError("the members are trained as one stack, whose units laprop's clipping would mix: use adam")
 
     def init(self, model: WorldModel, *, key: Key) -> Optimised[Predictor]:
         """All members, stacked."""

@@ -29,8 +29,13 @@ def fisher_product(kl: Callable[[Vector], Scalar], at: Vector, damping: float) -
 
 
 def natural(product: Callable[[Vector], Vector], vector: Vector, iterations: int) -> Vector:
-    """H⁻¹ ``vector`` by so many iterations of conjugate gradients; fewer where the residual vanishes before."""
-    return cg(product, vector, tol=1e-6, maxiter=iterations)[0]
+    """H⁻¹ ``vector`` by so many iterations of conjugate gradients; fewer where the residual vanishes before.
+
+    Solved for a vector whose largest entry is 1: that of a policy without chance left is so small that its square is 0.
+    """
+    size = jnp.abs(vector).max()
+    solution = cg(product, vector / jnp.maximum(size, 1e-30), tol=1e-6, maxiter=iterations)[0]
+    return jnp.where(size > 1e-30, size * solution, 0.0)
 
 
 def backtrack(accepts: Callable[[Scalar], Bool[Array, ""]], shrink: float, attempts: int) -> Scalar:

@@ -79,7 +79,7 @@ class Train:
     suite (Safety-Gymnasium's protocol)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
     """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
-    By default the preset's: 2, or 25 for LAMBDA and, but in the preset paper, for model-free agents."""
+    By default the preset's: 2; 25 for LAMBDA in cpu, gpu and paper, and for model-free agents except in paper."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Raw environment steps in all (repeated actions count each time). By default the preset's."""
     seed: int = 0

@@ -67,7 +67,8 @@ def measure_doubt(agent: Dreamer, state: DreamerState, batch: Batch, *, context:
 
 def coverage(samples: Float[np.ndarray, "M B"], truth: Float[np.ndarray, " B"]) -> Float[np.ndarray, " levels"]:
     """Share of truths within each central interval of the samples; at ``LEVELS`` for a perfect posterior."""
-    low, high = (np.quantile(samples, 0.5 + sign * LEVELS / 2, axis=0) for sign in (-1, 1))
+    # Weibull's plotting positions: M samples and a truth of one distribution come in any order equally often.
+    low, high = (np.quantile(samples, 0.5 + sign * LEVELS / 2, axis=0, method="weibull") for sign in (-1, 1))
     return ((low <= truth) & (truth <= high)).mean(-1)
 
 
@@ -94,6 +95,8 @@ def record(agent: Dreamer, state: DreamerState, env: EnvConfig, *, sequences: in
     stacked = jax.tree.map(lambda *x: np.stack(x), *rows[: whole * length])
     windows = jax.tree.map(lambda x: _windows(x, whole), stacked)
     inside = ~windows.is_first[:, 1:].any(1)  # Others may have ended an episode before the first environment did.
+    if not inside.any():
+        raise ValueError(f"no episode of {env.task} lasts the {length} decisions of context and ahead together")
     return jax.tree.map(lambda x: x[inside][:sequences], windows)
 
 

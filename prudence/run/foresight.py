@@ -128,7 +128,8 @@ def inspect_run(
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`; the former also while it trains.
-        ValueError: a number is not positive, the replay has no ``context + ahead`` consecutive steps, or the
+        ValueError: a number is not positive, the replay has no ``context + ahead`` consecutive steps without a new
+            episode in the last ``ahead`` of them, or the
             agent has no world model; or ``against`` is given without a posterior over models, or has other spaces.
     """
     if min(sequences, context, ahead) < 1:
@@ -140,7 +141,12 @@ def inspect_run(
         raise ValueError(f"{config.agent_name} has no world model to look into")
     with run.lock():  # Opening a replay drops chunks that are not whole, such as one that a training run is writing.
         replay = Replay(run.replay, agent.spaces, loop.num_envs, capacity=loop.replay_capacity, seed=0)
-        batch = replay.newest(sequences, context + ahead)
+        # Imagination knows of no resets: sequences in whose imagined part an episode begins are left out.
+        recorded = replay.newest(2 * sequences, context + ahead)
+    inside = ~np.asarray(recorded.is_first)[:, context:].any(1)
+    if not inside.any():
+        raise ValueError(f"no episode in the replay of {run.path} lasts {ahead} decisions: choose fewer ahead")
+    batch = jax.tree.map(lambda x: x[inside][:sequences], recorded)
     found, report = measure(agent, state, batch, context=context, key=key)
     if not report:
         raise ValueError(f"{config.agent_name} has no world model to look into")

@@ -97,7 +97,7 @@ def planner_of(agent: Agent, state: Any) -> Dreamer:
     if not isinstance(agent, Dreamer) or planning is None:
         raise ValueError(
             "this agent acts by its policy, and has no plans. Agents that plan are safedreamer-osrp, "
-            "safedreamer-osrp-lag and cem-mpc"
+            "safedreamer-osrp-lag, cem-mpc and lambda-cem-mpc"
         )
     if state.step < planning.start:
         raise ValueError(

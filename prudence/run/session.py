@@ -11,7 +11,7 @@ import jax
 
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import offers_observations
-from prudence.presets import RunConfig, preset
+from prudence.presets import RunConfig, preset, with_action_repeat
 from prudence.run.train import train as run_training
 
 
@@ -34,7 +34,7 @@ def configure(
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, cost_limit=cost_limit))
     if "action_repeat" in env:
         # An explicit choice wins over the preset's.
-        config = dataclasses.replace(config, env=dataclasses.replace(config.env, action_repeat=env["action_repeat"]))
+        config = with_action_repeat(config, env["action_repeat"])
     return dataclasses.replace(config, seed=seed)
 
 

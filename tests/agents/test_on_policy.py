@@ -187,3 +187,18 @@ def test_a_name_stands_for_an_improvement_and_a_constraint():
 def test_there_is_no_gpu_preset():
     with pytest.raises(ValueError, match="ppo has no preset 'gpu': choose from debug, cpu, paper, suite"):
         baseline("gpu", "ppo", EnvConfig("probe/cost"))
+
+
+def test_what_is_privileged_changes_nothing():
+    spaces = toys.spaces(toys.VECTOR, ("contacts", ObservationSpec((4,), "float32")), privileged=("contacts",))
+    agent, rows = agent_of(spaces=spaces), rollout(spaces)
+    changed = rows._replace(observation={**rows.observation, "contacts": rows.observation["contacts"] + 1})
+    for left, right in zip(leaves(after(agent, rows)), leaves(after(agent, changed)), strict=True):
+        np.testing.assert_array_equal(left, right)
+    state, seen = agent.init(key=jax.random.key(0)), toys.batch(spaces, 3).observation
+    carry, first = agent.init_carry(3), np.ones(3, bool)
+    actions = [
+        agent.act(state, carry, given, first, key=jax.random.key(2), mode="evaluate")[0]
+        for given in (seen, {"state": seen["state"]})
+    ]
+    np.testing.assert_array_equal(*actions)

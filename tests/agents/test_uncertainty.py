@@ -180,6 +180,11 @@ def test_a_safe_agent_may_have_an_ensemble():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_members_are_not_clipped_by_units_of_their_stack():
+    with pytest.raises(ValueError, match="use adam"):
+        Ensemble(3, OptimiserConfig(kind="laprop"))
+
+
 def test_members_agree_where_there_are_data_and_not_elsewhere():
     dreamer = agent(Ensemble(4, OptimiserConfig(1e-2)))
     state, batch = dreamer.init(key=jax.random.key(0)), toys.batch(SPACES, 4, 8)

@@ -128,3 +128,11 @@ def test_reward_and_cost_in_one_direction(c, theta):
     """g = b: A = 0, and the step ends where the cost is at its budget."""
     _, found = step(np.array([1.0, 0.0]), np.array([1.0, 0.0]), c, np.eye(2), 0.5)
     assert found[0] == pytest.approx(theta, abs=2e-3)
+
+
+def test_the_natural_gradient_of_next_to_nothing_is_finite():
+    """The gradient of a policy without chance left, whose square is 0 in float32."""
+    product = lambda v: jnp.array([2.0, 4.0]) * v  # noqa: E731
+    found = natural(product, jnp.array([1e-22, 2e-22]), 5)
+    np.testing.assert_allclose(found, [0.5e-22, 0.5e-22], rtol=1e-4)
+    np.testing.assert_array_equal(natural(product, jnp.zeros(2), 5), [0.0, 0.0])

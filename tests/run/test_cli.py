@@ -139,6 +139,9 @@ def test_explicit_choices_win_over_the_preset() -> None:
     config = configure("dreamerv3", "SafetyPointGoal1-v0", obs=("lidar",), preset_name="cpu", steps=7, seed=3)
     assert (config.loop.steps, config.seed, config.env.action_repeat) == (7, 3, 5)
     assert configure("dreamerv3", "SafetyPointGoal1-v0", action_repeat=2).env.action_repeat == 2
+    # A Bernoulli head's cost of a decision is at most one a raw step.
+    other = configure("lambda", "SafetyPointGoal1-v0", action_repeat=2)
+    assert other.agent.world_model.cost.bernoulli_scale == other.env.action_repeat == 2
     assert default_directory(config) == Path("runs/dreamerv3-SafetyPointGoal1-v0-lidar-3")
     flying = configure("dreamerv3", "SafetyQuadrotorGoal1-v0", obs=("vision", "lidar"))
     assert default_directory(flying) == Path("runs/dreamerv3-SafetyQuadrotorGoal1-v0-vision-lidar-0")
