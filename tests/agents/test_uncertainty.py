@@ -127,6 +127,7 @@ def test_each_constraint_counts_its_own_trajectories():
     assert metrics["posterior/pessimism"] == pytest.approx(2.0)  # 2 + 2 against means of 1 + 1.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lambda", "lambda-unsafe", "lambda-greedy", "lambda-cem-mpc", "safedreamer-bsrp-lag"])
 @pytest.mark.parametrize("latent", ["gaussian", "discrete"])
 def test_either_latent_serves_any_agent(name, latent):
