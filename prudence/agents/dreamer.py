@@ -559,12 +559,12 @@ class Dreamer(Agent):
         promises = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
         task = choose(promises[0], uncertainty.task, larger_is_better=True)
         safety = [choose(cost, uncertainty.safety, larger_is_better=False) for cost in promises[1]]
-        total = jnp.stack(promises[1]).sum(0)
+        above = lambda of, x: of(x).mean() - x.mean()  # noqa: E731
         metrics = {
             "posterior/return_std": promises[0].std(0).mean(),
-            "posterior/cost_std": total.std(0).mean(),
-            "posterior/optimism": task(rewards).mean() - rewards.mean(),
-            "posterior/pessimism": sum(of(costs[..., i]).mean() for i, of in enumerate(safety)) - total.mean(),
+            "posterior/cost_std": jnp.stack(promises[1]).sum(0).std(0).mean(),
+            "posterior/optimism": above(task, rewards),
+            "posterior/pessimism": sum(above(of, costs[..., i]) for i, of in enumerate(safety)),
         }
         return task, safety, metrics
 

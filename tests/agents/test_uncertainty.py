@@ -107,8 +107,8 @@ def test_bounds_are_on_the_far_side_of_the_mean():
     assert metrics["posterior/pessimism"] > 0
     assert metrics["posterior/return_std"] > 0
     _, metrics = trained(agent(WARM, COSTS, task="mean", safety="mean"), 4)
-    assert metrics["posterior/optimism"] == pytest.approx(0.0, abs=1e-4)
-    assert metrics["posterior/pessimism"] == pytest.approx(0.0, abs=1e-4)
+    assert metrics["posterior/optimism"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["posterior/pessimism"] == pytest.approx(0.0, abs=1e-6)
     _, metrics = trained(agent(WARM, COSTS, task="pessimistic", safety=0.0, of="values"), 4)
     assert metrics["posterior/optimism"] <= 0
     assert metrics["posterior/pessimism"] <= 0
