@@ -23,6 +23,14 @@ jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent 
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+    """Forgets compiled programs after every module: each takes some hundred memory mappings, of which Linux allows a
+    process 65,530; beyond, a worker crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def strict_mathematics(request: pytest.FixtureRequest) -> Iterator[None]:
     """In ``tests/ops`` neither ranks nor dtypes are promoted silently. Elsewhere they are: networks broadcast their
