@@ -68,15 +68,14 @@ class Dreamer(Agent):
         c, num_costs = self.config, self.spaces.num_costs
         model_key, actor_key, critic_key, cost_key = jax.random.split(key, 4)
         model = self._fresh_model(key=model_key)
-        # Folded by a number that ``split`` did not use.
-        posterior_key = jax.random.fold_in(key, 4)
+        posterior = None
+        if c.uncertainty is not None:  # Folded by a number that ``split`` did not use.
+            posterior = c.uncertainty.posterior.init(symmetric(model), key=jax.random.fold_in(key, 4))
         actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
         cost_critic = Critic.init(model.critic_size, (num_costs,), c.cost_critic, key=cost_key)
         return DreamerState(
             world_model=Optimised.init(model, c.model_optimiser),
-            posterior=None
-            if c.uncertainty is None
-            else c.uncertainty.posterior.init(symmetric(model), key=posterior_key),
+            posterior=posterior,
             actor=Optimised.init(actor, c.actor_optimiser),
             critic=Critic.init(model.critic_size, (), c.critic, key=critic_key),
             cost_critic=cost_critic if c.values_costs else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -52,7 +52,7 @@ class PairedModel(Imaginable):
     observation: LatentModel
     privileged: LatentModel
     heads: Heads
-    critics_see: str = eqx.field(static=True)
+    critics_see: Literal["union", "privileged"] = eqx.field(static=True)
 
     def __init__(self, spaces: Spaces, config: WorldModelConfig, privileged: PrivilegedConfig, *, key: Key):
         keys = jax.random.split(key, 9)
