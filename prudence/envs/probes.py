@@ -212,12 +212,13 @@ class Alike(Probe):
     """Two states that look alike, one of them unsafe; L = 10.
 
     A sign s is drawn with each episode. The observation ``state`` is [s at time 0 and at the last observation, else 0;
-    t / L], so that between them only memory tells s, and its last look gives a model of observations reason to remember; ``sign``,
-    which is privileged, is s at all times. Risk is max(0, a); a step pays 0.5 + risk / 2, and costs ``risk`` where s > 0.
+    t / L], so that between them only memory tells s; the last look gives a model of observations reason to remember.
+    The observation ``sign``, which is privileged, is s at all times. Risk is max(0, a); a step pays 0.5 + risk / 2,
+    and costs ``risk`` where s > 0.
 
-    Known answer, without a budget: a = 1, return 10, cost 10 where s > 0 and else 0; the values of cost are then
-    1 / (1 - γ) and 0, and half of the former, in both, for who cannot tell them apart. With budget zero: return 10 and 5, by memory;
-    5 without.
+    Known answer, without a budget: a = 1, return 10, cost 10 where s > 0 and else 0. The values of cost are then
+    1 / (1 - γ) and 0, or half of the former in both for who cannot tell them apart. With budget zero: return 5 where
+    s > 0 and else 10, by memory; without it 5 in both.
     """
 
     length = 10
