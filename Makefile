@@ -57,7 +57,7 @@ demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its 
 	$(BIN)/prudence plot $(RUN)
 
 bench: setup  ## Speed of the update, of planning, of the environments and of the training loop
-	@for name in update posterior planning simulate environments replay_memory train_loop on_policy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in update posterior asymmetric planning simulate environments replay_memory train_loop on_policy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove .venv and every cache; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache .hypothesis .import_linter_cache build dist *.egg-info

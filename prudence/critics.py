@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from prudence.models.world_model import Head, HeadConfig
+from prudence.models.heads import Head, HeadConfig
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.types import Key, Metrics
 

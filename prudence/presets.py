@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 from prudence.actors import ActorConfig
+from prudence.agents.asymdreamer import asymdreamer, asymdreamer_o, asymdreamer_s
 from prudence.agents.base import Agent
 from prudence.agents.cem_mpc import cem_mpc
 from prudence.agents.dreamer import DreamerConfig
@@ -26,9 +27,10 @@ from prudence.baselines import BASELINES, OnPolicyLoopConfig, baseline
 from prudence.constraints import AugmentedLagrangian, PIDLagrangian, Unconstrained
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
+from prudence.envs.registry import offers_observations
 from prudence.models.rssm import RSSMConfig
 from prudence.models.swag import SWAG
-from prudence.models.world_model import HeadConfig, LossScales, WorldModelConfig
+from prudence.models.world_model import HeadConfig, LossScales, PrivilegedConfig, WorldModelConfig
 from prudence.nets import Style
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy
@@ -44,6 +46,9 @@ AgentName = Literal[
     "lambda-cem-mpc",
     "cem-mpc",
     "dreamerv3",
+    "asymdreamer",
+    "asymdreamer-s",
+    "asymdreamer-o",
     "ppo",
     "ppo-reward-shaping",
     "ppo-lag",
@@ -67,6 +72,9 @@ DREAMERS: dict[str, Callable[[Spaces, DreamerConfig], Agent]] = {
     "lambda-cem-mpc": cem_mpc,
     "cem-mpc": cem_mpc,
     "dreamerv3": dreamerv3,
+    "asymdreamer": asymdreamer,
+    "asymdreamer-s": asymdreamer_s,
+    "asymdreamer-o": asymdreamer_o,
 }
 AGENTS: dict[str, Callable[[Spaces, Any], Agent]] = {
     **DREAMERS,
@@ -82,6 +90,9 @@ SUMMARIES = {
     "lambda-cem-mpc": "its ablation that plans, each future of a plan by another model of the posterior",
     "cem-mpc": "the same planner with one model: pessimistic about costs, without critics",
     "dreamerv3": "DreamerV3: predicts costs but ignores them",
+    "asymdreamer": "AsymDreamer: critics and heads also see privileged observations, in a second world model",
+    "asymdreamer-s": "its ablation whose critics see the privileged state only",
+    "asymdreamer-o": "its ablation without anything privileged, which is BSRP-Lag",
 } | {name: found.summary for name, found in BASELINES.items()}
 
 
@@ -179,6 +190,8 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
             f"{agent} has no preset 'suite', which is that of model-free agents: choose debug, cpu, paper, gpu or "
             "comparison"
         )
+    if agent.startswith("asymdreamer"):
+        return _asymmetric(name, cast(AgentName, agent), env)
     vision = "vision" in env.obs
     makers = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu, "comparison": _comparison}
     config = makers[name](cast(AgentName, agent), env, vision)
@@ -211,6 +224,26 @@ def _choices(agent: str, config: DreamerConfig) -> DreamerConfig:
     futures = 5 if config.uncertainty is None else config.uncertainty.posterior.samples
     planning = replace(planning, search=search, beyond="nothing", futures=futures, pessimism="max", start=0)
     return replace(config, planning=planning)
+
+
+def _asymmetric(name: str, agent: AgentName, env: EnvConfig) -> RunConfig:
+    """BSRP-Lag's configuration with a privileged world model: in ``paper`` and what follows it as large as the other
+    half, as there; in ``cpu`` about half of it, since it is a short vector that is modelled. Where the
+    paper has privileged observations for a suite's task, they are the default."""
+    config = replace(preset(name, "safedreamer-bsrp-lag", env), agent_name=agent)
+    if agent == "asymdreamer-o":
+        return config
+    assert isinstance(config.agent, DreamerConfig)
+    model = config.agent.world_model
+    half = PrivilegedConfig(model.rssm, model.mlp_layers, model.rssm.units)
+    if name == "cpu":
+        half = PrivilegedConfig(replace(model.rssm, deter=64, units=64, stoch=16), mlp_units=64)
+    if agent == "asymdreamer-s":
+        half = replace(half, critics_see="privileged")
+    env = config.env
+    if not env.privileged and offers_observations(env.task):
+        env = replace(env, privileged="paper")
+    return replace(config, env=env, agent=replace(config.agent, privileged=half))
 
 
 def sizes(

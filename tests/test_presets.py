@@ -26,6 +26,9 @@ def configured(name: str, agent: str, obs: str):
     spaces = LIDAR if obs == "lidar" else VISION
     if config.env.spent:
         spaces = replace(spaces, observation=(*spaces.observation, ("spent", ObservationSpec((1,), "float32"))))
+    if getattr(config.agent, "privileged", None) is not None:
+        privileged = ("privileged", ObservationSpec((24,), "float32"))
+        spaces = replace(spaces, observation=(*spaces.observation, privileged), privileged=("privileged",))
     return config, make_agent(agent, spaces, config.agent), spaces
 
 
@@ -43,7 +46,7 @@ def test_builds(name, agent, obs):
     config, built, _ = configured(name, agent, obs)
     assert config.agent_name == agent
     if agent not in BASELINES:
-        constrained = agent.startswith("safedreamer") or agent in ("lambda", "lambda-greedy")
+        constrained = agent.startswith(("safedreamer", "asymdreamer")) or agent in ("lambda", "lambda-greedy")
         assert isinstance(config.agent.constraint, Unconstrained) or constrained
         assert (config.agent.uncertainty is not None) == agent.startswith("lambda")
     state = jax.eval_shape(lambda key: built.init(key=key), jax.random.key(0))
@@ -51,9 +54,10 @@ def test_builds(name, agent, obs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("agent", ["safedreamer-bsrp-lag", "asymdreamer"])
 @pytest.mark.parametrize(("name", "obs"), [("cpu", "lidar"), ("paper", "vision"), ("gpu", "lidar")])
-def test_updates_and_acts(name, obs):
-    config, built, spaces = configured(name, "safedreamer-bsrp-lag", obs)
+def test_updates_and_acts(name, obs, agent):
+    config, built, spaces = configured(name, agent, obs)
     state = jax.eval_shape(lambda key: built.init(key=key), jax.random.key(0))
     shapes = jax.eval_shape(lambda: toys.batch(spaces, 1, config.loop.batch_size, config.loop.batch_length))
     after, metrics = jax.eval_shape(lambda s, b, k: built.update(s, b, key=k), state, shapes, jax.random.key(1))

@@ -33,7 +33,7 @@ class Probe(gym.Env[Any, Any], abc.ABC):
         """Draws the state of a new episode from ``self.np_random``."""
 
     @abc.abstractmethod
-    def observe(self) -> np.ndarray:
+    def observe(self) -> np.ndarray | dict[str, np.ndarray]:
         """The observation of the state."""
 
     @abc.abstractmethod
@@ -54,7 +54,9 @@ class Probe(gym.Env[Any, Any], abc.ABC):
 
     def render(self) -> Any:
         """``uint8 [64, 64, 3]``: one grey column for each number of the observation."""
-        values = np.atleast_1d(self.observe()).ravel()
+        seen = self.observe()
+        parts = seen.values() if isinstance(seen, dict) else [seen]
+        values = np.concatenate([np.ravel(part) for part in parts])
         grey = np.clip((values + 1.0) * 127.5, 0, 255).astype(np.uint8)
         columns = grey[np.arange(64) * len(grey) // 64]
         return np.broadcast_to(columns[None, :, None], (64, 64, 3)).copy()
@@ -206,6 +208,39 @@ class Conflict(Probe):
         return abs(position), np.maximum(0.0, np.array([-position, position]) - 0.25), False
 
 
+class Alike(Probe):
+    """Two states that look alike, one of them unsafe; L = 10.
+
+    A sign s is drawn with each episode. The observation ``state`` is [s at time 0 and at the last observation, else 0;
+    t / L], so that between them only memory tells s; the last look gives a model of observations reason to remember.
+    The observation ``sign``, which is privileged, is s at all times. Risk is max(0, a); a step pays 0.5 + risk / 2,
+    and costs ``risk`` where s > 0.
+
+    Known answer, without a budget: a = 1, return 10, cost 10 where s > 0 and else 0. The values of cost are then
+    1 / (1 - γ) and 0, or half of the former in both for who cannot tell them apart. With budget zero: return 5 where
+    s > 0 and else 10, by memory; without it 5 in both.
+    """
+
+    length = 10
+    privileged: ClassVar[tuple[str, ...]] = ("sign",)
+
+    def __init__(self, *, render_mode: str | None = None):
+        Probe.__init__(self, render_mode=render_mode)
+        box = lambda size: spaces.Box(-1.0, 1.0, (size,), np.float32)  # noqa: E731
+        self.observation_space = spaces.Dict({"state": box(2), "sign": box(1)})
+
+    def start(self) -> None:
+        self.sign = float(self.np_random.integers(2) * 2 - 1)
+
+    def observe(self) -> dict[str, np.ndarray]:
+        shown = self.sign * (self.time in (0, self.length))
+        return {"state": np.array([shown, self.time / self.length], np.float32), "sign": np.float32([self.sign])}
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        risk = max(0.0, float(action[0]))
+        return 0.5 + risk / 2, risk * (self.sign > 0), False
+
+
 class Pixels(Probe):
     """A white square on a picture whose right half is red; the action moves it by up to 0.2 in x and y; L = 25.
 
@@ -255,6 +290,7 @@ _PROBES: dict[str, tuple[type[Probe], dict[str, Any]]] = {
     "probe/cost-discrete": (Cost, {"discrete": True}),
     "probe/conflict": (Conflict, {}),
     "probe/conflict-discrete": (Conflict, {"discrete": True, "arms": 3}),
+    "probe/alike": (Alike, {}),
     "probe/pixels": (Pixels, {}),
     "probe/pixels-16": (Pixels, {"size": 16}),
 }

@@ -33,6 +33,7 @@ Safe reinforcement learning with world models.
   simulate       plan in the true simulator, without learning: what a model without mistakes would be worth
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
   inspect RUN    what its world model foresees, beside what came: costs, rewards, observations, pictures
+  export RUN     its policy in one file that needs neither Prudence nor what only training saw
   plot RUN...    learning curves of one run, or of several beside each other
   record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
   compare RUN... systems beside each other: one table and one figure over runs and records
@@ -283,6 +284,32 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a trained policy to one file that runs without Prudence, on a CPU or an NVIDIA GPU.
+
+    The file has the compiled decision (StableHLO) with its weights, and a description in JSON; nothing that only
+    training needed: no critics (unless the agent plans with them), no decoder, no privileged world model. Its actions
+    are those of `prudence.load_policy`. examples/04_run_exported.py runs it with NumPy, JAX and flatbuffers.
+    """
+
+    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Directory of a run."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write. By default policy.zip in the run."""
+
+    def run(self, rest: list[str]) -> int:
+        from prudence.run.export import export_run
+
+        _refuse(rest)
+        use_compilation_cache()
+        found = export_run(self.run_directory, self.out)
+        print(f"{found.path}: {found.size / 1e3:,.0f} kB, {1e3 * found.latency:.2f} ms a decision on this machine")
+        print(f"runs on {' and '.join(found.about['platforms'])}; ", end="")
+        print(f"sees {', '.join(found.about['observation'])}; examples/04_run_exported.py runs it")
+        return 0
+
+
+@dataclass(frozen=True)
 class Plot:
     """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds."""
 
@@ -409,6 +436,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "simulate": Simulate,
     "evaluate": Evaluate,
     "inspect": Inspect,
+    "export": Export,
     "plot": Plot,
     "record": Record,
     "compare": Compare,

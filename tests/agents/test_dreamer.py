@@ -15,11 +15,13 @@ from prudence.agents.dreamer import Dreamer
 from prudence.constraints import AugmentedLagrangian
 from prudence.critics import Lesson, together
 from prudence.models.rssm import LatentState
-from prudence.types import EpisodeSummary, ObservationSpec
+from prudence.types import EpisodeSummary, ObservationSpec, Spaces
 
 CONTINUOUS = toys.spaces()
 DISCRETE = toys.spaces(action="discrete", actions=3)
 COSTS = toys.spaces(costs=("left", "right"))
+CONTACTS = ("contacts", ObservationSpec((4,), "float32"))
+PRIVILEGED_COSTS = toys.spaces(toys.VECTOR, CONTACTS, costs=("left", "right"), privileged=("contacts",))
 
 
 def started(agent: Dreamer):
@@ -113,9 +115,9 @@ def test_dreamerv3_has_no_cost_critic_and_no_multiplier():
 
 
 def test_the_gradient_follows_the_kind_of_action():
-    assert toys.dreamer(DISCRETE)._reinforce
-    assert not toys.dreamer(CONTINUOUS)._reinforce
-    assert toys.dreamer(CONTINUOUS, gradient="reinforce")._reinforce
+    assert toys.dreamer(DISCRETE).imagination.scores
+    assert not toys.dreamer(CONTINUOUS).imagination.scores
+    assert toys.dreamer(CONTINUOUS, gradient="reinforce").imagination.scores
 
 
 def test_bfloat16_computes_finitely_with_float32_parameters():
@@ -137,20 +139,21 @@ LIVELY = {
 }
 
 
-def lively() -> Dreamer:
-    config = toys.debug_config(**LIVELY)
+def lively(name: str = "safedreamer-bsrp-lag", spaces: Spaces = COSTS) -> Dreamer:
+    config = toys.debug_config(name, **LIVELY)
     awake = lambda head: replace(head, out_scale=1.0)  # noqa: E731
     model = replace(config.world_model, reward=awake(config.world_model.reward))
     critic = replace(config.critic, head=awake(config.critic.head))
-    return Dreamer(COSTS, replace(config, world_model=model, critic=critic, cost_critic=critic))
+    return Dreamer(spaces, replace(config, world_model=model, critic=critic, cost_critic=critic))
 
 
-def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters():
-    agent = lively()
-    state, batch, c = started(agent), toys.batch(COSTS, 2, 4), agent.config
+@pytest.mark.parametrize(("name", "spaces"), [("safedreamer-bsrp-lag", COSTS), ("asymdreamer", PRIVILEGED_COSTS)])
+def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters(name, spaces):
+    agent = lively(name, spaces)
+    state, batch, c = started(agent), toys.batch(spaces, 2, 4), agent.config
     model = state.world_model.module
     states = model.observe(batch, key=jax.random.key(4)).states
-    start, alive = agent._starts(states, batch, key=jax.random.key(6))
+    start, alive = agent.imagination.starts(states, batch, key=jax.random.key(6))
 
     @eqx.filter_jit
     def direct(actor):
@@ -158,12 +161,12 @@ def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters():
         noise = actor.noise(c.horizon, len(alive), key=action_key)
         blind = lambda features, noise: actor(jax.lax.stop_gradient(features)).sample(noise)  # noqa: E731
         trajectory = model.imagine(blind, start, noise, key=dynamics_key)
-        loss, dream = agent._dream(state, trajectory, alive)
+        loss, dream = agent.imagination.dream(state, trajectory, alive)
         entropy = actor(jax.lax.stop_gradient(trajectory.actor_features[:-1])).entropy()
         return loss - c.entropy * (dream.weights * entropy).mean()
 
     expected = eqx.filter_jit(eqx.filter_grad(direct))(state.actor.module)
-    _, actor, _ = eqx.filter_jit(agent._update_actor)(state, model, None, start, alive, key=jax.random.key(5))
+    _, actor, _ = eqx.filter_jit(agent.imagination.improve)(state, model, None, start, alive, key=jax.random.key(5))
     # Adam's first moment after one step is a tenth of the gradient.
     momentum = actor.optimiser_state[1][0].mu
     assert jnp.abs(expected.net.output.weight).max() > 1e-3
@@ -190,7 +193,7 @@ def test_episode_costs_are_averaged_without_bias_of_the_start():
 def test_violation_from_episodes_has_the_gradient_of_imagination():
     agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=2.0)
     state = agent.on_episode(started(agent), EpisodeSummary(0.0, np.array([5.0], np.float32), 20))
-    value, slope = jax.value_and_grad(lambda e: agent._violation(state, e)[0])(jnp.array([123.0]))
+    value, slope = jax.value_and_grad(lambda e: agent.imagination.violation(state, e)[0])(jnp.array([123.0]))
     assert value == pytest.approx(3.0, rel=1e-5)
     assert slope == 1.0
 
@@ -200,15 +203,17 @@ def test_bounded_violations_keep_their_gradient():
     state = started(agent)
     estimate = jnp.array([100.0, 1.0])
     # Within ±1.5 budgets, of at least 1.
-    np.testing.assert_allclose(agent._violation(state, estimate), [3.0, 1.0], rtol=1e-5)
-    slope = jax.jacobian(lambda e: agent._violation(state, e))(estimate)
+    np.testing.assert_allclose(agent.imagination.violation(state, estimate), [3.0, 1.0], rtol=1e-5)
+    slope = jax.jacobian(lambda e: agent.imagination.violation(state, e))(estimate)
     np.testing.assert_allclose(slope, np.eye(2))
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("mean", 1.0), ("sum", 3.0), ("episode", 20 * 0.1)])
 def test_units_of_the_imagined_cost(unit, factor):
     # Horizon 3; episodes of 20 decisions at γ_c = .9.
-    assert toys.dreamer(CONTINUOUS, cost_estimate=unit, cost_discount=0.9)._cost_unit == pytest.approx(factor)
+    assert toys.dreamer(CONTINUOUS, cost_estimate=unit, cost_discount=0.9).imagination.cost_unit == pytest.approx(
+        factor
+    )
 
 
 def test_starts_after_a_termination_do_not_count():
@@ -216,7 +221,7 @@ def test_starts_after_a_termination_do_not_count():
     terminal = jnp.array([[False, True, False], [True, False, False]])
     model = started(agent).world_model.module
     states = model.observe(batch, key=jax.random.key(4)).states
-    start, alive = agent._starts(states, batch._replace(is_terminal=terminal), key=jax.random.key(6))
+    start, alive = agent.imagination.starts(states, batch._replace(is_terminal=terminal), key=jax.random.key(6))
     np.testing.assert_array_equal(alive, [1, 0, 1, 0, 1, 1])
     np.testing.assert_array_equal(start.deter[3], states.deter[1, 0])
 
@@ -231,7 +236,7 @@ def test_a_critic_learns_from_replay_beside_imagination():
     )
     latents = LatentState(jax.random.normal(jax.random.key(3), (1, 4, size - 2)), jnp.ones((1, 4, 2)))
     imagined = Lesson(jnp.zeros((10, size)), jnp.full(10, 7.0), jnp.ones(10))
-    features, targets, weights = together(imagined, agent._replayed(critic, latents, batch, batch.reward, 0.5))
+    features, targets, weights = together(imagined, agent._replayed(critic, latents.features, batch, batch.reward, 0.5))
 
     values, reward = critic.values(latents.features)[0], batch.reward[0]
     np.testing.assert_array_equal(features[10:], latents.features[0, :3])
@@ -263,8 +268,7 @@ def test_a_number_of_budgets_that_does_not_fit_is_refused():
 
 def test_what_is_privileged_changes_nothing():
     """Neither what is learned nor what is done: not by its values, and not by its presence."""
-    extra = ("contacts", ObservationSpec((4,), "float32"))
-    spaces = toys.spaces(toys.VECTOR, extra, privileged=("contacts",))
+    spaces = toys.spaces(toys.VECTOR, CONTACTS, privileged=("contacts",))
     agent, batch = toys.dreamer(spaces), toys.batch(spaces, 2, 2, 6)
     changed = batch._replace(observation={**batch.observation, "contacts": batch.observation["contacts"] + 1})
     (left, _), (right, _) = (agent.update(started(agent), b, key=jax.random.key(1)) for b in (batch, changed))

@@ -17,12 +17,13 @@ import optax
 import pytest
 import toys
 
-from prudence.types import Spaces
+from prudence.types import ObservationSpec, Spaces
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "updates.json"
 CASES = {
     "safedreamer-bsrp-lag": toys.spaces(),
     "lambda": toys.spaces(),
+    "asymdreamer": toys.spaces(toys.VECTOR, ("contacts", ObservationSpec((4, 2), "float32")), privileged=("contacts",)),
     "dreamerv3": toys.spaces(toys.IMAGE, toys.VECTOR, action="discrete", actions=3),
 }
 METRICS = (

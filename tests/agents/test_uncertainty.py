@@ -121,7 +121,7 @@ def test_each_constraint_counts_its_own_trajectories():
     left, right = jnp.repeat(jnp.arange(3.0), 2), jnp.repeat(jnp.arange(3.0)[::-1], 2)
     costs = jnp.broadcast_to(jnp.stack([left, right], -1), (2, 6, 2))
     values = jnp.zeros((3, 6)), jnp.zeros((3, 6, 2))
-    _, safety, metrics = dreamer._count(returns, values[0], costs, values[1])
+    _, safety, metrics = dreamer.imagination._count(returns, values[0], costs, values[1])
     np.testing.assert_array_equal(safety[0].columns, [4, 5])
     np.testing.assert_array_equal(safety[1].columns, [0, 1])
     assert metrics["posterior/pessimism"] == pytest.approx(2.0)  # 2 + 2 against means of 1 + 1.

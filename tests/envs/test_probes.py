@@ -7,7 +7,7 @@ import pytest
 
 from prudence.envs import probes
 from prudence.envs.base import EnvConfig
-from prudence.envs.registry import make
+from prudence.envs.registry import make, spaces_of
 
 
 def play(task, policy, costs="total"):
@@ -109,6 +109,24 @@ def test_pixels_pay_and_cost_by_the_half(task, moves, end, total, cost):
     assert costs[0] == cost
     assert seen[0] == pytest.approx(-0.7, abs=0.08)
     assert seen[-1] == pytest.approx(end, abs=0.08)
+
+
+def test_alike_is_told_apart_at_both_ends_and_by_what_is_privileged():
+    env = make(EnvConfig("probe/alike"))
+    assert spaces_of(env, EnvConfig("probe/alike")).privileged == ("sign",)
+    signs = set()
+    for seed in range(8):
+        seen = [env.reset(seed=seed)[0]]
+        rows = [env.step(np.array([0.5], np.float32)) for _ in range(10)]
+        seen += [row[0] for row in rows]
+        sign = float(seen[0]["sign"][0])
+        signs.add(sign)
+        assert [float(o["state"][0]) for o in seen] == [sign, *[0.0] * 9, sign]
+        assert {float(o["sign"][0]) for o in seen} == {sign}
+        assert sum(row[1] for row in rows) == pytest.approx(7.5)
+        assert sum(float(row[4]["cost"][0]) for row in rows) == pytest.approx(5.0 if sign > 0 else 0.0)
+        assert rows[-1][2:4] == (False, True)
+    assert signs == {-1.0, 1.0}
 
 
 def test_the_state_follows_from_the_seed():

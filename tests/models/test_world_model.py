@@ -56,11 +56,11 @@ def test_unsafe_samples_weigh_as_stated():
 def test_a_calibrated_likelihood_weighs_each_entry_by_its_own_error():
     plain, net = model(), model(vector_std=0.5)
     error = jnp.array([[[3.0, 0.0], [1.0, 0.0]]])
-    np.testing.assert_array_equal(plain._vector_loss(error), jnp.square(error))
+    np.testing.assert_array_equal(plain.latents._vector_loss(error), jnp.square(error))
     # Mean squares 5 and 0, to which the floor adds 1/4.
     expected = 0.5 * (np.array([[9.0, 0.0], [1.0, 0.0]]) / [5.25, 0.25] + np.log([5.25, 0.25]))
-    np.testing.assert_allclose(net._vector_loss(error)[0], expected, rtol=1e-6)
-    slope = jax.grad(lambda e: net._vector_loss(e).sum())(error)
+    np.testing.assert_allclose(net.latents._vector_loss(error)[0], expected, rtol=1e-6)
+    slope = jax.grad(lambda e: net.latents._vector_loss(e).sum())(error)
     np.testing.assert_allclose(slope[0, :, 0], [3 / 5.25, 1 / 5.25], rtol=1e-6)
 
 

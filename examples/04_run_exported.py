@@ -1,0 +1,65 @@
+"""Run a policy that `prudence export RUN` wrote: NumPy, JAX and its flatbuffers are all it takes, no Prudence.
+
+    python 04_run_exported.py policy.zip
+
+``Policy`` is what to copy onto the robot: observations by name to an action in [-1, 1]^A (one-hot if discrete).
+Without a file, a tiny agent is trained and exported first, which does take Prudence.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import zipfile
+
+import jax
+import numpy as np
+from jax import export
+
+
+class Policy:
+    """The policy in ``file``; ``seed`` determines its samples. Call ``reset`` when an episode begins."""
+
+    def __init__(self, file: str, seed: int = 0) -> None:
+        with zipfile.ZipFile(file) as archive:
+            self.about = json.loads(archive.read("policy.json"))
+            program = export.deserialize(bytearray(archive.read("policy.stablehlo")))
+        self._decide, self._seed, self._step = jax.jit(program.call), np.uint32(seed), 0
+        self.reset()
+
+    def reset(self) -> None:
+        self._memory = [np.zeros(shape, jax.numpy.dtype(dtype)) for shape, dtype in self.about["memory"]]
+        self._first = True
+
+    def __call__(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        wanted = self.about["observation"].items()
+        seen = {name: np.asarray(observation[name], dtype).reshape(shape) for name, (shape, dtype) in wanted}
+        step, first = np.uint32(self._step), np.array(self._first)
+        action, self._memory = self._decide(self._memory, seen, first, self._seed, step)
+        self._step, self._first = self._step + 1, False
+        return np.asarray(action)
+
+
+def main(file: str) -> None:
+    policy = Policy(file)
+    nothing = {name: np.zeros(shape, dtype) for name, (shape, dtype) in policy.about["observation"].items()}
+    print(f"{policy.about['agent']} on {policy.about['task']} sees {', '.join(nothing)}")
+    for _ in range(3):
+        print("action", policy(nothing))
+
+
+def trained(directory: str) -> str:
+    import prudence
+    from prudence.run.export import export_run
+
+    run = prudence.train("safedreamer-bsrp-lag", "probe/cost", preset="debug", steps=100, out=f"{directory}/run")
+    return str(export_run(run).path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            main(trained(scratch))

@@ -1,0 +1,88 @@
+"""Encoder and decoder of named observations: convolutions for images, one perceptron for all vectors."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from prudence.models.config import WorldModelConfig
+from prudence.nets import MLP, ConvDecoder, ConvEncoder, Style
+from prudence.ops.normalise import symlog
+from prudence.types import Key, Observation, ObservationSpec
+
+
+class Encoder(eqx.Module):
+    """Dict of observations to one embedding: convolutions for images, one MLP for all vectors."""
+
+    images: dict[str, ConvEncoder]
+    vectors: MLP | None
+    ranks: dict[str, int] = eqx.field(static=True)
+    out_size: int = eqx.field(static=True)
+
+    def __init__(self, specs: dict[str, ObservationSpec], config: WorldModelConfig, *, key: Key):
+        c = config
+        keys = iter(jax.random.split(key, len(specs) + 1))
+        self.ranks = {k: len(specs[k].shape) for k in sorted(specs)}
+        self.images = {
+            k: ConvEncoder(specs[k].shape, c.cnn_depth, norm=c.norm, key=next(keys))
+            for k in self.keys
+            if specs[k].is_image
+        }
+        size = sum(math.prod(specs[k].shape) for k in self.keys if k not in self.images)
+        style: Style = {"norm": c.norm, "activation": c.activation}
+        self.vectors = MLP(size, c.mlp_units, c.mlp_layers, **style, key=next(keys)) if size else None
+        self.out_size = sum(e.out_size for e in self.images.values()) + (c.mlp_units if size else 0)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The observations that are encoded."""
+        return tuple(self.ranks)
+
+    def __call__(self, observation: Observation) -> Float[Array, "*batch F"]:
+        parts = [net(observation[k]) for k, net in self.images.items()]
+        if self.vectors is not None:
+            flat = [flatten(observation[k], self.ranks[k]) for k in self.keys if k not in self.images]
+            x = symlog(jnp.concatenate(flat, -1).astype(jnp.float32))
+            parts.append(self.vectors(x.astype(self.vectors.layers[0].linear.weight.dtype)))
+        return jnp.concatenate(parts, -1)
+
+
+def flatten(x: Array, rank: int) -> Array:
+    """Joins the last ``rank`` axes into one (a new one if ``rank`` is 0)."""
+    return x.reshape(*x.shape[: x.ndim - rank], -1)
+
+
+class Decoder(eqx.Module):
+    """Features to every observation's mean; the mirror of :class:`Encoder`."""
+
+    images: dict[str, ConvDecoder]
+    vectors: MLP | None
+    sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+
+    def __init__(self, in_size: int, specs: dict[str, ObservationSpec], config: WorldModelConfig, *, key: Key):
+        c = config
+        keys = iter(jax.random.split(key, len(specs) + 1))
+        names = sorted(specs)
+        self.images = {
+            k: ConvDecoder(in_size, specs[k].shape, c.cnn_depth, norm=c.norm, key=next(keys))
+            for k in names
+            if specs[k].is_image
+        }
+        self.sizes = tuple((k, math.prod(specs[k].shape)) for k in names if k not in self.images)
+        size = sum(n for _, n in self.sizes)
+        style: Style = {"norm": c.norm, "activation": c.activation}
+        self.vectors = MLP(in_size, c.mlp_units, c.mlp_layers, size, **style, key=next(keys)) if size else None
+
+    def __call__(self, features: Float[Array, "*batch F"]) -> dict[str, Array]:
+        """Images in [0, 1] as ``[height, width, channels]``; vectors, flat, in symlog space. float32."""
+        out: dict[str, Array] = {k: net(features).astype(jnp.float32) for k, net in self.images.items()}
+        if self.vectors is not None:
+            flat, start = self.vectors(features).astype(jnp.float32), 0
+            for name, size in self.sizes:
+                out[name] = flat[..., start : start + size]
+                start += size
+        return out

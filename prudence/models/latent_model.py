@@ -1,0 +1,171 @@
+"""The part of a world model that observations alone teach: encoder, latent dynamics and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from prudence.models.codec import Decoder, Encoder
+from prudence.models.config import WorldModelConfig
+from prudence.models.rssm import RSSM, LatentState
+from prudence.ops.distributions import Latent, kl_divergence
+from prudence.ops.losses import balanced_kl
+from prudence.ops.normalise import symlog
+from prudence.types import Batch, Key, Observation, ObservationSpec, Spaces
+
+State = TypeVar("State")
+
+
+class Posterior(NamedTuple):
+    """Filtered sequences: states ``[B, T, ...]`` and the posterior and prior latents at each step."""
+
+    states: LatentState
+    posterior: Latent
+    prior: Latent
+
+
+class LatentModel(eqx.Module):
+    """Encoder, RSSM and decoder."""
+
+    encoder: Encoder
+    rssm: RSSM
+    decoder: Decoder
+    config: WorldModelConfig = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, spaces: Spaces, config: WorldModelConfig, keys: Array) -> LatentModel:
+        """With fresh weights, from three keys. Raises ValueError: the configuration suits neither itself nor
+        ``spaces``."""
+        if config.vector_std is not None and config.vector_std <= 0:
+            raise ValueError(f"vector_std is {config.vector_std}: it must be positive, or None for a variance of one")
+        specs = dict(spaces.observations)
+        encoded = _select(specs, config.encoder_keys, list(spaces.unprivileged))
+        decoded = _select(specs, config.decoder_keys, list(encoded))
+        encoder = Encoder(encoded, config, key=keys[0])
+        rssm = RSSM(spaces.action.size, encoder.out_size, config.rssm, key=keys[1])
+        return cls(encoder, rssm, Decoder(config.rssm.feature_size, decoded, config, key=keys[2]), config)
+
+    def seen_by_heads(self, states: LatentState) -> Float[Array, "*batch G"]:
+        """What of ``states`` the heads for reward, costs and continuation see: ``config.heads_see``."""
+        return states.features if self.config.heads_see == "features" else states.deter
+
+    def observe(self, batch: Batch, *, key: Key) -> Posterior:
+        """Filters ``[B, T]`` sequences into posterior states."""
+        embeds = self.encoder({k: batch.observation[k] for k in self.encoder.keys})
+        return Posterior(
+            *self.rssm.observe(jnp.asarray(batch.prev_action), embeds, jnp.asarray(batch.is_first), key=key)
+        )
+
+    def filter_step(
+        self,
+        state: LatentState,
+        prev_action: Float[Array, "E A"],
+        observation: Observation,
+        is_first: Bool[Array, " E"],
+        *,
+        key: Key | None,
+    ) -> LatentState:
+        """One filtering step for E environments (acting); the posterior's mode if ``key`` is None."""
+        embed = self.encoder({k: observation[k] for k in self.encoder.keys})
+        noise = None if key is None else self.rssm.noise(len(is_first), key=key)
+        return self.rssm.observe_step(state, prev_action, embed, is_first, noise)[0]
+
+    def open_loop(self, batch: Batch, context: int, *, key: Key) -> LatentState:
+        """The states of ``[B, T]`` sequences: the first ``context`` steps are filtered, the rest imagined under the
+        recorded actions."""
+        observe_key, imagine_key = jax.random.split(key)
+        past = self.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
+        last = jax.tree.map(lambda x: x[:, -1], past)
+        future = self.rssm.imagine(last, jnp.asarray(batch.prev_action[:, context:]), key=imagine_key)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), past, future)
+
+    # --- losses -----------------------------------------------------------------------------------
+
+    def reconstruction_losses(self, features: Float[Array, "B T F"], batch: Batch) -> dict[str, Float[Array, "B T"]]:
+        """Negative log-likelihoods of the observations, up to constants."""
+        losses = {}
+        for name, mean in self.decoder(features).items():
+            target = batch.observation[name]
+            if name in self.decoder.images:
+                error = jnp.square(mean - target.astype(jnp.float32) / 255).sum((-3, -2, -1))
+            else:
+                error = self._vector_loss(mean - symlog(target.reshape(mean.shape))).sum(-1)
+            losses[f"reconstruct_{name}"] = error
+        return losses
+
+    def _vector_loss(self, error: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        squared, floor = jnp.square(error), self.config.vector_std
+        if floor is None:
+            return squared
+        variance = jax.lax.stop_gradient(squared.mean((0, 1))) + floor**2
+        return 0.5 * (squared / variance + jnp.log(variance))
+
+    def kl_losses(self, filtered: Posterior) -> dict[str, Float[Array, "*BT"]]:
+        """The balanced KL: ``dynamics`` moves the prior, ``representation`` the posterior."""
+        sg = jax.lax.stop_gradient
+        posterior, prior = filtered.posterior, filtered.prior
+        kls = kl_divergence(sg(posterior), prior), kl_divergence(posterior, sg(prior))
+        if self.config.free_nats_of == "mean":
+            kls = kls[0].mean(), kls[1].mean()
+        dynamics, representation = balanced_kl(*kls, self.config.free_nats)
+        return {"dynamics": dynamics, "representation": representation}
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """Weights of all these losses."""
+        s = self.config.scales
+        images = {f"reconstruct_{k}": s.image for k in self.decoder.images}
+        vectors = {f"reconstruct_{k}": s.vector for k, _ in self.decoder.sizes}
+        return {"dynamics": s.dynamics, "representation": s.representation} | images | vectors
+
+
+def roll_out(
+    step: Callable[[State, Array, Any], State],
+    act: Callable[[State, Array], Array],
+    start: State,
+    action_noise: Float[Array, "H B A"],
+    latent_noise: Any,
+    nudge: Float[Array, "H B A"] | None,
+) -> tuple[State, Float[Array, "H B A"]]:
+    """H imagined steps from states ``[B, ...]``: these and the states after them ``[H+1, B, ...]``, and the actions.
+
+    Args:
+        step: the state after a state and an action, given latent noise.
+        act: the action in a state, given noise.
+        latent_noise: ``[H, B, ...]``, a tree of what ``step`` takes.
+        nudge: is added to the actions: a trajectory's derivative by a nudge of zeros is that by its actions, through
+            the dynamics.
+    """
+
+    def one(state: State, inputs: tuple) -> tuple[State, tuple]:
+        action_noise, latent_noise, offset = inputs
+        actions = act(state, action_noise)
+        actions = actions if offset is None else actions + offset
+        following = step(state, actions, latent_noise)
+        return following, (following, actions)
+
+    _, (states, actions) = jax.lax.scan(one, start, (action_noise, latent_noise, nudge))
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states), actions
+
+
+def weighted_means(losses: dict[str, Array], scales: dict[str, float]) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The scaled sum of the means of all losses, and the means themselves as ``model/<name>``."""
+    assert set(losses) == set(scales)
+    means = {name: loss.mean() for name, loss in losses.items()}
+    total = sum((scales[name] * mean for name, mean in means.items()), start=jnp.zeros(()))
+    return total, {f"model/{name}": mean for name, mean in means.items()} | {"model/loss": total}
+
+
+def _select(
+    specs: dict[str, ObservationSpec], names: tuple[str, ...] | None, default: list[str]
+) -> dict[str, ObservationSpec]:
+    chosen = default if names is None else list(names)
+    missing = [n for n in chosen if n not in specs]
+    if missing or not chosen:
+        raise ValueError(f"observations {missing or 'to encode'} are missing: the environment offers {sorted(specs)}")
+    return {n: specs[n] for n in chosen}
