@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig
+from prudence.agents.dreamer import Dreamer, DreamerConfig, DreamerState
 from prudence.envs.base import EnvConfig
+from prudence.models.swag import SWAG
 from prudence.presets import make_agent, preset
 from prudence.types import ActionSpec, Batch, ObservationSpec, Spaces
 
@@ -61,3 +63,15 @@ def dreamer(spaces: Spaces, name: str = "safedreamer-bsrp-lag", **changes) -> Dr
     agent = make_agent(name, spaces, debug_config(name, **changes))
     assert isinstance(agent, Dreamer)
     return agent
+
+
+def warmed(agent: Dreamer, state: DreamerState) -> DreamerState:
+    """The state with a posterior over models that has seen a dozen of them, without the dozen updates."""
+    assert agent.config.uncertainty is not None
+    swag, predictor, iterates = agent.config.uncertainty.posterior, state.world_model.module.predictor, state.posterior
+    assert isinstance(swag, SWAG)
+    rng = np.random.default_rng(0)
+    moved = lambda w: w + 0.1 * rng.normal(size=w.shape).astype(np.float32) if eqx.is_inexact_array(w) else w  # noqa: E731
+    for number in range(12):
+        iterates = swag.observe(iterates, jax.tree.map(moved, predictor), swag.burn_in + number * swag.period)
+    return eqx.tree_at(lambda s: s.posterior, state, iterates, is_leaf=lambda x: x is None)

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.models.posterior import ModelPosterior
@@ -102,21 +103,27 @@ class SWAG(ModelPosterior):
 
     def draw(self, state: Iterates, tree: Any, number: int, *, key: Key) -> Any:
         """``number`` trees of parameters, stacked on a leading axis."""
-        low_rank_key, *keys = jax.random.split(key, 1 + len(jax.tree.leaves(state.mean)))
-        keys = jax.tree.unflatten(jax.tree.structure(state.mean), keys)
+        low_rank_key, diagonal_key = jax.random.split(key)
         ξ2 = jax.random.normal(low_rank_key, (number, self.deviations))
         # The first snapshot's deviation is 0, and not a row.
         rows = jnp.minimum(state.snapshots - 1, self.deviations)
         ξ2 = ξ2 / jnp.sqrt(2.0 * jnp.maximum(rows - 1, 1))
+        # One draw for all parameters: of one for each tensor, a compiler makes as many programs.
+        means, structure = jax.tree.flatten(state.mean)
+        flat = jax.random.normal(diagonal_key, (number, sum(m.size for m in means)))
+        cuts = np.cumsum([m.size for m in means])[:-1].tolist()
+        noise = [x.reshape(number, *m.shape) for x, m in zip(jnp.split(flat, cuts, axis=1), means, strict=True)]
         diagonal = 0.5 if self.deviations else 1.0
 
-        def sample(m: Array, v: Array, rows: Float[Array, "K *shape"], w: Array, key: Key) -> Float[Array, "N *shape"]:
-            ξ1 = jax.random.normal(key, (number, *m.shape))
+        def sample(
+            m: Array, v: Array, rows: Float[Array, "K *shape"], w: Array, ξ1: Float[Array, "N *shape"]
+        ) -> Float[Array, "N *shape"]:
             deviation = jnp.sqrt(diagonal * v) * ξ1 + jnp.tensordot(ξ2, rows, 1)
             return jnp.where(self.is_warm(state), m + jnp.sqrt(self.scale) * deviation, w)
 
         params, static = eqx.partition(tree, eqx.is_inexact_array)
-        drawn = jax.tree.map(sample, state.mean, state.variance, state.deviations, params, keys)
+        noise = jax.tree.unflatten(structure, noise)
+        drawn = jax.tree.map(sample, state.mean, state.variance, state.deviations, params, noise)
         return eqx.combine(drawn, static)
 
     # --- a world model's ------------------------------------------------------------------------

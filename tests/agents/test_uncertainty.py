@@ -64,14 +64,15 @@ def agent(posterior: SWAG | Ensemble | None, spaces=SPACES, **changes: Any) -> D
     return Dreamer(spaces, replace(config, world_model=replace(config.world_model, reward=reward)))
 
 
-def trained(dreamer: Dreamer, updates: int = 2) -> tuple[DreamerState, dict]:
+def trained(dreamer: Dreamer, updates: int = 4) -> tuple[DreamerState, dict]:
+    """As many updates in all tests: a program for each agent is what they take their time for."""
     state = dreamer.init(key=jax.random.key(0))
     return dreamer.update(state, toys.batch(dreamer.spaces, updates, 2, 8), key=jax.random.key(1))
 
 
 def test_models_are_imagined_each_by_itself():
-    dreamer = agent(WARM)
-    state, _ = trained(dreamer, 4)
+    dreamer = agent(WARM, COSTS)
+    state = toys.warmed(dreamer, dreamer.init(key=jax.random.key(0)))
     model = state.world_model.module
     predictors = WARM.sample(state.posterior, model, key=jax.random.key(2))
     start = model.rssm.initial(6)
@@ -86,13 +87,12 @@ def test_models_are_imagined_each_by_itself():
         for name in ("rewards", "costs", "actor_features"):
             columns = getattr(together, name)[:, 2 * n : 2 * n + 2]
             np.testing.assert_allclose(columns, getattr(alone, name), rtol=2e-4, atol=1e-5)
-    assert jnp.ptp(together.costs[-1].reshape(3, 2), 0).min() > 0
+    assert jnp.ptp(together.costs[-1].reshape(3, 2, 2), 0).min() > 0
 
 
-@pytest.mark.parametrize("spaces", [SPACES, COSTS])
-def test_before_the_posterior_is_warm_an_update_is_that_of_one_model(spaces):
-    plain, plain_metrics = trained(agent(None, spaces))
-    state, metrics = trained(agent(COLD, spaces))
+def test_before_the_posterior_is_warm_an_update_is_that_of_one_model():
+    plain, plain_metrics = trained(agent(None, COSTS))
+    state, metrics = trained(agent(COLD, COSTS))
     for part in ("world_model", "actor", "critic", "cost_critic", "constraint", "return_scale"):
         pairs = zip(*(jax.tree.leaves(eqx.filter(getattr(s, part), eqx.is_array)) for s in (plain, state)), strict=True)
         for a, b in pairs:
@@ -102,16 +102,32 @@ def test_before_the_posterior_is_warm_an_update_is_that_of_one_model(spaces):
 
 
 def test_bounds_are_on_the_far_side_of_the_mean():
-    _, metrics = trained(agent(WARM, COSTS), 4)
+    _, metrics = trained(agent(WARM, COSTS))
     assert metrics["posterior/optimism"] > 0
     assert metrics["posterior/pessimism"] > 0
     assert metrics["posterior/return_std"] > 0
-    _, metrics = trained(agent(WARM, COSTS, task="mean", safety="mean"), 4)
-    assert metrics["posterior/optimism"] == pytest.approx(0.0, abs=1e-6)
-    assert metrics["posterior/pessimism"] == pytest.approx(0.0, abs=1e-6)
-    _, metrics = trained(agent(WARM, COSTS, task="pessimistic", safety=0.0, of="values"), 4)
-    assert metrics["posterior/optimism"] <= 0
-    assert metrics["posterior/pessimism"] <= 0
+
+
+@pytest.mark.parametrize(
+    ("task", "safety", "of", "optimism", "pessimism"),
+    [
+        ("optimistic", "pessimistic", "returns", 2.0, 4.0),  # 3 of (-1, 1, 3); 4 of (-4, 0, 4).
+        ("mean", "mean", "returns", 0.0, 0.0),
+        ("pessimistic", 0.0, "returns", -2.0, -4.0),
+        ("optimistic", "pessimistic", "values", 2.0, 4.0),
+    ],
+)
+def test_what_a_bound_adds_to_the_mean(task, safety, of, optimism, pessimism):
+    promise, cost = jnp.array([-1.0, 1.0, 3.0]), jnp.array([4.0, -4.0, 0.0])
+    columns = lambda x, steps: jnp.broadcast_to(jnp.repeat(x, 2), (steps, 6))  # noqa: E731
+    # Returns and values of which only those that are asked for differ between the models.
+    flat = lambda x, name: columns(x if of == name else jnp.zeros(3), 2 + (name == "values"))  # noqa: E731
+    returns, values = flat(promise, "returns"), flat(promise, "values")
+    costs = [jnp.stack([x, jnp.zeros_like(x)], -1) for x in (flat(cost, "returns"), flat(cost, "values"))]
+    count = agent(WARM, COSTS, task=task, safety=safety, of=of).imagination._count
+    _, _, metrics = count(returns, values, *costs)
+    assert metrics["posterior/optimism"] == pytest.approx(optimism, abs=1e-6)
+    assert metrics["posterior/pessimism"] == pytest.approx(pessimism, abs=1e-6)
 
 
 def test_each_constraint_counts_its_own_trajectories():
@@ -145,8 +161,8 @@ def test_either_latent_serves_any_agent(name, latent):
 
 def test_a_planner_imagines_each_future_under_another_model():
     dreamer = toys.dreamer(SPACES, "lambda-cem-mpc")
-    cold, _ = trained(dreamer, 1)
-    warm, _ = trained(dreamer, 12)
+    cold = dreamer.init(key=jax.random.key(0))
+    warm = toys.warmed(dreamer, dreamer.init(key=jax.random.key(0)))
     assert jax.tree.leaves(dreamer._believed(warm).predictors)[0].shape[0] == 2
     spread = lambda state: float(  # noqa: E731
         jnp.ptp(jax.tree.leaves(dreamer._believed(state).predictors)[0], 0).max()
@@ -165,7 +181,7 @@ def test_lambda_needs_a_posterior():
 def test_a_safe_agent_may_have_an_ensemble():
     dreamer = agent(Ensemble(3), COSTS)
     start = dreamer.init(key=jax.random.key(0))
-    state, metrics = trained(dreamer, 4)
+    state, metrics = trained(dreamer)
     assert metrics["posterior/pessimism"] > 0
     assert metrics["posterior/gradient_norm"] > 0
     before, after = (s.posterior.module for s in (start, state))
@@ -175,7 +191,7 @@ def test_a_safe_agent_may_have_an_ensemble():
     model = state.world_model.module
     drawn = dreamer.config.uncertainty.posterior.sample(state.posterior, model, key=jax.random.key(5))
     np.testing.assert_array_equal(drawn.cell.recurrent.weight[1], model.rssm.cell.recurrent.weight)
-    plain, _ = trained(agent(None, COSTS), 4)
+    plain, _ = trained(agent(None, COSTS))
     leaves = [jax.tree.leaves(eqx.filter(s.world_model.module, eqx.is_array)) for s in (plain, state)]
     for a, b in zip(*leaves, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -206,6 +222,6 @@ def test_members_agree_where_there_are_data_and_not_elsewhere():
 
 def test_actions_of_discrete_environments_learn_by_the_score_of_those_that_count():
     dreamer = agent(WARM, toys.spaces(action="discrete", actions=3))
-    _, metrics = trained(dreamer, 4)
+    _, metrics = trained(dreamer)
     assert metrics["actor/gradient_norm"] > 0
     assert metrics["posterior/optimism"] > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def test_models_disagree_more_the_further_they_look(tmp_path):
     state = agent.init(key=jax.random.key(0))
     cold = measure_doubt(agent, state, batch, context=3, key=jax.random.key(2))
     np.testing.assert_allclose(cold.spread, 0.0, atol=1e-6)
-    state, _ = agent.update(state, toys.batch(spaces, 12, 2, 8), key=jax.random.key(1))
+    state = toys.warmed(agent, state)
     found = measure_doubt(agent, state, batch, context=3, key=jax.random.key(2))
     assert found.costs.shape == (8, 5)  # Four draws of two models.
     assert 0 < found.spread[0] < found.spread[-1]
@@ -47,6 +49,8 @@ def test_an_agent_without_a_posterior_has_no_doubts():
 
 def test_a_run_is_inspected_against_another_task(tmp_path):
     config = preset("debug", "lambda", EnvConfig("probe/cost"))
+    # Without an update: what a posterior of copies is asked is the same.
+    config = replace(config, loop=replace(config.loop, steps=200, prefill=200))
     run = train(config, tmp_path / "run")
     ask = {"sequences": 6, "context": 3, "ahead": 5}
     _, doubts, pictures = inspect_run(run, key=jax.random.key(0), against="probe/value", **ask)
