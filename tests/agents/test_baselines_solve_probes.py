@@ -13,7 +13,7 @@ from prudence.agents.on_policy import Inputs, OnPolicy, OnPolicyConfig, OnPolicy
 from prudence.baselines import BASELINES
 from prudence.constraints import CostPenalty, DualAscent, PIDLagrangian, Saute
 from prudence.envs.base import EnvConfig
-from prudence.improvement import ClippedSurrogate, PenalisedDivergence
+from prudence.improvement import FirstOrder
 from prudence.optim import OptimiserConfig
 from prudence.presets import RunConfig, preset
 from prudence.run.evaluate import Evaluation, evaluate_agent
@@ -41,7 +41,7 @@ class Solved(NamedTuple):
 def quick(config: OnPolicyConfig, **changes: Any) -> OnPolicyConfig:
     """Networks of 32, steep learning rates, short sight."""
     improvement = config.improvement
-    if isinstance(improvement, ClippedSurrogate | PenalisedDivergence):
+    if isinstance(improvement, FirstOrder):
         improvement = replace(improvement, passes=10, batch_size=64, kl_limit=0.05)
     else:
         improvement = replace(improvement, kl_limit=0.03)
