@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -30,6 +32,14 @@ CONSTRAINTS = {
     CostPenalty: CostPenalty(1.0),
     Saute: Saute(-1.0),
 }
+
+
+@pytest.fixture(autouse=True)
+def unchecked_keys() -> Iterator[None]:
+    """Looking for keys that are used twice makes a decision take four times as long, and these tests take thousands;
+    tests/agents/test_on_policy.py looks."""
+    with jax.debug_key_reuse(False):
+        yield
 
 
 class Solved(NamedTuple):
@@ -66,7 +76,7 @@ def solve(out: Path, task: str, name: str, steps: int = 12_000, costs: Any = "to
     config = preset("debug", name, EnvConfig(task, costs=costs))
     assert isinstance(config.agent, OnPolicyConfig)
     loop = replace(
-        config.loop, steps=steps, num_envs=4, decisions_per_iteration=400, evaluate_every=0, checkpoint_every=steps
+        config.loop, steps=steps, num_envs=20, decisions_per_iteration=400, evaluate_every=0, checkpoint_every=steps
     )
     config: RunConfig = replace(config, agent=quick(config.agent, **changes), loop=loop)
     _, agent, state, _ = load_run(train(config, out))
@@ -100,8 +110,11 @@ def test_every_improvement_finds_the_best_policy(tmp_path, task, name):
     assert solve(tmp_path, task, name, cost_limit=100.0).evaluation.returns.mean() > 19.0
 
 
-@pytest.mark.parametrize("task", ["probe/cost", "probe/cost-discrete"])
-@pytest.mark.parametrize("name", [*BUDGETED, "ppo-reward-shaping"])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [(name, "probe/cost") for name in (*BUDGETED, "ppo-reward-shaping")]
+    + [(name, "probe/cost-discrete") for name in ("ppo-lag", "focops", "trpo-lag", "cpo")],
+)
 def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task, name):
     evaluation = solve(tmp_path, task, name, cost_limit=0.0).evaluation
     assert evaluation.costs.mean() < 0.2
