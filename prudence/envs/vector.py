@@ -278,8 +278,9 @@ def _row(
     is_last: bool = False,
     is_terminal: bool = False,
 ) -> Transition:
-    """One environment's transition, without the E axis."""
-    return Transition(observation, prev_action, np.float32(reward), cost, is_first, is_last, is_terminal)
+    """One environment's transition, without the E axis: numbers where arrays ``[E]`` will be."""
+    numbers: tuple[Any, ...] = (np.float32(reward), cost, is_first, is_last, is_terminal)
+    return Transition(observation, prev_action, *numbers)
 
 
 def _take(rows: Transition, index: int) -> Transition:

@@ -84,6 +84,14 @@ def solve(out: Path, task: str, name: str, steps: int = 12_000, costs: Any = "to
     return Solved(agent, state, evaluate_agent(agent, state, config.env, episodes=4, seed=1))
 
 
+def prompt(name: str) -> dict[str, Any]:
+    """Prices that are high from the start, where they ascend: advantages of reward are standardised, those of cost are
+    not, so that the less often the safe arm is taken, the more standard deviations its reward lies below, and a price
+    that rises slowly comes too late."""
+    rises = isinstance(BASELINES[name].config.constraint, DualAscent)
+    return {"constraint": DualAscent(4.0, 0.3, maximum=20.0)} if rises else {}
+
+
 def values(solved: Solved, vector: list[list[float]]) -> jnp.ndarray:
     """What the critic expects at observations."""
     inputs = Inputs(solved.state.moments.normalise(jnp.array(vector)), {})
@@ -116,7 +124,7 @@ def test_every_improvement_finds_the_best_policy(tmp_path, task, name):
     + [(name, "probe/cost-discrete") for name in ("ppo-lag", "focops", "trpo-lag", "cpo")],
 )
 def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task, name):
-    evaluation = solve(tmp_path, task, name, cost_limit=0.0).evaluation
+    evaluation = solve(tmp_path, task, name, cost_limit=0.0, **prompt(name)).evaluation
     assert evaluation.costs.mean() < 0.2
     assert evaluation.returns.mean() == pytest.approx(10.0, abs=0.2)
 
@@ -129,12 +137,8 @@ def test_large_budget_takes_the_unsafe_arm(tmp_path, name):
 @pytest.mark.parametrize("name", BUDGETED)
 def test_two_conflicting_constraints_are_both_held(tmp_path, name):
     """The middle arm: not one of the others, each of which only one constraint forbids."""
-    changes: dict[str, Any] = {"cost_limit": (0.4, 0.4)}
-    if isinstance(BASELINES[name].config.constraint, DualAscent):
-        # Advantages of reward are standardised, those of cost are not: the less often the middle arm is taken, the more
-        # standard deviations its reward lies below, so that prices which rise slowly come too late.
-        changes["constraint"] = DualAscent(4.0, 0.3, maximum=20.0)
-    evaluation = solve(tmp_path, "probe/conflict-discrete", name, 16_000, costs="separate", **changes).evaluation
+    changes = {"cost_limit": (0.4, 0.4), "costs": "separate", **prompt(name)}
+    evaluation = solve(tmp_path, "probe/conflict-discrete", name, 16_000, **changes).evaluation
     assert evaluation.costs.mean(0).max() < 0.4
     assert evaluation.returns.mean() == pytest.approx(5.0, abs=0.1)
 
