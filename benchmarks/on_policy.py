@@ -3,8 +3,9 @@
     python benchmarks/on_policy.py [--agent ppo-lag] [--envs 1 8 32] [--workers 2] [--rollouts 4] [--out FILE]
 
 Trains SafetyPointGoal1 from lidar with the suite's protocol (rollouts of 20,000 steps) in a temporary directory. The
-first rollout and update, in which everything is compiled, do not count. ``simulate`` is the time in which the
-environments were stepped, ``collect`` that and choosing actions; the rest is learning.
+first two rollouts and updates, in which everything is compiled, do not count. Shares are of the wall time:
+``simulate_share`` that in which the environments were stepped, ``act_share`` that in which actions were chosen, and
+``learn_share`` that of updates; the rest is logging.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from rows import show
 from prudence.run.logging import METRICS_FILE, read_metrics
 from prudence.run.session import configure, train
 
+_WARM = 2
+
 
 def measure(agent: str, num_envs: int, workers: int, rollouts: int) -> dict[str, Any]:
     config = configure(agent, "SafetyPointGoal1-v0", preset_name="suite")
@@ -28,23 +31,29 @@ def measure(agent: str, num_envs: int, workers: int, rollouts: int) -> dict[str,
         config.loop,
         num_envs=num_envs,
         workers=min(workers, num_envs),
-        steps=(1 + rollouts) * size,
+        steps=(_WARM + rollouts) * size,
         evaluate_every=0,
         checkpoint_every=0,
     )
     with tempfile.TemporaryDirectory() as directory:
         run = train(config=replace(config, loop=loop), out=Path(directory) / "run")
         rows = [row for row in read_metrics(run / METRICS_FILE) if "time/wall" in row]
-    first, last = rows[0], rows[-1]
+    first, last = rows[_WARM - 1], rows[-1]
     seconds = last["time/wall"] - first["time/wall"]
-    share = lambda name: sum(sign * row[name] * row["time/wall"] for sign, row in ((1, last), (-1, first))) / seconds  # noqa: E731
+
+    def share(name: str) -> float:
+        spent = [row[f"time/{name}_share"] * row["time/wall"] for row in (first, last)]
+        return round((spent[1] - spent[0]) / seconds, 2)
+
+    simulate, collect = share("simulate"), share("collect")
     return {
         "agent": agent,
         "environments": num_envs,
         "workers": loop.workers,
         "steps_per_second": round((last["step"] - first["step"]) / seconds),
-        "simulate_share": round(share("time/simulate_share"), 2),
-        "collect_share": round(share("time/collect_share"), 2),
+        "simulate_share": simulate,
+        "act_share": round(collect - simulate, 2),
+        "learn_share": round(1 - collect - share("idle"), 2),
     }
 
 

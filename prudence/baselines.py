@@ -18,23 +18,15 @@ from prudence.agents.saute import saute_ppo, saute_trpo
 from prudence.agents.trpo import trpo_lag
 from prudence.constraints import CostPenalty, DualAscent, PIDLagrangian, Saute, Unconstrained
 from prudence.envs.base import EnvConfig
-from prudence.improvement import ClippedSurrogate, ConstrainedTrustRegion, PenalisedDivergence, TrustRegion
+from prudence.improvement import ConstrainedTrustRegion, FirstOrder, PenalisedDivergence, TrustRegion
 from prudence.optim import OptimiserConfig
+from prudence.schedule import Schedule
 from prudence.types import Spaces
 
 
 @dataclass(frozen=True)
-class OnPolicyLoopConfig:
-    """How experience and updates alternate: an iteration is one rollout of all environments and one update on it.
-
-    Attributes:
-        steps: raw environment steps of the whole run (over all environments, repeats counted).
-        num_envs: environments that are stepped together.
-        workers: processes that they are spread over; 0 steps them in this one.
-        decisions_per_iteration: decisions of a rollout, over all environments.
-        log_every, evaluate_every, checkpoint_every: raw steps between two of them; 0 means never.
-        evaluate_episodes: episodes of each evaluation during training.
-    """
+class OnPolicyLoopConfig(Schedule):
+    """How experience and updates alternate: an iteration is one rollout of all environments and one update on it."""
 
     steps: int = 10_000_000
     num_envs: int = 8
@@ -42,7 +34,6 @@ class OnPolicyLoopConfig:
     decisions_per_iteration: int = 20_000
     log_every: int = 1
     evaluate_every: int = 500_000
-    evaluate_episodes: int = 5
     checkpoint_every: int = 100_000
 
 
@@ -129,7 +120,7 @@ def _cpu(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:
 def _debug(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:
     actor, critic = replace(config.actor, units=8), replace(config.critic, units=8, passes=2, batch_size=16)
     improvement = config.improvement
-    if isinstance(improvement, ClippedSurrogate | PenalisedDivergence):
+    if isinstance(improvement, FirstOrder):
         improvement = replace(improvement, passes=2, batch_size=16)
     config = replace(config, improvement=improvement, actor=actor, critic=critic, cnn_depth=2)
     loop = OnPolicyLoopConfig(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from prudence.types import Observation
+from prudence.types import Batch, Observation
 
 SPENT = "spent"
 """The observation that :class:`Saute` needs: what each cost has summed up to in the episode, ``[C]``."""
@@ -67,15 +67,9 @@ class Constraint(abc.ABC):
         """What a policy without a world model is shown of ``observation``."""
         return observation
 
-    def shaped(
-        self,
-        rewards: Float[Array, "*batch"],
-        costs: Float[Array, "*batch C"],
-        observation: Observation,
-        limits: Float[Array, " C"],
-    ) -> Float[Array, "*batch"]:
-        """The rewards that an agent without a world model learns from; all that is given arrived at one time."""
-        return rewards
+    def shaped(self, rows: Batch, limits: Float[Array, " C"]) -> Float[Array, "*batch"]:
+        """The rewards that an agent without a world model learns from, of what arrived."""
+        return jnp.asarray(rows.reward)
 
     def pressure(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, " C"]:
         """∂penalty/∂violation: the weight of a cost advantage in a policy gradient."""
@@ -270,14 +264,8 @@ class CostPenalty(Unpriced):
 
     weight: float = 0.1
 
-    def shaped(
-        self,
-        rewards: Float[Array, "*batch"],
-        costs: Float[Array, "*batch C"],
-        observation: Observation,
-        limits: Float[Array, " C"],
-    ) -> Float[Array, "*batch"]:
-        return rewards - self.weight * costs.sum(-1)
+    def shaped(self, rows: Batch, limits: Float[Array, " C"]) -> Float[Array, "*batch"]:
+        return jnp.asarray(rows.reward) - self.weight * jnp.asarray(rows.cost).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -298,14 +286,9 @@ class Saute(Unpriced):
     def observed(self, observation: Observation, limits: Float[Array, " C"]) -> Observation:
         return {**observation, SPENT: jnp.clip(self._left(observation, limits), -1.0, 1.0)}
 
-    def shaped(
-        self,
-        rewards: Float[Array, "*batch"],
-        costs: Float[Array, "*batch C"],
-        observation: Observation,
-        limits: Float[Array, " C"],
-    ) -> Float[Array, "*batch"]:
-        return jnp.where((self._left(observation, limits) >= 0).all(-1), rewards, self.unsafe_reward)
+    def shaped(self, rows: Batch, limits: Float[Array, " C"]) -> Float[Array, "*batch"]:
+        within = (self._left(rows.observation, limits) >= 0).all(-1)
+        return jnp.where(within, jnp.asarray(rows.reward), self.unsafe_reward)
 
     @staticmethod
     def _left(observation: Observation, limits: Float[Array, " C"]) -> Float[Array, "*batch C"]:

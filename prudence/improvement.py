@@ -11,7 +11,6 @@ With ρ the ratio of an action's probabilities under the new and the old policy,
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -28,7 +27,6 @@ from prudence.types import Key, Metrics, tree_index
 
 P = TypeVar("P", bound=eqx.Module)
 Scalar = Float[Array, ""]
-Loss = Callable[[Policy, "Lesson"], Scalar]
 
 
 class Lesson(NamedTuple):
@@ -91,18 +89,16 @@ class Improvement(abc.ABC):
 
 
 @dataclass(frozen=True)
-class ClippedSurrogate(Improvement):
-    r"""Proximal policy optimisation (Schulman et al. 2017, equation 7), descending on
-    :math:`-\min(ρA, \mathrm{clip}(ρ, 1-ε, 1+ε) A)`.
+class FirstOrder(Improvement):
+    """Passes of gradient descent on a loss over minibatches, until the mean divergence from the old policy is too
+    large.
 
     Attributes:
-        clip: ε.
         passes: over the rollout, at the most.
         batch_size: decisions of a minibatch; what is left over in a pass is another one's turn in the next.
         kl_limit: no further pass once the mean KL(old ‖ new) exceeds this.
     """
 
-    clip: float = 0.2
     passes: int = 40
     batch_size: int = 64
     kl_limit: float = 0.02
@@ -111,71 +107,67 @@ class ClippedSurrogate(Improvement):
     def values_costs(self) -> bool:
         return False
 
-    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        return _descend(self.loss, actor, lesson, self.passes, self.batch_size, self.kl_limit, key=key)
-
+    @abc.abstractmethod
     def loss(self, policy: Policy, lesson: Lesson) -> Scalar:
         """Of a minibatch."""
+
+    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
+        arrays, rest = eqx.partition(actor, eqx.is_array)
+
+        def step(arrays: PyTree, index: Array) -> tuple[PyTree, Scalar]:
+            actor, part = eqx.combine(arrays, rest), lesson.minibatch(index)
+            value, gradient = eqx.filter_value_and_grad(lambda net: self.loss(net(part.inputs), part))(actor.module)
+            actor, _ = actor.descend(gradient, "actor", lesson.rate)
+            return eqx.filter(actor, eqx.is_array), value
+
+        def again(state: tuple[Array, PyTree, Scalar, Scalar]) -> tuple[Array, PyTree, Scalar, Scalar]:
+            number, arrays, _, _ = state
+            order = minibatches(len(lesson.weights), self.batch_size, key=jax.random.fold_in(key, number))
+            arrays, losses = jax.lax.scan(step, arrays, order)
+            kl = lesson.divergence(eqx.combine(arrays, rest).module(lesson.inputs))
+            return number + 1, arrays, losses.mean(), kl
+
+        goes_on = lambda state: (state[0] < self.passes) & (state[3] <= self.kl_limit)  # noqa: E731
+        start = (jnp.asarray(0), arrays, jnp.zeros(()), jnp.zeros(()))
+        number, arrays, value, kl = jax.lax.while_loop(goes_on, again, start)
+        metrics = {"actor/loss": value, "actor/kl": kl, "actor/passes": number.astype(jnp.float32)}
+        return eqx.combine(arrays, rest), metrics
+
+
+@dataclass(frozen=True)
+class ClippedSurrogate(FirstOrder):
+    r"""Proximal policy optimisation (Schulman et al. 2017, equation 7), descending on
+    :math:`-\min(ρA, \mathrm{clip}(ρ, 1-ε, 1+ε) A)`.
+
+    Attributes:
+        clip: ε.
+    """
+
+    clip: float = 0.2
+
+    def loss(self, policy: Policy, lesson: Lesson) -> Scalar:
         ratios = lesson.ratios(policy)
         clipped = jnp.clip(ratios, 1 - self.clip, 1 + self.clip)
         return -lesson.mean(jnp.minimum(ratios * lesson.advantages, clipped * lesson.advantages))
 
 
 @dataclass(frozen=True)
-class PenalisedDivergence(Improvement):
+class PenalisedDivergence(FirstOrder):
     r"""First-order constrained optimisation in policy space (FOCOPS: Zhang et al. 2020, equation 12), descending on
     :math:`\big(\mathrm{KL}(π ‖ π_{old}) - \tfrac1β ρ A\big)\, 1\{\mathrm{KL} ≤ δ\}`.
 
     Attributes:
         temperature: β, the price of divergence (the paper's λ).
         divergence_limit: δ: decisions at which the policy has gone farther teach nothing.
-        passes, batch_size, kl_limit: as :class:`ClippedSurrogate`.
     """
 
     temperature: float = 1.5
     divergence_limit: float = 0.02
-    passes: int = 40
-    batch_size: int = 64
-    kl_limit: float = 0.02
-
-    @property
-    def values_costs(self) -> bool:
-        return False
-
-    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        return _descend(self.loss, actor, lesson, self.passes, self.batch_size, self.kl_limit, key=key)
 
     def loss(self, policy: Policy, lesson: Lesson) -> Scalar:
-        """Of a minibatch."""
         divergence = policy.kl(lesson.old)
         near = jax.lax.stop_gradient(divergence) <= self.divergence_limit
         return lesson.mean((divergence - lesson.ratios(policy) * lesson.advantages / self.temperature) * near)
-
-
-def _descend(
-    loss: Loss, actor: Optimised[P], lesson: Lesson, passes: int, batch_size: int, kl_limit: float, *, key: Key
-) -> tuple[Optimised[P], Metrics]:
-    """Passes over the rollout in shuffled minibatches, until the mean divergence from the old policy is too large."""
-    arrays, rest = eqx.partition(actor, eqx.is_array)
-
-    def step(arrays: PyTree, index: Array) -> tuple[PyTree, Scalar]:
-        actor, part = eqx.combine(arrays, rest), lesson.minibatch(index)
-        value, gradient = eqx.filter_value_and_grad(lambda net: loss(net(part.inputs), part))(actor.module)
-        actor, _ = actor.descend(gradient, "actor", lesson.rate)
-        return eqx.filter(actor, eqx.is_array), value
-
-    def again(state: tuple[Array, PyTree, Scalar, Scalar]) -> tuple[Array, PyTree, Scalar, Scalar]:
-        number, arrays, _, _ = state
-        order = minibatches(len(lesson.weights), batch_size, key=jax.random.fold_in(key, number))
-        arrays, losses = jax.lax.scan(step, arrays, order)
-        kl = lesson.divergence(eqx.combine(arrays, rest).module(lesson.inputs))
-        return number + 1, arrays, losses.mean(), kl
-
-    goes_on = lambda state: (state[0] < passes) & (state[3] <= kl_limit)  # noqa: E731
-    start = (jnp.asarray(0), arrays, jnp.zeros(()), jnp.zeros(()))
-    number, arrays, value, kl = jax.lax.while_loop(goes_on, again, start)
-    metrics = {"actor/loss": value, "actor/kl": kl, "actor/passes": number.astype(jnp.float32)}
-    return eqx.combine(arrays, rest), metrics
 
 
 def minibatches(number: int, size: int, *, key: Key) -> Array:
@@ -218,9 +210,8 @@ class _Flat(Generic[P]):
 
 
 @dataclass(frozen=True)
-class TrustRegion(Improvement):
-    r"""Trust-region policy optimisation (Schulman et al. 2015, appendix C): the step
-    :math:`\sqrt{2δ / g^\top H^{-1} g}\, H^{-1} g`, cut back until the surrogate improves and the mean KL is within δ.
+class SecondOrder(Improvement):
+    """One natural-gradient step within a trust region, cut back by a line search.
 
     Attributes:
         kl_limit: δ.
@@ -234,6 +225,13 @@ class TrustRegion(Improvement):
     iterations: int = 15
     shrink: float = 0.8
     attempts: int = 15
+
+
+@dataclass(frozen=True)
+class TrustRegion(SecondOrder):
+    r"""Trust-region policy optimisation (Schulman et al. 2015, appendix C): the step
+    :math:`\sqrt{2δ / g^\top H^{-1} g}\, H^{-1} g`, cut back until the surrogate improves and the mean KL is within δ.
+    """
 
     @property
     def values_costs(self) -> bool:
@@ -254,22 +252,15 @@ class TrustRegion(Improvement):
 
 
 @dataclass(frozen=True)
-class ConstrainedTrustRegion(Improvement):
+class ConstrainedTrustRegion(SecondOrder):
     """Constrained policy optimisation (Achiam et al. 2017, algorithm 1): :func:`prudence.ops.trust_region.cpo_step`,
     then a line search in which the costs' surrogates may not rise by more than their budgets have left.
 
     The closed form has one constraint. Of several it is given those that are exceeded together, weighted by their
     violations (one by one they would undo each other's steps), or else the one that is the nearest to being exceeded;
     the line search looks at the rest.
-
-    Attributes:
-        kl_limit, damping, iterations, shrink, attempts: as :class:`TrustRegion`.
     """
 
-    kl_limit: float = 0.01
-    damping: float = 0.1
-    iterations: int = 15
-    shrink: float = 0.8
     attempts: int = 20
 
     @property

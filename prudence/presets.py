@@ -34,6 +34,7 @@ from prudence.models.world_model import HeadConfig, LossScales, PrivilegedConfig
 from prudence.nets import Style
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy
+from prudence.schedule import Schedule
 from prudence.types import Spaces
 
 AgentName = Literal[
@@ -113,38 +114,31 @@ _PAPER_REPEATS = {
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """How experience and gradient steps alternate.
+class LoopConfig(Schedule):
+    """How experience and gradient steps alternate. Acting and updates run side by side, so actions come from weights
+    that are ``decisions_per_iteration`` old at the most.
 
     Attributes:
-        steps: raw environment steps of the whole run (over all environments, repeats counted).
-        num_envs: environments that are stepped together.
-        workers: processes that they are spread over; 0 steps them in this one.
         prefill: decisions taken at random before the first update.
         updates_per_decision: gradient steps for each decision ("train ratio" / (batch size × length)).
         updates_per_dispatch: gradient steps in one call of the compiled update.
-        decisions_per_iteration: decisions between two looks at the newest weights; acting and updates
-            run side by side, so actions come from weights that are this old at most.
         batch_size: B. batch_length: T.
         replay_capacity: decisions kept.
-        log_every, evaluate_every, checkpoint_every: raw steps between two of them; 0 means never.
-        evaluate_episodes: episodes of each evaluation during training.
     """
 
     steps: int = 1_000_000
     num_envs: int = 1
     workers: int = 0
+    decisions_per_iteration: int = 2
+    log_every: int = 1000
+    evaluate_every: int = 25_000
+    checkpoint_every: int = 25_000
     prefill: int = 1000
     updates_per_decision: float = 0.5
     updates_per_dispatch: int = 1
-    decisions_per_iteration: int = 2
     batch_size: int = 16
     batch_length: int = 64
     replay_capacity: int = 1_000_000
-    log_every: int = 1000
-    evaluate_every: int = 25_000
-    evaluate_episodes: int = 5
-    checkpoint_every: int = 25_000
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
 from prudence.constraints import (
     AugmentedLagrangian,
@@ -17,6 +18,7 @@ from prudence.constraints import (
     Saute,
     Unconstrained,
 )
+from prudence.types import Batch
 
 METHOD = AugmentedLagrangian(growth=0.5)
 
@@ -173,8 +175,14 @@ def test_dual_ascent_comes_back_once_the_budget_holds():
 # ---- what learning from real rewards asks --------------------------------------------------------------------------
 
 
+def arrived(rewards, costs, **observation) -> Batch:
+    """Rows of which nothing else is looked at."""
+    blank = toys.batch(toys.spaces(), len(rewards))
+    return blank._replace(observation=observation, reward=jnp.array(rewards), cost=jnp.array(costs))
+
+
 def test_costs_are_subtracted_from_rewards():
-    found = CostPenalty(0.5).shaped(jnp.array([1.0, 1.0]), jnp.array([[1.0, 2.0], [0.0, 0.0]]), {}, jnp.zeros(2))
+    found = CostPenalty(0.5).shaped(arrived([1.0, 1.0], [[1.0, 2.0], [0.0, 0.0]]), jnp.zeros(2))
     np.testing.assert_allclose(found, [1 - 0.5 * 3, 1.0])
 
 
@@ -192,13 +200,13 @@ def test_costs_are_subtracted_from_rewards():
 def test_saute_shows_what_is_left_and_pays_no_more_beyond(limit, spent, left, reward):
     observation, limits = {"state": jnp.ones((1, 3)), "spent": jnp.array([[spent]])}, jnp.array([limit])
     np.testing.assert_allclose(Saute().observed(observation, limits)["spent"], [[left]], atol=1e-6)
-    found = Saute().shaped(jnp.array([3.0]), jnp.array([[1.0]]), observation, limits)
+    found = Saute().shaped(arrived([3.0], [[1.0]], **observation), limits)
     np.testing.assert_allclose(found, [reward], rtol=1e-6)
 
 
 def test_saute_minds_every_budget():
-    spent, limits = {"spent": jnp.array([[1.0, 3.0]])}, jnp.array([2.0, 2.0])
-    np.testing.assert_allclose(Saute().shaped(jnp.ones(1), jnp.zeros((1, 2)), spent, limits), [-0.2])
+    rows, limits = arrived([1.0], [[0.0, 0.0]], spent=jnp.array([[1.0, 3.0]])), jnp.array([2.0, 2.0])
+    np.testing.assert_allclose(Saute().shaped(rows, limits), [-0.2])
 
 
 def test_the_mean_episode_cost_has_no_bias_towards_its_start():

@@ -287,12 +287,11 @@ class OnPolicy(Agent):
         actor_key, critic_key, cost_key = jax.random.split(key, 3)
         vector, images = self._split(rollout.observation)
         inputs = Inputs(state.moments.normalise(vector), images)
-        costs = jnp.asarray(rollout.cost)
-        rewards = c.constraint.shaped(jnp.asarray(rollout.reward), costs, rollout.observation, self.cost_limits)
+        rewards = c.constraint.shaped(rollout, self.cost_limits)
         reward = self._advantages(state.critic, inputs, rewards[..., None], rollout, c.discount)
         cost = None
         if state.cost_critic is not None:
-            cost = self._advantages(state.cost_critic, inputs, costs, rollout, c.cost_discount)
+            cost = self._advantages(state.cost_critic, inputs, jnp.asarray(rollout.cost), rollout, c.cost_discount)
         constraint = self._move_price(state)
         decided = jax.tree.map(lambda x: _joined(x[:-1]), inputs)
         lesson = self._lesson(state, constraint, decided, rollout, reward, cost)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -45,15 +46,17 @@ class Row(NamedTuple):
 
 def _finite(row: Row) -> Row:
     """``row``, unless it has a NaN or an infinity, which would spoil replay, and from there every later update."""
-    parts = {f"observation {name!r}": value for name, value in row.observation.items()}
-    bad = [name for name, value in {**parts, "reward": row.reward, "cost": row.cost}.items() if not _is_finite(value)]
+    bad = [f"observation {name!r}" for name, value in row.observation.items() if not _is_finite(value)]
+    bad += [name for name, value in (("reward", row.reward), ("cost", row.cost)) if not _is_finite(value)]
     if bad:
         raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)}")
     return row
 
 
-def _is_finite(value: Any) -> bool:
-    return bool(np.isfinite(value).all())
+def _is_finite(value: float | np.ndarray) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    return math.isfinite(value)
 
 
 class Crash(NamedTuple):
@@ -68,6 +71,7 @@ class Runner:
     def __init__(self, config: EnvConfig) -> None:
         self._config = config
         self._env: gym.Env | None = None
+        self._discrete = False
 
     def execute(self, command: Command) -> Any:
         """The answer, or a :class:`Crash` when the environment raised. :class:`EnvError` passes through:
@@ -92,6 +96,7 @@ class Runner:
     def env(self) -> gym.Env:
         if self._env is None:
             self._env = registry.make(self._config)
+            self._discrete = isinstance(self._env.action_space, gym.spaces.Discrete)
         return self._env
 
     def _describe(self) -> Any:
@@ -109,8 +114,8 @@ class Runner:
         return _finite(Row(observation, 0.0, np.zeros(costs, np.float32), False, False))
 
     def _step(self, action: np.ndarray) -> Row:
-        discrete = isinstance(self.env.action_space, gym.spaces.Discrete)
-        step = self.env.step(int(np.argmax(action)) if discrete else action)
+        env = self.env
+        step = env.step(int(np.argmax(action)) if self._discrete else action)
         observation, reward, terminated, truncated, info = step
         return _finite(Row(observation, float(reward), info["cost"], bool(terminated), bool(truncated)))
 

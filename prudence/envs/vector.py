@@ -249,9 +249,9 @@ class VectorEnv:
         if self._last is not None:
             rows = {i: rows.get(i) or _take(self._last, i) for i in range(self.num_envs)}
         ordered = [rows[i] for i in range(self.num_envs)]
-        observation = {name: np.stack([row.observation[name] for row in ordered]) for name in ordered[0].observation}
-        columns = {name: np.stack([getattr(row, name) for row in ordered]) for name in Transition._fields[1:]}
-        self._last = Transition(observation=observation, **columns)
+        seen, *columns = zip(*ordered, strict=True)
+        observation = {name: np.array([one[name] for one in seen]) for name in seen[0]}
+        self._last = Transition(observation, *map(np.array, columns))
         return self._last
 
     def _executable(self, actions: np.ndarray) -> np.ndarray:
@@ -278,9 +278,9 @@ def _row(
     is_last: bool = False,
     is_terminal: bool = False,
 ) -> Transition:
-    """One environment's transition, without the E axis."""
-    flags = (np.asarray(flag) for flag in (is_first, is_last, is_terminal))
-    return Transition(observation, prev_action, np.asarray(reward, np.float32), cost, *flags)
+    """One environment's transition, without the E axis: numbers where arrays ``[E]`` will be."""
+    numbers: tuple[Any, ...] = (np.float32(reward), cost, is_first, is_last, is_terminal)
+    return Transition(observation, prev_action, *numbers)
 
 
 def _take(rows: Transition, index: int) -> Transition:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from prudence.agents.base import Agent
 from prudence.envs.vector import VectorEnv
-from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Spaces, Transition
+from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Observation, Spaces, Transition
 
 ACT, UPDATE, INIT, FORESIGHT = range(4)
 """Purposes of random keys."""
@@ -30,14 +31,32 @@ class Counters:
 
 
 class Keys:
-    """The key of a purpose and an index, derived from the run's seed alone."""
+    """The keys of a run, derived from its seed alone: of a purpose (``roots``), and of an index within it."""
 
     def __init__(self, seed: int):
-        self._root = jax.random.key(seed)
-        self._fold = jax.jit(lambda root, purpose, index: jax.random.fold_in(jax.random.fold_in(root, purpose), index))
+        root = jax.random.key(seed)
+        self.roots = {purpose: jax.random.fold_in(root, purpose) for purpose in (ACT, UPDATE, INIT, FORESIGHT)}
+        self._fold = jax.jit(jax.random.fold_in)
 
     def __call__(self, purpose: int, index: int) -> Key:
-        return self._fold(self._root, purpose, index)
+        return self._fold(self.roots[purpose], index)
+
+
+@functools.lru_cache(maxsize=8)
+def decider(agent: Agent, structure: Any) -> Callable[..., tuple[Any, Any, Metrics]]:
+    """``agent.act`` in training, as one dispatch from the leaves of a state that has this structure.
+
+    A decision about small networks takes less than preparing its call does: taking apart modules, and deriving the
+    key. So a state is taken apart once for all decisions with it, and the key is derived within.
+    """
+
+    def decide(
+        leaves: list[Any], carry: Any, observation: Observation, is_first: Any, root: Key, index: Any
+    ) -> tuple[Any, Any, Metrics]:
+        state, key = jax.tree.unflatten(structure, leaves), jax.random.fold_in(root, index)
+        return agent.act(state, carry, observation, is_first, key=key, mode="train")
+
+    return jax.jit(decide)
 
 
 class Collector:
@@ -62,6 +81,7 @@ class Collector:
         self.recent: deque[EpisodeSummary] = deque(maxlen=10)
         self.acting: Metrics = {}
         self.simulating = 0.0
+        self._held: Any = None
         self._returns, self._lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, int)
         self._costs = np.zeros((env.num_envs, spaces.num_costs))
 
@@ -70,14 +90,17 @@ class Collector:
         self.last = self.env.reset()
 
     def begin(self) -> None:
-        """A new iteration: forgets which episodes have finished."""
-        self.finished = []
+        """A new iteration: forgets which episodes have finished, and the agent's last state."""
+        self.finished, self._held = [], None
 
     def act(self, state: Any) -> np.ndarray:
         """What the agent chooses to do."""
+        if self._held is not state:
+            self._leaves, structure = jax.tree.flatten(state)
+            self._held, self._decide = state, decider(self._agent, structure)
         last, index = self.last, self._counters.decisions
-        action, self.carry, self.acting = self._agent.act(
-            state, self.carry, last.observation, last.is_first, key=self._keys(ACT, index), mode="train"
+        action, self.carry, self.acting = self._decide(
+            self._leaves, self.carry, last.observation, last.is_first, self._keys.roots[ACT], index
         )
         return np.asarray(action)
 
@@ -95,9 +118,12 @@ class Collector:
         return self.last
 
     def _count(self, row: Transition) -> None:
-        self._returns = np.where(row.is_first, 0, self._returns) + row.reward
-        self._costs = np.where(row.is_first[:, None], 0, self._costs) + row.cost
-        self._lengths = np.where(row.is_first, 0, self._lengths + 1)
+        self._lengths += 1
+        if row.is_first.any():
+            for sums in (self._returns, self._costs, self._lengths):
+                sums[row.is_first] = 0
+        self._returns += row.reward
+        self._costs += row.cost
         for i in np.flatnonzero(row.is_last):
             summary = EpisodeSummary(float(self._returns[i]), self._costs[i].copy(), int(self._lengths[i]))
             self.finished.append(summary)
@@ -117,7 +143,8 @@ class Collector:
         self.carry = carry
         self.last = self.env.restore(meta["env"])
         episodes = meta["episodes"]
-        self._returns, self._costs, self._lengths = episodes["return"], episodes["cost"], episodes["length"]
+        self._returns, self._costs = np.array(episodes["return"]), np.array(episodes["cost"])
+        self._lengths = np.array(episodes["length"])
         self.recent.extend(EpisodeSummary(r, np.asarray(c), n) for r, c, n in meta["recent"])
         if (self.env.state()["episode"] == meta["env"]["episode"]).all():
             return True

@@ -127,12 +127,12 @@ class Trainer:
                 progress.log(f"has its {loop.steps:,} steps already ({self.raw_steps:,}); a larger --steps extends it")
             elif self.raw_steps:
                 progress.log(f"resumed at {self.raw_steps:,} of {loop.steps:,} steps")
-            started, before = time.monotonic(), self._counters.seconds
+            self._started, before = time.monotonic(), self._counters.seconds
             updates_before = self._counters.updates
             while self.raw_steps < loop.steps and not self._stop:
                 self._collector.begin()
                 self._state, metrics = self._learning.iterate(self._state)
-                self._counters.seconds = before + time.monotonic() - started
+                self._counters.seconds = before + time.monotonic() - self._started
                 self._after_iteration(metrics, progress)
                 self._show(progress, metrics, self._counters.updates - updates_before)
             self._save()
@@ -166,7 +166,7 @@ class Trainer:
             )
 
     def _time_metrics(self) -> Metrics:
-        seconds, elapsed = max(self._counters.seconds, 1e-9), max(time.monotonic() - self._process_started, 1e-9)
+        seconds, elapsed = max(self._counters.seconds, 1e-9), max(time.monotonic() - self._started, 1e-9)
         return {
             "time/wall": self._counters.seconds,
             "time/steps_per_second": self.raw_steps / seconds,
@@ -221,7 +221,6 @@ class Trainer:
         self._learning.commit()
 
     def _restore(self) -> None:
-        self._process_started = time.monotonic()
         self._state = self._agent.init(key=self._init_key)
         if checkpoint.latest(self._run.checkpoints) is None:
             self._logger.truncate(-1)

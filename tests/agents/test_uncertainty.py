@@ -144,13 +144,13 @@ def test_each_constraint_counts_its_own_trajectories():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lambda", "lambda-unsafe", "lambda-greedy", "lambda-cem-mpc", "safedreamer-bsrp-lag"])
+@pytest.mark.parametrize("name", ["lambda", "safedreamer-bsrp-lag"])
 @pytest.mark.parametrize("latent", ["gaussian", "discrete"])
 def test_either_latent_serves_any_agent(name, latent):
     config = toys.debug_config(name)
     rssm = replace(config.world_model.rssm, latent=latent)
     dreamer = toys.dreamer(SPACES, name, world_model=replace(config.world_model, rssm=rssm))
-    state, metrics = trained(dreamer, 8)
+    state, metrics = trained(dreamer)
     assert all(np.isfinite(v) for v in metrics.values())
     batch = toys.batch(SPACES, 2)
     action, _, _ = dreamer.act(
