@@ -114,6 +114,8 @@ def _paper(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:
 
 def _cpu(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:
     loop = OnPolicyLoopConfig(steps=1_000_000, decisions_per_iteration=8_000, evaluate_every=250_000)
+    if isinstance(config.improvement, ConstrainedTrustRegion):  # Rollouts as small as these promise what is noise.
+        config = replace(config, improvement=replace(config.improvement, discount_promises=True))
     return config, loop
 
 

@@ -59,6 +59,12 @@ class Lesson(NamedTuple):
         of_each = tree_index(self._replace(violation=None, rate=None), index)
         return of_each._replace(violation=self.violation, rate=self.rate)
 
+    @property
+    def halves(self) -> tuple[Lesson, Lesson]:
+        """The earlier decisions and the later ones."""
+        middle = len(self.weights) // 2
+        return self.minibatch(jnp.arange(middle)), self.minibatch(jnp.arange(middle, 2 * middle))
+
     def mean(self, values: Float[Array, "N *C"]) -> Float[Array, "*C"]:
         """Over the decisions that count."""
         return jnp.tensordot(self.weights, values, 1) / jnp.maximum(self.weights.sum(), 1.0)
@@ -253,15 +259,25 @@ class TrustRegion(SecondOrder):
 
 @dataclass(frozen=True)
 class ConstrainedTrustRegion(SecondOrder):
-    """Constrained policy optimisation (Achiam et al. 2017, algorithm 1): :func:`prudence.ops.trust_region.cpo_step`,
+    r"""Constrained policy optimisation (Achiam et al. 2017, algorithm 1): :func:`prudence.ops.trust_region.cpo_step`,
     then a line search in which the costs' surrogates may not rise by more than their budgets have left.
 
     The closed form has one constraint. Of several it is given those that are exceeded together, weighted by their
     violations (one by one they would undo each other's steps), or else the one that is the nearest to being exceeded;
     the line search looks at the rest.
+
+    The closed form believes that a step changes the mean cost advantage by bᵀθ. Of a rollout with no more decisions
+    than the policy has parameters most of that is noise: it is promised, and does not come. With ``discount_promises``
+    the violation is divided by the share of the promise that also comes in data apart, estimated by
+    :math:`b_1^\top H^{-1} b_2 / b^\top H^{-1} b` with the gradients of the rollout's two halves: where little comes,
+    more has to be promised.
+
+    Attributes:
+        discount_promises: see above; the paper believes them.
     """
 
     attempts: int = 20
+    discount_promises: bool = False
 
     @property
     def values_costs(self) -> bool:
@@ -272,11 +288,15 @@ class ConstrainedTrustRegion(SecondOrder):
         violation = shares @ lesson.violation
         before, gradient = jax.value_and_grad(flat.surrogate)(flat.at)
         costs = flat.costs(flat.at)
-        cost_gradient = jax.grad(lambda at: shares @ flat.costs(at))(flat.at)
+        cost_gradient = _cost_gradient(flat, shares)
         product = fisher_product(flat.divergence, flat.at, self.damping)
         for_reward, for_cost = (natural(product, vector, self.iterations) for vector in (gradient, cost_gradient))
-        numbers = (gradient @ for_reward, gradient @ for_cost, cost_gradient @ for_cost, violation)
-        dual = cpo_step(*numbers, self.kl_limit)
+        squared, kept = cost_gradient @ for_cost, jnp.ones(())
+        if self.discount_promises:
+            left, right = (_cost_gradient(_Flat(actor, half), shares) for half in lesson.halves)
+            shared = left @ natural(product, right, self.iterations)
+            kept = jnp.clip(shared / jnp.maximum(squared, 1e-12), 1e-3, 1.0)
+        dual = cpo_step(gradient @ for_reward, gradient @ for_cost, squared, violation / kept, self.kl_limit)
         step = dual.along_reward * for_reward - dual.against_cost * for_cost
 
         def accepts(fraction: Scalar) -> Bool[Array, ""]:
@@ -291,7 +311,12 @@ class ConstrainedTrustRegion(SecondOrder):
 
         fraction = backtrack(accepts, self.shrink, self.attempts)
         metrics = _step_metrics(flat, fraction, step, gradient)
-        return flat.moved(fraction * step), metrics | {"cpo/case": dual.case.astype(jnp.float32)}
+        return flat.moved(fraction * step), metrics | {"cpo/case": dual.case.astype(jnp.float32), "cpo/kept": kept}
+
+
+def _cost_gradient(flat: _Flat[Any], shares: Float[Array, " C"]) -> Vector:
+    """b, of the constraints in these shares."""
+    return jax.grad(lambda at: shares @ flat.costs(at))(flat.at)
 
 
 def _shares(violation: Float[Array, " C"]) -> Float[Array, " C"]:

@@ -175,6 +175,23 @@ def test_beyond_its_budget_cpo_reduces_the_cost_and_reward_may_fall():
     assert moved[1] == pytest.approx(moved[2], abs=1e-3)  # Reward plays no part.
 
 
+def test_cpo_believes_a_promise_as_far_as_the_rollouts_halves_agree():
+    """Within the trust region the violation can be mended by what the whole rollout says, half of which contradicts."""
+    actor, rule = bandit(), ConstrainedTrustRegion(damping=1e-4)
+    wary = replace(rule, discount_promises=True)
+    agreed = lesson(actor, gains=(1.0, 0.5, 0.0), harms=(1.0, 0.0, 0.0), violation=0.01)
+    steps = [probabilities(r.improve(actor, agreed, key=jax.random.key(0))[0]) for r in (rule, wary)]
+    np.testing.assert_allclose(*steps, atol=1e-5)
+    half = len(agreed.weights) // 2
+    signs = jnp.where(jnp.arange(2 * half) < half, 3.0, -1.0)
+    disputed = agreed._replace(cost_advantages=signs[:, None] * agreed.cost_advantages)  # Of the same mean.
+    _, believing = rule.improve(actor, disputed, key=jax.random.key(0))
+    after, doubting = wary.improve(actor, disputed, key=jax.random.key(0))
+    assert (believing["cpo/case"], doubting["cpo/case"]) == (1, 0)
+    assert doubting["cpo/kept"] == pytest.approx(1e-3)
+    assert probabilities(after)[0] < steps[0][0]
+
+
 def test_cpo_mends_two_constraints_together():
     """Arms 0 and 2 pay and each has a cost of its own; taken one by one the constraints would only swap the arms."""
     actor = bandit((1.0, -1.0, 1.0))
