@@ -234,7 +234,8 @@ class Alike(Probe):
 
     def observe(self) -> dict[str, np.ndarray]:
         shown = self.sign * (self.time in (0, self.length))
-        return {"state": np.array([shown, self.time / self.length], np.float32), "sign": np.float32([self.sign])}
+        numbers = {"state": [shown, self.time / self.length], "sign": [self.sign]}
+        return {name: np.array(values, np.float32) for name, values in numbers.items()}
 
     def advance(self, action: Any) -> tuple[float, float, bool]:
         risk = max(0.0, float(action[0]))
