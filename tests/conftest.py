@@ -22,13 +22,16 @@ jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
+MAPPINGS = Path("/proc/self/maps")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs() -> Iterator[None]:
-    """Forgets compiled programs after every module: each takes some hundred memory mappings, of which Linux allows a
-    process 65,530; beyond, a worker crashes."""
+    """Forgets compiled programs after a module once they are many: each takes some memory mappings, of which Linux
+    allows a process 65,530; beyond, it crashes."""
     yield
-    jax.clear_caches()
+    if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

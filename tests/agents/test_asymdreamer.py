@@ -98,7 +98,7 @@ def test_acting_neither_needs_nor_heeds_privileged_observations():
         jax.tree.map(np.testing.assert_array_equal, alone, act(other))
 
 
-@pytest.mark.parametrize(("name", "gradient"), [("asymdreamer", "reinforce"), ("asymdreamer-s", "pathwise")])
+@pytest.mark.parametrize(("name", "gradient"), [("asymdreamer-s", "reinforce")])  # Golden updates are of the other.
 def test_an_update_moves_every_part(name, gradient):
     agent = toys.dreamer(PRIVILEGED, name, gradient=gradient, replay_loss=0.3)
     before = agent.init(key=jax.random.key(0))

@@ -17,6 +17,7 @@ from prudence.envs.base import EnvConfig
 from prudence.envs.vector import make_vector
 from prudence.optim import OptimiserConfig
 from prudence.presets import RunConfig, preset, sizes
+from prudence.run.doubt import record
 from prudence.run.evaluate import Evaluation, evaluate_agent
 from prudence.run.policy import load_run
 from prudence.run.train import train
@@ -39,10 +40,12 @@ def quick(name: str, env: EnvConfig, steps: int, **changes: Any) -> RunConfig:
     model, actor, critic = sizes(16, 32, 4, 4, bins=41)
     # With a free nat the model need not tell the times of an episode apart.
     model = replace(model, free_nats=0.1, reward=replace(model.reward, limit=5.0), cost=replace(model.cost, limit=5.0))
+    half = config.agent.privileged
     critic = replace(critic, head=replace(critic.head, limit=5.0), optimiser=OptimiserConfig(2e-3, eps=1e-5))
     agent = replace(
         config.agent,
         world_model=model,
+        privileged=None if half is None else replace(half, rssm=model.rssm, mlp_units=32),
         actor=replace(actor, min_std=0.05),
         critic=critic,
         cost_critic=critic,
@@ -148,3 +151,28 @@ def test_two_conflicting_constraints_are_both_held(tmp_path, task):
     # Not by giving up, and not by holding one constraint only (20): the middle arm's 5, or a position near a border.
     # The multipliers may be back at 0 by then: an arm that is not taken costs nothing.
     assert 2.5 < solved.evaluation.returns.mean() < 10.0
+
+
+def test_privileged_critics_tell_apart_what_looks_alike(tmp_path):
+    """Windows of replay in which nothing that acting sees tells the unsafe state from the safe one. Without a budget
+    the policy takes every risk: costs are worth 1 / (1 - .9) in the one and nothing in the other.
+
+    From an episode's start, where the sign is shown, both agents learn these values within so many steps.
+    """
+    env = EnvConfig("probe/alike")
+    values = {}
+    for name in ("asymdreamer", "asymdreamer-o"):
+        config = quick(name, env, 4000, constraint=CONSTRAINT, cost_limit=100.0, cost_estimate="episode")
+        # Too short to hold an episode's begin and middle.
+        config = replace(config, loop=replace(config.loop, batch_length=5))
+        _, agent, state, _ = load_run(train(config, tmp_path / name))
+        assert isinstance(agent, Dreamer)
+        rows = record(agent, state, env, sequences=32, length=10, seed=5)
+        middle = jax.tree.map(lambda x: x[:, 3:8], rows)
+        model = state.world_model.module
+        seen = model.critic_features(model.observe(middle, key=jax.random.key(3)).states)
+        unsafe = middle.observation["sign"][:, 0, 0] > 0
+        found = np.asarray(state.cost_critic.values(seen))[..., 0]
+        values[name] = found[unsafe].mean(), found[~unsafe].mean()
+    np.testing.assert_allclose(values["asymdreamer"], [10.0, 0.0], atol=1.5)
+    assert abs(np.subtract(*values["asymdreamer-o"])) < 1.5

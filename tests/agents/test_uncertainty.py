@@ -21,8 +21,8 @@ from prudence.optim import OptimiserConfig
 
 SPACES = toys.spaces()
 COSTS = toys.spaces(costs=("left", "right"))
-WARM = SWAG(samples=3, burn_in=1, period=1, deviations=4, warm=2)
-COLD = SWAG(samples=3, burn_in=100)
+# Not warm after four updates; after toys.warmed it is.
+WARM = SWAG(samples=3, burn_in=4, period=1, deviations=4, warm=2)
 PROMISES = jnp.array([[1.0, 9.0], [3.0, 7.0], [2.0, 8.0], [0.0, 5.0], [4.0, 6.0]])  # Five models, two states.
 
 
@@ -90,19 +90,17 @@ def test_models_are_imagined_each_by_itself():
     assert jnp.ptp(together.costs[-1].reshape(3, 2, 2), 0).min() > 0
 
 
-def test_before_the_posterior_is_warm_an_update_is_that_of_one_model():
+def test_before_the_posterior_is_warm_an_update_is_that_of_one_model_and_then_bounds_are_beyond_the_mean():
     plain, plain_metrics = trained(agent(None, COSTS))
-    state, metrics = trained(agent(COLD, COSTS))
+    dreamer = agent(WARM, COSTS)
+    state, metrics = trained(dreamer)
     for part in ("world_model", "actor", "critic", "cost_critic", "constraint", "return_scale"):
         pairs = zip(*(jax.tree.leaves(eqx.filter(getattr(s, part), eqx.is_array)) for s in (plain, state)), strict=True)
         for a, b in pairs:
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5, err_msg=part)
     assert metrics["imagined/return"] == pytest.approx(float(plain_metrics["imagined/return"]), rel=1e-4)
     assert metrics["posterior/cost_std"] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_bounds_are_on_the_far_side_of_the_mean():
-    _, metrics = trained(agent(WARM, COSTS))
+    _, metrics = dreamer.update(toys.warmed(dreamer, state), toys.batch(COSTS, 4, 2, 8), key=jax.random.key(2))
     assert metrics["posterior/optimism"] > 0
     assert metrics["posterior/pessimism"] > 0
     assert metrics["posterior/return_std"] > 0
@@ -221,7 +219,7 @@ def test_members_agree_where_there_are_data_and_not_elsewhere():
 
 
 def test_actions_of_discrete_environments_learn_by_the_score_of_those_that_count():
-    dreamer = agent(WARM, toys.spaces(action="discrete", actions=3))
+    dreamer = agent(replace(WARM, burn_in=1), toys.spaces(action="discrete", actions=3))
     _, metrics = trained(dreamer)
     assert metrics["actor/gradient_norm"] > 0
     assert metrics["posterior/optimism"] > 0
