@@ -18,11 +18,17 @@ import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
 
-# Compiling takes most of the tests' time, and the second run need not repeat it.
+# Compiling takes most of the tests' time, down to single operations: another worker, and the second run, need not
+# repeat it.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 
 MAPPINGS = Path("/proc/self/maps")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test comes first, that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_kill.py")
 
 
 @pytest.fixture(autouse=True, scope="module")
