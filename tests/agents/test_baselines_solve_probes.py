@@ -112,10 +112,10 @@ def test_termination_has_no_future(tmp_path):
     assert float(jnp.abs(found - expected).max()) < 0.6
 
 
-@pytest.mark.parametrize("task", ["probe/policy", "probe/policy-discrete"])
 @pytest.mark.parametrize("name", ["ppo", "focops", "trpo-lag", "cpo"])
-def test_every_improvement_finds_the_best_policy(tmp_path, task, name):
-    assert solve(tmp_path, task, name, cost_limit=100.0).evaluation.returns.mean() > 19.0
+def test_every_improvement_finds_the_best_policy(tmp_path, name):
+    # Continuous actions, with a budget that allows everything, are below.
+    assert solve(tmp_path, "probe/policy-discrete", name, cost_limit=100.0).evaluation.returns.mean() > 19.0
 
 
 @pytest.mark.parametrize(
