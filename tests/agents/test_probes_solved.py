@@ -166,7 +166,7 @@ def test_privileged_critics_tell_apart_what_looks_alike(tmp_path):
         _, agent, state, _ = load_run(train(config, tmp_path / name))
         assert isinstance(agent, Dreamer)
         rows = record(agent, state, env, sequences=32, length=10, seed=5)
-        middle = jax.tree.map(lambda x: x[:, 3:8], rows)
+        middle = jax.tree.map(lambda x: jax.numpy.asarray(x[:, 3:8]), rows)
         model = state.world_model.module
         seen = model.critic_features(model.observe(middle, key=jax.random.key(3)).states)
         unsafe = middle.observation["sign"][:, 0, 0] > 0
