@@ -1,6 +1,6 @@
 """Environment steps a second of model-free training, end to end, and the share of it that is simulation.
 
-    python benchmarks/on_policy.py [--agent ppo-lag] [--envs 1 8 32] [--workers 2] [--rollouts 4] [--out FILE]
+    python benchmarks/on_policy.py [--agent ppo-lag] [--envs 1 8 32] [--workers 1] [--rollouts 4] [--out FILE]
 
 Trains SafetyPointGoal1 from lidar with the suite's protocol (rollouts of 20,000 steps) in a temporary directory. The
 first two rollouts and updates, in which everything is compiled, do not count. Shares are of the wall time:
@@ -30,7 +30,7 @@ def measure(agent: str, num_envs: int, workers: int, rollouts: int) -> dict[str,
     loop = replace(
         config.loop,
         num_envs=num_envs,
-        workers=min(workers, num_envs),
+        workers=min(workers, num_envs - 1),
         steps=(_WARM + rollouts) * size,
         evaluate_every=0,
         checkpoint_every=0,
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agent", nargs="*", default=["ppo-lag"])
     parser.add_argument("--envs", nargs="*", type=int, default=[1, 8, 32])
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rollouts", type=int, default=4)
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()

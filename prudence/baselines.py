@@ -30,7 +30,7 @@ class OnPolicyLoopConfig(Schedule):
 
     steps: int = 10_000_000
     num_envs: int = 8
-    workers: int = 2
+    workers: int = 1
     decisions_per_iteration: int = 20_000
     log_every: int = 1
     evaluate_every: int = 500_000

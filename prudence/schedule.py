@@ -12,7 +12,7 @@ class Schedule:
     Attributes:
         steps: raw environment steps of the whole run (over all environments, repeats counted).
         num_envs: environments that are stepped together.
-        workers: processes that they are spread over; 0 steps them in this one.
+        workers: processes beside this one that they are spread over; 0 steps them all in this one.
         decisions_per_iteration: decisions, over all environments, between two moments at which nothing is under way.
         log_every, evaluate_every, checkpoint_every: raw steps between two of them; 0 means never.
         evaluate_episodes: episodes of each evaluation during training.

@@ -1,4 +1,4 @@
-"""Where environments run: in this process, or spread over worker processes.
+"""Where environments run: in this process, or spread over it and worker processes.
 
 Both answer commands by environment index. A command is one of
 
@@ -19,6 +19,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -153,24 +154,27 @@ class InProcess(Backend):
 
 
 class Processes(Backend):
-    """Environments spread over worker processes; environment i lives in worker i mod W.
+    """Environments dealt out to W worker processes and, last, to this one, which would only wait meanwhile: with two
+    workers, environment 0 lives in the first, 1 in the second, 2 here, 3 in the first again.
 
     Workers are spawned, not forked: JAX runs threads in the parent, and a fork would copy their locks.
-    A worker that dies is started again, and its pending commands are answered with a :class:`Crash`.
+    A worker that dies is started again, and its pending commands are answered with a :class:`Crash`. No environment
+    lives here if there are as many workers as environments.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int, workers: int) -> None:
         self._config = config
         self._context = multiprocessing.get_context("spawn")
-        self._num_workers = min(workers, num_envs)
-        self._workers = [self._start() for _ in range(self._num_workers)]
+        self._workers = [self._start() for _ in range(min(workers, num_envs))]
+        self._here: dict[int, Runner] = {}
 
     def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
         shares: dict[int, dict[int, Command]] = {}
         for index, command in commands.items():
-            shares.setdefault(index % self._num_workers, {})[index] = command
+            shares.setdefault(index % (len(self._workers) + 1), {})[index] = command
+        own = shares.pop(len(self._workers), {})
         sent = {worker: self._send(worker, share) for worker, share in shares.items()}
-        answers: dict[int, Any] = {}
+        answers = _answer(self._here, self._config, own)
         for worker, share in shares.items():
             answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)
         for answer in answers.values():
@@ -182,7 +186,9 @@ class Processes(Backend):
         for process, connection in self._workers:
             connection.close()  # A worker ends when its pipe does.
             _end(process)
-        self._workers = []
+        for runner in self._here.values():
+            runner.close()
+        self._workers, self._here = [], {}
 
     def _start(self) -> tuple[Any, Any]:
         parent, child = self._context.Pipe()
@@ -228,16 +234,29 @@ def _work(connection: Connection, config: EnvConfig) -> None:
     runners: dict[int, Runner] = {}
     while True:
         try:
+            _await(connection)
             commands: dict[int, Command] = connection.recv()
         except EOFError:
             break
-        connection.send({index: _answer(runners, config, index, command) for index, command in commands.items()})
+        connection.send(_answer(runners, config, commands))
     for runner in runners.values():
         runner.close()
 
 
-def _answer(runners: dict[int, Runner], config: EnvConfig, index: int, command: Command) -> Any:
-    try:
-        return runners.setdefault(index, Runner(config)).execute(command)
-    except EnvError as error:  # Raised again in the parent.
-        return error
+def _await(connection: Connection) -> None:
+    """Looks out for a command for a millisecond, giving way to others, before sleep may follow: waking up takes part of
+    what a quick environment's step does, and may happen on the core that the parent is busy on."""
+    until = time.perf_counter() + 0.001
+    while not connection.poll() and time.perf_counter() < until:
+        os.sched_yield()
+
+
+def _answer(runners: dict[int, Runner], config: EnvConfig, commands: dict[int, Command]) -> dict[int, Any]:
+    """What each environment answers; an :class:`EnvError` is an answer too, which :class:`Processes` raises."""
+    answers: dict[int, Any] = {}
+    for index, command in commands.items():
+        try:
+            answers[index] = runners.setdefault(index, Runner(config)).execute(command)
+        except EnvError as error:
+            answers[index] = error
+    return answers

@@ -32,7 +32,8 @@ def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0
         config: what to make.
         num_envs: E.
         seed: of the whole run of episodes; two vectors with one seed give the same episodes.
-        workers: 0 steps in this process; more spread the environments over that many processes.
+        workers: processes beside this one, over which (and this one) the environments are spread; 0: all are stepped
+            here.
 
     Raises:
         EnvError: as :func:`prudence.envs.registry.make`.
