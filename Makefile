@@ -13,6 +13,8 @@ retry = for attempt in 1 2 3; do $(1) && break || { [ $$attempt = 3 ] && exit 1;
 pip_install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps
 # xdist takes one worker a core; more than four only compete for JAX's own threads.
 pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# A program that runs twice is not worth optimising: compiling it costs half as much so.
+unoptimised = XLA_FLAGS=--xla_backend_optimization_level=0
 
 .PHONY: help setup gl test test-slow lint format demo bench clean
 
@@ -36,7 +38,7 @@ gl:
 	@bash tools/gl.sh
 
 test: setup  ## Fast tests
-	$(pytest) -m "not slow"
+	$(unoptimised) $(pytest) -m "not slow"
 
 test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
 	$(pytest) -m slow
