@@ -73,7 +73,8 @@ class OnPolicyConfig:
         constraint: how costs are minded.
         actor_optimiser: of first-order improvements.
         cnn_depth: channels of the first convolution, for images. Policy and values have their own.
-        discount, cost_discount, lambda_: γ of rewards and of costs, and λ of both generalised advantage estimates.
+        discount, cost_discount: γ of rewards and of costs.
+        lambda_, cost_lambda: λ of their generalised advantage estimates.
         cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
         cost_memory: share of the newest episode in the running mean of episode costs that is held against d; 0.02 is as
             old on average as the mean of the last 100.
@@ -97,6 +98,7 @@ class OnPolicyConfig:
     discount: float = 0.99
     cost_discount: float = 0.99
     lambda_: float = 0.95
+    cost_lambda: float = 0.95
     cost_limit: float | tuple[float, ...] = 25.0
     cost_memory: float = 0.02
     decay_updates: int = 0
@@ -288,10 +290,11 @@ class OnPolicy(Agent):
         vector, images = self._split(rollout.observation)
         inputs = Inputs(state.moments.normalise(vector), images)
         rewards = c.constraint.shaped(rollout, self.cost_limits)
-        reward = self._advantages(state.critic, inputs, rewards[..., None], rollout, c.discount)
+        reward = self._advantages(state.critic, inputs, rewards[..., None], rollout, c.discount, c.lambda_)
         cost = None
         if state.cost_critic is not None:
-            cost = self._advantages(state.cost_critic, inputs, jnp.asarray(rollout.cost), rollout, c.cost_discount)
+            costs = jnp.asarray(rollout.cost)
+            cost = self._advantages(state.cost_critic, inputs, costs, rollout, c.cost_discount, c.cost_lambda)
         constraint = self._move_price(state)
         decided = jax.tree.map(lambda x: _joined(x[:-1]), inputs)
         lesson = self._lesson(state, constraint, decided, rollout, reward, cost)
@@ -313,6 +316,7 @@ class OnPolicy(Agent):
         rewards: Float[Array, "states E K"],
         rows: Batch,
         discount: float,
+        lambda_: float,
     ) -> Advantages:
         r"""Generalised advantage estimates (Schulman et al. 2016), :math:`A^λ_t = R^λ_t - V(s_t)`.
 
@@ -322,7 +326,7 @@ class OnPolicy(Agent):
         values = critic.module(inputs)
         spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32)[..., None], values.shape)  # noqa: E731
         discounts = discount * (1 - spread(rows.is_terminal))
-        returns = lambda_returns(rewards, values, discounts, self.config.lambda_ * (1 - spread(rows.is_last)))
+        returns = lambda_returns(rewards, values, discounts, lambda_ * (1 - spread(rows.is_last)))
         flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         return Advantages(flat(returns - values[:-1]), flat(returns), flat(values[:-1]))
 
