@@ -33,12 +33,19 @@ class Policy:
         self._first = True
 
     def __call__(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        wanted = self.about["observation"].items()
-        seen = {name: np.asarray(observation[name], dtype).reshape(shape) for name, (shape, dtype) in wanted}
+        seen = {name: self._checked(name, observation) for name in self.about["observation"]}
         step, first = np.uint32(self._step), np.array(self._first)
         action, self._memory = self._decide(self._memory, seen, first, self._seed, step)
         self._step, self._first = self._step + 1, False
         return np.asarray(action)
+
+    def _checked(self, name: str, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """What is wrong here would go wrong silently later: a NaN stays in the memory, a picture in [0, 1] is black."""
+        shape, dtype = self.about["observation"][name]
+        value = np.asarray(observation[name]).astype(dtype, casting="same_kind")
+        if value.shape != tuple(shape) or not np.isfinite(value).all():
+            raise ValueError(f"{name} is to be finite and {shape}; it is {value.shape}")
+        return value
 
 
 def main(file: str) -> None:

@@ -13,7 +13,6 @@ Both answer commands by environment index. A command is one of
 
 from __future__ import annotations
 
-import abc
 import logging
 import math
 import multiprocessing
@@ -115,7 +114,9 @@ class Runner:
         return _finite(Row(observation, 0.0, np.zeros(costs, np.float32), False, False))
 
     def _step(self, action: np.ndarray) -> Row:
-        env = self.env
+        if self._env is None:
+            raise RuntimeError("the environment had to be made anew, and its episode is lost")
+        env = self._env
         step = env.step(int(np.argmax(action)) if self._discrete else action)
         observation, reward, terminated, truncated, info = step
         return _finite(Row(observation, float(reward), info["cost"], bool(terminated), bool(truncated)))
@@ -127,39 +128,13 @@ class Runner:
         return row
 
 
-class Backend(abc.ABC):
-    """Runs commands for environments 0 to E - 1."""
-
-    @abc.abstractmethod
-    def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
-        """The answers (or a :class:`Crash`) by environment. Raises :class:`EnvError`."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Frees environments and processes. May be called twice."""
-
-
-class InProcess(Backend):
-    """Environments in this process, one after another."""
-
-    def __init__(self, config: EnvConfig, num_envs: int) -> None:
-        self._runners = [Runner(config) for _ in range(num_envs)]
-
-    def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
-        return {index: self._runners[index].execute(command) for index, command in commands.items()}
-
-    def close(self) -> None:
-        for runner in self._runners:
-            runner.close()
-
-
-class Processes(Backend):
-    """Environments dealt out to W worker processes and, last, to this one, which would only wait meanwhile: with two
-    workers, environment 0 lives in the first, 1 in the second, 2 here, 3 in the first again.
+class Backend:
+    """Environments 0 to E - 1, dealt out to W worker processes and, last, to this one, which would only wait meanwhile:
+    with two workers, environment 0 lives in the first, 1 in the second, 2 here, 3 in the first again; without workers
+    all live here, with as many as environments none.
 
     Workers are spawned, not forked: JAX runs threads in the parent, and a fork would copy their locks.
-    A worker that dies is started again, and its pending commands are answered with a :class:`Crash`. No environment
-    lives here if there are as many workers as environments.
+    A worker that dies is started again, and its pending commands are answered with a :class:`Crash`.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int, workers: int) -> None:
@@ -169,26 +144,33 @@ class Processes(Backend):
         self._here: dict[int, Runner] = {}
 
     def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
+        """The answers (or a :class:`Crash`) by environment. Raises :class:`EnvError`."""
         shares: dict[int, dict[int, Command]] = {}
         for index, command in commands.items():
             shares.setdefault(index % (len(self._workers) + 1), {})[index] = command
         own = shares.pop(len(self._workers), {})
         sent = {worker: self._send(worker, share) for worker, share in shares.items()}
-        answers = _answer(self._here, self._config, own)
-        for worker, share in shares.items():
-            answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)
+        try:
+            answers = _answer(self._here, self._config, own)
+            for worker, share in shares.items():
+                answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)
+        except BaseException:  # Ctrl-C: an answer that nobody took must not be taken for that to the next command.
+            for worker, share in shares.items():
+                self._restart(worker, share)
+            _close(self._here)
+            raise
         for answer in answers.values():
             if isinstance(answer, EnvError):
                 raise answer
         return answers
 
     def close(self) -> None:
+        """Frees environments and processes. May be called twice."""
         for process, connection in self._workers:
             connection.close()  # A worker ends when its pipe does.
             _end(process)
-        for runner in self._here.values():
-            runner.close()
-        self._workers, self._here = [], {}
+        self._workers = []
+        _close(self._here)
 
     def _start(self) -> tuple[Any, Any]:
         parent, child = self._context.Pipe()
@@ -232,15 +214,18 @@ def _work(connection: Connection, config: EnvConfig) -> None:
     # The parent decides what Ctrl-C and SIGTERM mean, which schedulers send to its whole group.
     os.setpgrp()
     runners: dict[int, Runner] = {}
-    while True:
-        try:
+    try:
+        while True:
             _await(connection)
-            commands: dict[int, Command] = connection.recv()
-        except EOFError:
-            break
-        connection.send(_answer(runners, config, commands))
+            connection.send(_answer(runners, config, connection.recv()))
+    except (EOFError, ConnectionError):
+        _close(runners)
+
+
+def _close(runners: dict[int, Runner]) -> None:
     for runner in runners.values():
         runner.close()
+    runners.clear()
 
 
 def _await(connection: Connection) -> None:
@@ -252,7 +237,7 @@ def _await(connection: Connection) -> None:
 
 
 def _answer(runners: dict[int, Runner], config: EnvConfig, commands: dict[int, Command]) -> dict[int, Any]:
-    """What each environment answers; an :class:`EnvError` is an answer too, which :class:`Processes` raises."""
+    """What each environment answers; an :class:`EnvError` is an answer too, which :class:`Backend` raises."""
     answers: dict[int, Any] = {}
     for index, command in commands.items():
         try:

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import gymnasium as gym
@@ -80,11 +81,14 @@ def _privileged_of(env: gym.Env, config: EnvConfig, names: list[str]) -> tuple[s
     """Those of the observations ``names`` that the environment's ``privileged`` or the configuration names; without
     that attribute, the one that is called so."""
     own = env.get_wrapper_attr("privileged") if env.has_wrapper_attr("privileged") else {PRIVILEGED} & set(names)
+    if isinstance(own, str) or not isinstance(own, Collection):
+        raise EnvError(f"{config.task}: its attribute privileged is {own!r}; make it a tuple of observations' names.")
     named = {*own, *(() if config.privileged == "paper" else config.privileged)}
     if named - set(names) or named == set(names):
+        more = ", or ask for more of them (obs)" if offers_observations(config.task) else ""
         raise EnvError(
             f"{config.task}: privileged are to be {sorted(named)} of the observations {names}; name some of these, and "
-            "leave one to act on."
+            f"leave one to act on{more}."
         )
     return tuple(name for name in names if name in named)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from prudence.envs.backends import Backend, Crash, InProcess, Processes, Row
+from prudence.envs.backends import Backend, Crash, Row
 from prudence.envs.base import Description, EnvConfig, EnvError, Overhead
 from prudence.types import Spaces, Transition
 
@@ -40,7 +40,7 @@ def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0
     """
     if num_envs < 1 or workers < 0 or seed < 0:
         raise EnvError(f"make_vector: num_envs={num_envs} must be at least 1, workers={workers} and seed={seed} ≥ 0.")
-    backend = Processes(config, num_envs, workers) if workers else InProcess(config, num_envs)
+    backend = Backend(config, num_envs, workers)
     try:
         description = backend.execute({0: ("describe",)})[0]
         if isinstance(description, Crash):

@@ -48,14 +48,16 @@ class ExportedPolicy:
 
 
 def export_run(directory: Path | str, out: Path | str | None = None) -> ExportedPolicy:
-    """Exports the policy of a run's newest checkpoint to ``out``, by default ``policy.zip`` in the run.
+    """Exports the policy of a run's newest checkpoint to ``out``: a file, or a directory that will hold ``policy.zip``
+    (by default the run's).
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`.
         ImportError: flatbuffers is missing, in which JAX stores programs.
     """
     config, agent, state, steps = load_run(directory)
-    path = Path(directory) / "policy.zip" if out is None else Path(out)
+    path = Path(directory if out is None else out)
+    path = path / "policy.zip" if path.is_dir() else path
     exported = program(agent, state)
     about = describe(agent, exported) | {
         "agent": config.agent_name,

@@ -17,7 +17,7 @@ from prudence.run import checkpoint
 from prudence.run.config import read_config
 from prudence.run.directory import RunDirectory, RunDirectoryError
 from prudence.run.realtime import RealTime
-from prudence.types import Observation, Spaces
+from prudence.types import Observation, ObservationSpec, Spaces
 
 
 def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
@@ -70,7 +70,8 @@ class Policy:
         """The action for one observation: continuous in [-1, 1], discrete one-hot.
 
         Raises:
-            ValueError: the observation lacks an entry, or one has another shape than in training.
+            ValueError: the observation lacks an entry, or one has another shape or kind of number than in training (a
+                picture in [0, 1] is not one in 0 to 255), or is not finite.
         """
         batched = {k: jnp.asarray(v)[None] for k, v in self._checked(observation).items()}
         key = jax.random.fold_in(self._key, self._step)
@@ -89,11 +90,17 @@ class Policy:
         missing = [name for name in specs if name not in observation]
         if missing:
             raise ValueError(f"the observation lacks {', '.join(missing)}; it has {', '.join(observation)}")
-        checked = {name: np.asarray(observation[name], spec.dtype) for name, spec in specs.items()}
-        for name, spec in specs.items():
-            if checked[name].shape != spec.shape:
-                raise ValueError(f"observation '{name}' has shape {checked[name].shape}, trained on {spec.shape}")
-        return checked
+        return {name: _as_trained(name, np.asarray(observation[name]), spec) for name, spec in specs.items()}
+
+
+def _as_trained(name: str, value: np.ndarray, spec: ObservationSpec) -> np.ndarray:
+    if value.shape != spec.shape:
+        raise ValueError(f"observation '{name}' has shape {value.shape}, trained on {spec.shape}")
+    if not np.can_cast(value.dtype, spec.dtype, "same_kind"):
+        raise ValueError(f"observation '{name}' is {value.dtype}, trained on {spec.dtype}: convert it")
+    if not np.isfinite(value).all():
+        raise ValueError(f"observation '{name}' is not finite: it would stay in the policy's memory until reset()")
+    return value.astype(spec.dtype)
 
 
 def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None) -> Policy:

@@ -104,6 +104,18 @@ class Fragile(Counter):
         return Counter.step(self, action)
 
 
+class Interrupted(Counter):
+    """Somebody presses Ctrl-C in a step with an action above 5; its pictures cannot be drawn."""
+
+    def step(self, action: Any) -> Any:
+        if action[0] > 5:
+            raise KeyboardInterrupt
+        return Counter.step(self, action)
+
+    def render(self) -> Any:
+        raise RuntimeError("no paint")
+
+
 class Restless(Counter):
     """Not deterministic: every observation is different."""
 

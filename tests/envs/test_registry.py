@@ -148,6 +148,13 @@ def test_privileged_observations_are_named_by_the_class_or_the_configuration(mon
         privileged(privileged="paper")
 
 
+def test_what_is_privileged_is_a_collection_of_names(monkeypatch):
+    monkeypatch.setattr("envs.custom.Mixed.privileged", "floor", raising=False)
+    config = EnvConfig("envs.custom:Mixed")
+    with pytest.raises(EnvError, match="'floor'; make it a tuple"):
+        spaces_of(make(config), config)
+
+
 def test_an_observation_that_is_called_privileged_is():
     config = EnvConfig("envs.custom:CalledPrivileged")
     assert spaces_of(make(config), config).privileged == ("privileged",)

@@ -150,6 +150,28 @@ def test_an_environment_that_keeps_crashing_is_given_up():
     assert "the wheel came off" in str(error.value)
 
 
+def test_an_environment_made_anew_between_two_steps_has_lost_its_episode():
+    envs = make_vector(EnvConfig("envs.custom:Interrupted"), 1, seed=0)
+    envs.reset()
+    envs.step(np.zeros((1, 1), np.float32))
+    with pytest.raises(EnvError, match="no paint"):
+        envs.render()
+    assert envs.step(np.zeros((1, 1), np.float32)).is_last[0]
+    assert envs.step(np.zeros((1, 1), np.float32)).is_first[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_after_ctrl_c_every_answer_is_to_its_own_question(workers):
+    envs = make_vector(EnvConfig("envs.custom:Interrupted"), 2, seed=0, workers=workers)
+    first = envs.reset()
+    with pytest.raises(KeyboardInterrupt):
+        envs.step(np.array([[0.0], [0.2]], np.float32))  # The second environment lives here.
+    assert envs.step(np.zeros((2, 1), np.float32)).is_last.all()
+    assert_same(envs.step(np.zeros((2, 1), np.float32)), first)
+    envs.close()
+
+
 @pytest.mark.slow
 def test_workers_return_the_same_rows_and_survive_a_kill(caplog):
     config = EnvConfig("envs.custom:Fragile")

@@ -60,6 +60,14 @@ def test_an_exported_policy_acts_as_the_agent_does(tmp_path, name):
             policy.reset()
             exported.reset()
         np.testing.assert_allclose(exported(observation), policy(observation), rtol=1e-5, atol=1e-6)
+    for wrong in (np.float32([[0, 0, 0]]), np.float32([0, np.nan, 0])):
+        with pytest.raises(ValueError, match="state is to be finite"):
+            exported({"state": wrong})
+
+
+def test_a_directory_will_hold_the_file(tmp_path):
+    (tmp_path / "there").mkdir()
+    assert export_run(untrained_run(tmp_path / "run", "ppo-lag"), tmp_path / "there").path.parent.name == "there"
 
 
 def test_the_file_says_what_goes_in_and_out(tmp_path):

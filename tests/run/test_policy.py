@@ -64,6 +64,15 @@ def test_observations_of_another_shape_are_refused(run: Path) -> None:
         policy({"position": np.zeros(1, np.float32)})
 
 
+def test_observations_that_would_go_wrong_silently_are_refused(run: Path) -> None:
+    policy = prudence.load_policy(run)
+    with pytest.raises(ValueError, match="'state' is not finite"):
+        policy(np.array([np.nan], np.float32))
+    with pytest.raises(ValueError, match="'state' is complex64, trained on float32"):
+        policy(np.zeros(1, np.complex64))
+    np.testing.assert_array_equal(policy(np.ones(1)), prudence.load_policy(run)(np.ones(1, np.float32)))
+
+
 def test_what_is_privileged_need_not_be_given(run: Path) -> None:
     _, agent, state, _ = load_run(run)
     seen = (*agent.spaces.observation, ("contacts", ObservationSpec((2,), "float32")))

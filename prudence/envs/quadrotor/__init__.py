@@ -26,20 +26,20 @@ TASKS = tuple(_TASKS)
 
 for _id, _kwargs in _TASKS.items():
     if _id not in gym.registry:  # The module may be imported twice by a process that spawns workers.
-        gym.register(_id, "prudence.envs.quadrotor.env:QuadrotorEnv", max_episode_steps=TIME_LIMIT, kwargs=_kwargs)
+        gym.register(_id, "prudence.envs.quadrotor.env:QuadrotorEnv", kwargs=_kwargs)  # It truncates itself.
 
 
 def make(config: EnvConfig) -> gym.Env:
     """The task that ``config`` names; its ``info["cost"]`` is a number.
 
     Raises:
-        EnvError: MuJoCo is not installed; the message holds the line that installs it.
+        EnvError: MuJoCo is not installed (the message holds the line that installs it), or ``kwargs`` repeat a setting.
     """
     try:
         from prudence.envs.quadrotor.env import QuadrotorEnv  # Simulators are imported when they are used.
     except ImportError as error:
         raise EnvError(f"{config.task} needs MuJoCo ({error}). Install it with\npip install 'mujoco>=4.0'") from error
-    return QuadrotorEnv(
+    settings = dict(
         **_TASKS[config.task],
         obs=config.obs,
         action_repeat=config.action_repeat,
@@ -49,5 +49,8 @@ def make(config: EnvConfig) -> gym.Env:
         time_limit=config.time_limit or TIME_LIMIT,
         paper_privileged=config.privileged == "paper",
         lidar_arc=config.lidar_arc,
-        **dict(config.kwargs),
     )
+    kwargs = dict(config.kwargs)
+    if repeated := sorted(settings.keys() & kwargs):
+        raise EnvError(f"{config.task}: its name and EnvConfig set {', '.join(repeated)} already, not kwargs.")
+    return QuadrotorEnv(**settings, **kwargs)

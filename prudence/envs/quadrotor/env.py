@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import mujoco
@@ -64,10 +64,19 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             render_size: height and width of what ``render`` draws.
 
         Raises:
-            EnvError: there is no such observation.
+            EnvError: there is no such observation, level, kind of action, camera, quality or arc.
         """
-        if not obs or set(obs) - set(OBSERVATION_MODES):
-            raise EnvError(f"SafetyQuadrotorGoal: obs={obs!r}: choose from {', '.join(OBSERVATION_MODES)}.")
+        choices = {
+            "obs": (bool(obs) and set(obs) <= set(OBSERVATION_MODES), obs, f"any of {', '.join(OBSERVATION_MODES)}"),
+            "level": (level in range(len(task.LEVELS)), level, f"0 to {len(task.LEVELS) - 1}"),
+            "actions": (actions in get_args(Actions), actions, " or ".join(get_args(Actions))),
+            "cameras": (cameras in ("front", "both"), cameras, "front or both"),
+            "quality": (quality in get_args(Quality), quality, " or ".join(get_args(Quality))),
+            "lidar_arc": (0 < lidar_arc <= 360, lidar_arc, "above 0 and at most 360 degrees"),
+        }
+        for name, (is_one, value, known) in choices.items():
+            if not is_one:
+                raise EnvError(f"SafetyQuadrotorGoal: {name}={value!r} is to be {known}.")
         self.flight, self._level = Flight(task.LEVELS[level], actions), task.LEVELS[level]
         self._repeat, self.time_limit, self._arc = action_repeat, time_limit, lidar_arc
         self.render_mode, self._render_size, self._name = render_mode, render_size, f"quadrotor{level}"

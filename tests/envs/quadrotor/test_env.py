@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.quadrotor import TASKS
+from prudence.envs.quadrotor.env import QuadrotorEnv
 from prudence.envs.registry import layout_of, make, spaces_of
 from prudence.envs.vector import make_vector
 from prudence.run.video import write_video
@@ -255,5 +256,23 @@ def test_the_example_flies_whole_episodes(level, least, most):
 
 
 def test_what_it_cannot_observe_is_refused():
-    with pytest.raises(EnvError, match="choose from lidar, coordinates, vision"):
+    with pytest.raises(EnvError, match="any of lidar, coordinates, vision"):
         own(obs=("sonar",))
+
+
+# Words are refused by their annotations where these are checked, as in tests.
+@pytest.mark.parametrize("wrong", [{"level": 3}, {"lidar_arc": 0.0}])
+def test_what_there_is_not_is_refused(wrong):
+    with pytest.raises(EnvError, match=next(iter(wrong))):
+        QuadrotorEnv(**wrong)
+
+
+def test_a_setting_is_not_made_twice():
+    with pytest.raises(EnvError, match="actions already"):
+        make(EnvConfig("SafetyQuadrotorGoal1-v0", kwargs=(("actions", "velocity"),)))
+
+
+def test_gymnasium_lets_the_task_choose_its_time_limit():
+    env = gym.make("SafetyQuadrotorVelocityGoal0-v0", obs=("lidar",), time_limit=3)
+    env.reset(seed=0)
+    assert [env.step(np.zeros(4, np.float32))[3] for _ in range(3)] == [False, False, True]
