@@ -387,7 +387,8 @@ class OnPolicy(Agent):
         shuffle = lambda number: minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))  # noqa: E731
         orders = jax.vmap(shuffle)(jnp.arange(c.passes))
         arrays, losses = jax.lax.scan(step, arrays, orders.reshape(-1, orders.shape[-1]))
-        explained = 1 - jnp.var(told.targets - told.values) / jnp.maximum(jnp.var(told.targets), 1e-8)
+        spread = lambda x: (lesson.weights @ jnp.square(_centred(x, lesson.weights))).sum()  # noqa: E731
+        explained = 1 - spread(told.targets - told.values) / jnp.maximum(spread(told.targets), 1e-8)
         metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
         return eqx.combine(arrays, rest), metrics
 

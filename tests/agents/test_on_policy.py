@@ -42,13 +42,15 @@ def leaves(state: OnPolicyState) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
-def test_advantages_by_a_plain_loop():
+@pytest.mark.parametrize("lambda_", [0.95, 0.5])
+def test_advantages_by_a_plain_loop(lambda_):
     """Σ (γλ)^k δ_{t+k} up to the end of the episode; the value of its last observation counts if it was truncated."""
     spaces = toys.spaces()
     agent = agent_of(spaces=spaces)
     state, rows = agent.init(key=jax.random.key(0)), jax.tree.map(lambda x: x[0].swapaxes(0, 1), rollout(spaces))
     inputs = Inputs(rows.observation["state"], {})
-    found = agent._advantages(state.critic, inputs, rows.reward[..., None], rows, 0.9).advantages.reshape(12, 3)
+    told = agent._advantages(state.critic, inputs, rows.reward[..., None], rows, 0.9, lambda_)
+    found = told.advantages.reshape(12, 3)
     values = np.asarray(state.critic.module(inputs))[..., 0]
     for env in range(3):
         for t in range(12):
@@ -58,7 +60,7 @@ def test_advantages_by_a_plain_loop():
             for k in range(t, 12):
                 goes_on = not rows.is_terminal[k + 1, env]
                 delta = rows.reward[k + 1, env] + 0.9 * goes_on * values[k + 1, env] - values[k, env]
-                total, weight = total + weight * float(delta), weight * 0.9 * 0.95
+                total, weight = total + weight * float(delta), weight * 0.9 * lambda_
                 if rows.is_last[k + 1, env]:
                     break
             assert float(found[t, env]) == pytest.approx(total, rel=1e-4, abs=1e-5)
@@ -152,7 +154,7 @@ def test_learning_rates_fall_to_a_twentieth():
         rows = jax.tree.map(lambda x: x[0].swapaxes(0, 1), rollout(agent.spaces))
         inputs = Inputs(rows.observation["state"].reshape(-1, 3)[: 12 * 3], {})
         reward = agent._advantages(
-            state.critic, Inputs(rows.observation["state"], {}), rows.reward[..., None], rows, 0.9
+            state.critic, Inputs(rows.observation["state"], {}), rows.reward[..., None], rows, 0.9, 0.95
         )
         later = replace(state, step=jnp.asarray(step))
         rates.append(float(agent._lesson(later, state.constraint, inputs, rows, reward, None).rate))
