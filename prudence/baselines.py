@@ -114,8 +114,19 @@ def _paper(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:
 
 def _cpu(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:
     loop = OnPolicyLoopConfig(steps=1_000_000, decisions_per_iteration=8_000, evaluate_every=250_000)
-    if isinstance(config.improvement, ConstrainedTrustRegion):  # Rollouts as small as these promise what is noise.
-        config = replace(config, improvement=replace(config.improvement, discount_promises=True))
+    # Rollouts as small as these promise what is noise, the more so the more costs are priced.
+    improvement, priced = config.improvement, isinstance(config.constraint, DualAscent | PIDLagrangian)
+    if isinstance(improvement, ConstrainedTrustRegion):
+        config = replace(config, improvement=replace(improvement, discount_promises=True))
+    if isinstance(improvement, FirstOrder) and priced:  # They would go farther along it than a trust region does.
+        # FOCOPS's loss holds back by itself; its λ ≤ 2 is that of an advantage not divided by 1 + λ.
+        holds_back = isinstance(improvement, PenalisedDivergence)
+        config = replace(
+            config,
+            improvement=replace(improvement, passes=10, batch_size=256, kl_limit=0.005 if holds_back else 0.002),
+            constraint=replace(config.constraint, maximum=10.0) if holds_back else config.constraint,
+            actor_optimiser=replace(config.actor_optimiser, learning_rate=1e-4),
+        )
     return config, loop
 
 
