@@ -52,7 +52,7 @@ def measure(preset_name: str, repeats: int) -> list[dict[str, Any]]:
                 wall, processor = time.perf_counter() - before[0], time.process_time() - before[1]
                 times[name].append((1e3 * wall / UPDATES, 1e3 * processor / UPDATES))
     rows = [{"agent": name, "preset": preset_name, **_summary(np.array(own))} for name, own in times.items()]
-    above = lambda row, which: f"{row[which] / rows[0][which] - 1:.0%}"  # noqa: E731
+    above = lambda row, which: f"{row[which] / rows[0][which] - 1:.0%}"
     return [row | {f"{w}_overhead": above(row, w) for w in ("least_ms", "processor_ms")} for row in rows]
 
 

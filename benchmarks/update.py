@@ -50,7 +50,7 @@ def agent_of(size: str, latent: str, gradient: str) -> tuple[Dreamer, int]:
 def batches_of(length: int) -> Transition:
     rng, shape = np.random.default_rng(0), (UPDATES, 16, length)
     off = np.zeros(shape, bool)
-    floats = lambda *more: rng.random((*shape, *more), dtype=np.float32)  # noqa: E731
+    floats = lambda *more: rng.random((*shape, *more), dtype=np.float32)
     return jax.device_put(Transition({"state": floats(VECTOR)}, floats(2), floats(), floats(1), off, off, off))
 
 

@@ -133,7 +133,7 @@ class FirstOrder(Improvement):
             kl = lesson.divergence(eqx.combine(arrays, rest).module(lesson.inputs))
             return number + 1, arrays, losses.mean(), kl
 
-        goes_on = lambda state: (state[0] < self.passes) & (state[3] <= self.kl_limit)  # noqa: E731
+        goes_on = lambda state: (state[0] < self.passes) & (state[3] <= self.kl_limit)
         start = (jnp.asarray(0), arrays, jnp.zeros(()), jnp.zeros(()))
         number, arrays, value, kl = jax.lax.while_loop(goes_on, again, start)
         metrics = {"actor/loss": value, "actor/kl": kl, "actor/passes": number.astype(jnp.float32)}

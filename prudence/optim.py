@@ -49,7 +49,7 @@ class OptimiserConfig:
     def rate(self) -> float | optax.Schedule:
         """The learning rate, as a function of the gradient steps made where it changes."""
         if self.cycle:
-            height = lambda step: jnp.abs(1 - 2 * (jnp.asarray(step) / self.cycle % 1))  # noqa: E731
+            height = lambda step: jnp.abs(1 - 2 * (jnp.asarray(step) / self.cycle % 1))
             return lambda step: self.learning_rate * (1 + (self.cycle_peak - 1) * height(step))
         return optax.linear_schedule(0.0, self.learning_rate, self.warmup) if self.warmup else self.learning_rate
 

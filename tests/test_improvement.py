@@ -45,7 +45,7 @@ def lesson(actor: Optimised[Bandit], gains=(0.0, 0.0, 0.0), harms=(0.0, 0.0, 0.0
     actions = jnp.tile(ARMS, (copies, 1))
     old = actor.module(inputs)
     weights = jnp.tile(3 * jnp.exp(old.distribution.logits[0, 0]), copies)
-    centred = lambda values: jnp.tile(jnp.array(values) - (weights[:3] * jnp.array(values)).mean(), copies)  # noqa: E731
+    centred = lambda values: jnp.tile(jnp.array(values) - (weights[:3] * jnp.array(values)).mean(), copies)
     return Lesson(
         inputs=inputs,
         actions=actions,

@@ -71,7 +71,7 @@ def warmed(agent: Dreamer, state: DreamerState) -> DreamerState:
     swag, predictor, iterates = agent.config.uncertainty.posterior, state.world_model.module.predictor, state.posterior
     assert isinstance(swag, SWAG)
     rng = np.random.default_rng(0)
-    moved = lambda w: w + 0.1 * rng.normal(size=w.shape).astype(np.float32) if eqx.is_inexact_array(w) else w  # noqa: E731
+    moved = lambda w: w + 0.1 * rng.normal(size=w.shape).astype(np.float32) if eqx.is_inexact_array(w) else w
     for number in range(12):
         iterates = swag.observe(iterates, jax.tree.map(moved, predictor), swag.burn_in + number * swag.period)
     return eqx.tree_at(lambda s: s.posterior, state, iterates, is_leaf=lambda x: x is None)

@@ -121,12 +121,12 @@ class Dreamer(Agent):
         policy = actor(latent.features)
         metrics = {"policy/entropy": policy.entropy()}
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
-        follow = lambda: policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))  # noqa: E731
+        follow = lambda: policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))
         if carry.plan is None:
             action = follow()
             return action, DreamerCarry(latent, action, None), metrics
         last, searches = carry.plan, self._acts_by_plan(state)
-        search = lambda: self._plan(state, latent, last, first, key=action_key)[:3]  # noqa: E731
+        search = lambda: self._plan(state, latent, last, first, key=action_key)[:3]
         _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
         action, plans, diagnostics = jax.lax.cond(searches, search, lambda: (follow(), plans, nothing))
         acting = jnp.broadcast_to(searches.astype(jnp.float32), len(first))
@@ -190,7 +190,7 @@ class Dreamer(Agent):
         """The actions, and what the next decision remembers."""
         planning = self.config.planning
         assert planning is not None
-        act = lambda search, key: planning.search.action(search, key=key)  # noqa: E731
+        act = lambda search, key: planning.search.action(search, key=key)
         action = jax.vmap(act)(underway.search, underway.key)
         return action, DreamerCarry(underway.latent, action, underway.search.mean)
 
@@ -231,7 +231,7 @@ class Dreamer(Agent):
         """What the environment's cost function makes of the decoded observations."""
         lead, specs, function = features.shape[:-1], self.spaces.observations, self.spaces.cost_function
         assert function is not None
-        restore = lambda name, x: x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)  # noqa: E731
+        restore = lambda name, x: x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)
         costs = function({name: restore(name, x) for name, x in model.decoder(features).items()})
         if costs.shape != (*lead, self.spaces.num_costs):
             raise ValueError(
@@ -289,7 +289,7 @@ class Dreamer(Agent):
     def _update_model(
         self, world_model: Optimised[Imaginable], batch: Batch, *, key: Key
     ) -> tuple[Optimised[Imaginable], Any, Metrics]:
-        loss = lambda model: self._compute(model).loss(batch, key=key)  # noqa: E731
+        loss = lambda model: self._compute(model).loss(batch, key=key)
         (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
         world_model, more = world_model.descend(gradient, "model")
         return world_model, jax.lax.stop_gradient(filtered), metrics | more
@@ -320,11 +320,11 @@ class Dreamer(Agent):
         share = self.config.replay_loss
         if not share:
             return None
-        time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
-        number = lambda x: time_major(x).astype(jnp.float32)  # noqa: E731
+        time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
+        number = lambda x: time_major(x).astype(jnp.float32)
         features, last, terminal = time_major(seen), number(batch.is_last), number(batch.is_terminal)
         values = self._compute(critic).values(features)
-        by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)  # noqa: E731
+        by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)
         lambdas = by_state(self.config.lambda_ * (1 - last))
         targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
         return Lesson.flat(features[:-1], targets, share * (1 - last[:-1]))
@@ -337,7 +337,7 @@ class Dreamer(Agent):
             price = jax.tree.map(partial(jnp.where, self._acts_by_plan(state)), moved, price)
         constraint = self.config.constraint.on_episode(state.constraint, violation)
         changed = (state.episode_cost.update(cost), constraint, price)
-        is_none = lambda x: x is None  # noqa: E731
+        is_none = lambda x: x is None
         return eqx.tree_at(lambda s: (s.episode_cost, s.constraint, s.price), state, changed, is_leaf=is_none)
 
     # --- diagnosis ----------------------------------------------------------------------------

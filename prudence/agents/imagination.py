@@ -85,7 +85,7 @@ class Imagination:
         """
         c = self.config
         frozen = self.compute(state.actor.module)
-        policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))  # noqa: E731
+        policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))
         start, alive, noise, roll = self._rollout(state, model, predictors, policy, start, alive, key=key)
         if self.scores:
             dream, action_gradient = self.dream(state, roll(), alive)[1], None
@@ -123,12 +123,12 @@ class Imagination:
         each of N predictors, if there are any, one after the other: B = N·S columns."""
         c, uncertainty = self.config, self.config.uncertainty
         action_key, dynamics_key = jax.random.split(key)
-        noise_of = lambda columns: state.actor.module.noise(c.horizon, columns, key=action_key)  # noqa: E731
+        noise_of = lambda columns: state.actor.module.noise(c.horizon, columns, key=action_key)
         if uncertainty is None:
             noise = noise_of(len(alive))
             return start, alive, noise, partial(model.imagine, policy, start, noise, key=dynamics_key)
         number, common = uncertainty.posterior.samples, uncertainty.common_noise
-        each = lambda x: jnp.tile(x, (number, *(1,) * (x.ndim - 1)))  # noqa: E731
+        each = lambda x: jnp.tile(x, (number, *(1,) * (x.ndim - 1)))
         noise = jnp.tile(noise_of(len(alive)), (1, number, 1)) if common else noise_of(number * len(alive))
         start, alive = jax.tree.map(each, (start, alive))
         roll = partial(
@@ -180,11 +180,11 @@ class Imagination:
             return Counted(None), [Counted(None) for _ in constraints], {}
         by_returns = uncertainty.of == "returns"
         rewards, costs = (returns, cost_returns) if by_returns else (values[:-1], cost_values[:-1])
-        by_model = lambda x: x.mean(0).reshape(uncertainty.posterior.samples, -1)  # noqa: E731
+        by_model = lambda x: x.mean(0).reshape(uncertainty.posterior.samples, -1)
         promises = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
         task = choose(promises[0], uncertainty.task, larger_is_better=True)
         safety = [choose(cost, uncertainty.safety, larger_is_better=False) for cost in promises[1]]
-        above = lambda of, x: of(x).mean() - x.mean()  # noqa: E731
+        above = lambda of, x: of(x).mean() - x.mean()
         metrics = {
             "posterior/return_std": promises[0].std(0).mean(),
             "posterior/cost_std": jnp.stack(promises[1]).sum(0).std(0).mean(),

@@ -324,10 +324,10 @@ class OnPolicy(Agent):
         does the end of the rollout.
         """
         values = critic.module(inputs)
-        spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32)[..., None], values.shape)  # noqa: E731
+        spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32)[..., None], values.shape)
         discounts = discount * (1 - spread(rows.is_terminal))
         returns = lambda_returns(rewards, values, discounts, lambda_ * (1 - spread(rows.is_last)))
-        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        flat = lambda x: x.reshape(-1, x.shape[-1])
         return Advantages(flat(returns - values[:-1]), flat(returns), flat(values[:-1]))
 
     def _move_price(self, state: OnPolicyState) -> Any:
@@ -384,10 +384,10 @@ class OnPolicy(Agent):
             critic, _ = critic.descend(gradient, name)
             return eqx.filter(critic, eqx.is_array), value
 
-        shuffle = lambda number: minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))  # noqa: E731
+        shuffle = lambda number: minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))
         orders = jax.vmap(shuffle)(jnp.arange(c.passes))
         arrays, losses = jax.lax.scan(step, arrays, orders.reshape(-1, orders.shape[-1]))
-        spread = lambda x: (lesson.weights @ jnp.square(_centred(x, lesson.weights))).sum()  # noqa: E731
+        spread = lambda x: (lesson.weights @ jnp.square(_centred(x, lesson.weights))).sum()
         explained = 1 - spread(told.targets - told.values) / jnp.maximum(spread(told.targets), 1e-8)
         metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
         return eqx.combine(arrays, rest), metrics

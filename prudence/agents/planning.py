@@ -125,7 +125,7 @@ def plan(
 
     def one(underway: Underway) -> Plans:
         latent, proposals, search, key = underway
-        foresee = lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key)  # noqa: E731
+        foresee = lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key)
         action, search, metrics, candidates = config.search.plan(foresee, search, proposals, limits, key=key)
         return Plans(action, search.mean, metrics, candidates)
 
@@ -171,7 +171,7 @@ def iterate(
     """Iteration ``index`` of a search, and its diagnostics ``[E]``."""
 
     def one(u: Underway) -> tuple[Underway, Metrics]:
-        foresee = lambda plans, key: forecast(config, belief, horizon, u.latent, plans, key=key)  # noqa: E731
+        foresee = lambda plans, key: forecast(config, belief, horizon, u.latent, plans, key=key)
         search, metrics, _ = config.search.iterate(foresee, u.search, u.proposals, limits, index, key=u.key)
         return u._replace(search=search), metrics
 
@@ -195,13 +195,13 @@ def forecast(
     number, length, _ = plans.shape
     repeated = jnp.tile(plans, (config.futures, 1, 1)).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
-    follow = lambda _, action: action  # noqa: E731
+    follow = lambda _, action: action
     if belief.predictors is None:
         dream = belief.model.imagine(follow, start, repeated, key=key)
     else:
         dream = imagine_each(belief.model, belief.predictors, follow, start, repeated, key=key)
     step_costs = _step_costs(belief, dream)
-    by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])  # noqa: E731
+    by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])
     costs = by_future(step_costs[1:].sum(0) * (horizon.episode_steps / length))
     score = _score(config, belief, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
@@ -226,7 +226,7 @@ def preview(
     plans = jnp.concatenate([candidates.plans, jnp.broadcast_to(executed, (futures, *executed.shape))]).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number + futures, *x.shape)), latent)
     dream = belief.model.imagine(lambda _, action: action, start, plans, key=key)
-    summarise = lambda x: jnp.concatenate([x[:number], x[number:].mean(0, keepdims=True)])  # noqa: E731
+    summarise = lambda x: jnp.concatenate([x[:number], x[number:].mean(0, keepdims=True)])
     decoded = belief.model.decoder(dream.actor_features)
     vectors = {name: summarise(decoded[name].swapaxes(0, 1)) for name, _ in belief.model.decoder.sizes}
     elite = config.search.elite(candidates.forecast, limits)
@@ -274,5 +274,5 @@ def _proposals(config: PlanningConfig, belief: Believed, latent: LatentState, *,
     noise_key, imagine_key = jax.random.split(key)
     noise = actor.noise(search.horizon, search.num_proposals, key=noise_key)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (search.num_proposals, *x.shape)), latent)
-    policy = lambda features, noise: actor(features).sample(noise)  # noqa: E731
+    policy = lambda features, noise: actor(features).sample(noise)
     return belief.model.imagine(policy, start, noise, key=imagine_key).actions.swapaxes(0, 1)

@@ -149,8 +149,8 @@ class Backend:
         for index, command in commands.items():
             shares.setdefault(index % (len(self._workers) + 1), {})[index] = command
         own = shares.pop(len(self._workers), {})
-        sent = {worker: self._send(worker, share) for worker, share in shares.items()}
         try:
+            sent = {worker: self._send(worker, share) for worker, share in shares.items()}
             answers = _answer(self._here, self._config, own)
             for worker, share in shares.items():
                 answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)

@@ -226,7 +226,7 @@ class Alike(Probe):
 
     def __init__(self, *, render_mode: str | None = None):
         Probe.__init__(self, render_mode=render_mode)
-        box = lambda size: spaces.Box(-1.0, 1.0, (size,), np.float32)  # noqa: E731
+        box = lambda size: spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.observation_space = spaces.Dict({"state": box(2), "sign": box(1)})
 
     def start(self) -> None:

@@ -55,7 +55,7 @@ class Ensemble(ModelPosterior):
         filtered = jax.lax.stop_gradient(filtered)
 
         def loss(members: Predictor) -> Float[Array, ""]:
-            one = lambda member: self._on_memory_of(model, member).prediction_loss(filtered, batch)  # noqa: E731
+            one = lambda member: self._on_memory_of(model, member).prediction_loss(filtered, batch)
             return eqx.filter_vmap(one)(members).sum()
 
         total, gradient = eqx.filter_value_and_grad(loss)(state.module)
@@ -64,7 +64,7 @@ class Ensemble(ModelPosterior):
 
     def sample(self, state: Optimised[Predictor], model: WorldModel, *, key: Key) -> Predictor:
         own, members = model.predictor, state.module
-        repeat = lambda x: jnp.broadcast_to(x, (self.samples, *x.shape)) if eqx.is_array(x) else x  # noqa: E731
+        repeat = lambda x: jnp.broadcast_to(x, (self.samples, *x.shape)) if eqx.is_array(x) else x
         shared = jax.tree.map(repeat, (own.input, own.cell))
         return members._replace(input=shared[0], cell=shared[1])
 

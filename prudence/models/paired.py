@@ -143,7 +143,7 @@ class PairedModel(Imaginable):
             parts = zip(halves, state, noise, strict=True)
             return PairedState(*(rssm.imagine_step(own, actions, n) for rssm, own, n in parts))
 
-        act = lambda state, noise: policy(state.observation.features, noise)  # noqa: E731
+        act = lambda state, noise: policy(state.observation.features, noise)
         states, actions = roll_out(step, act, start, action_noise, noise, nudge)
         actor_features, critic_features = states.observation.features, self.critic_features(states)
         return self.heads.trajectory(self.seen_by_heads(states), actor_features, critic_features, actions)

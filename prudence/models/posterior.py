@@ -67,7 +67,7 @@ def imagine_each(
         common_noise: gives every predictor the same latent noise, so that equal predictors imagine the same.
     """
     number = len(jax.tree.leaves(predictors)[0])
-    apart = lambda x: x.reshape(*x.shape[:1], number, -1, *x.shape[2:])  # noqa: E731
+    apart = lambda x: x.reshape(*x.shape[:1], number, -1, *x.shape[2:])
     starts = jax.tree.map(lambda x: apart(x[None])[0], start)
     noise, nudges = jax.tree.map(apart, (action_noise, nudge))
 
@@ -90,9 +90,9 @@ def open_loop_each(
     seen = model.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
     start = jax.tree.map(lambda x: jnp.tile(x[:, -1], (number, 1)), seen)
     actions = jnp.swapaxes(jnp.asarray(batch.prev_action[:, context:]), 0, 1)
-    follow = lambda _, action: action  # noqa: E731
+    follow = lambda _, action: action
     dream = imagine_each(
         model, predictors, follow, start, jnp.tile(actions, (1, number, 1)), key=imagine_key, common_noise=common_noise
     )
-    by_model = lambda x: jnp.moveaxis(x[1:].reshape(len(actions), number, -1, *x.shape[2:]), 0, 2)  # noqa: E731
+    by_model = lambda x: jnp.moveaxis(x[1:].reshape(len(actions), number, -1, *x.shape[2:]), 0, 2)
     return by_model(dream.rewards), by_model(dream.costs)

@@ -78,7 +78,7 @@ class SWAG(ModelPosterior):
 
     def begin(self, tree: Any) -> Iterates:
         """Before the first snapshot."""
-        zeros = lambda *lead: jax.tree.map(lambda w: jnp.zeros((*lead, *w.shape), w.dtype), _params(tree))  # noqa: E731
+        zeros = lambda *lead: jax.tree.map(lambda w: jnp.zeros((*lead, *w.shape), w.dtype), _params(tree))
         return Iterates(zeros(), zeros(), zeros(self.deviations), jnp.zeros((), jnp.int32))
 
     def observe(self, state: Iterates, tree: Any, step: int | Int[Array, ""]) -> Iterates:
@@ -91,9 +91,9 @@ class SWAG(ModelPosterior):
         first, share = state.snapshots == 0, 1 - self.decay
         old = jax.tree.map(lambda m, w: jnp.where(first, w, m), state.mean, params)
         mean = jax.tree.map(lambda m, w: m + share * (w - m), old, params)
-        spread = lambda v, m, w: self.decay * (v + share * jnp.square(w - m))  # noqa: E731
+        spread = lambda v, m, w: self.decay * (v + share * jnp.square(w - m))
         variance = jax.tree.map(spread, state.variance, old, params)
-        append = lambda rows, m, w: jnp.concatenate([rows, (w - m)[None]])[1:]  # noqa: E731
+        append = lambda rows, m, w: jnp.concatenate([rows, (w - m)[None]])[1:]
         deviations = jax.tree.map(append, state.deviations, mean, params)
         return Iterates(mean, variance, deviations, state.snapshots + 1)
 

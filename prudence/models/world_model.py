@@ -160,7 +160,7 @@ class WorldModel(Imaginable):
         key: Key,
         nudge: Float[Array, "H B A"] | None = None,
     ) -> Trajectory:
-        act = lambda state, noise: policy(state.features, noise)  # noqa: E731
+        act = lambda state, noise: policy(state.features, noise)
         noise = self.rssm.noise(*action_noise.shape[:2], key=key)
         states, actions = roll_out(self.rssm.imagine_step, act, start, action_noise, noise, nudge)
         features = states.features

@@ -37,7 +37,7 @@ class PercentileScale(eqx.Module):
     def update(self, returns: Float[Array, "*shape"]) -> PercentileScale:
         """The normaliser after seeing a batch of returns."""
         low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
-        mix = lambda old, new: (1 - self.rate) * old + self.rate * new  # noqa: E731
+        mix = lambda old, new: (1 - self.rate) * old + self.rate * new
         return PercentileScale(mix(self.low, low), mix(self.high, high), self.rate, self.floor)
 
     @property

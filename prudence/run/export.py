@@ -112,7 +112,7 @@ def _latency(exported: export.Exported, repeats: int = 200) -> float:
     """Median seconds of a call, after the first, which compiles."""
     call = jax.jit(exported.call)
     memory, observation, *_ = jax.tree.unflatten(exported.in_tree, exported.in_avals)[0]
-    nothing = lambda tree: jax.tree.map(lambda aval: np.zeros(aval.shape, aval.dtype), tree)  # noqa: E731
+    nothing = lambda tree: jax.tree.map(lambda aval: np.zeros(aval.shape, aval.dtype), tree)
     memory, observation, seconds = nothing(memory), nothing(observation), []
     for step in range(repeats + 1):
         start = time.perf_counter()

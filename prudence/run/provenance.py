@@ -51,7 +51,7 @@ def _commit() -> str | None:
     """The commit of the checkout that this code runs from, with ``+`` if it was changed since."""
     here = Path(__file__).parent
     try:
-        run = lambda *a: subprocess.run(["git", *a], cwd=here, capture_output=True, text=True, check=True).stdout  # noqa: E731
+        run = lambda *a: subprocess.run(["git", *a], cwd=here, capture_output=True, text=True, check=True).stdout
         changed = run("status", "--porcelain", "--untracked-files=no", "--", "..").strip()
         return run("rev-parse", "HEAD").strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

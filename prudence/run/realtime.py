@@ -69,7 +69,7 @@ class RealTime:
         late = end - start > self.deadline
         self.iterations[index] += 1
         self.late += late
-        all_of = lambda value: np.full(len(is_first), float(value))  # noqa: E731
+        all_of = lambda value: np.full(len(is_first), float(value))
         return action, carry, metrics | {"plan/iterations": all_of(index), "plan/late": all_of(late)}
 
     def summary(self) -> dict[str, float]:

@@ -143,7 +143,7 @@ class Trainer:
 
     def _after_iteration(self, metrics: Metrics, progress: Progress) -> None:
         loop, taken = self._config.loop, self._config.loop.decisions_per_iteration * self._env.raw_steps
-        due = lambda every: every > 0 and self.raw_steps // every > (self.raw_steps - taken) // every  # noqa: E731
+        due = lambda every: every > 0 and self.raw_steps // every > (self.raw_steps - taken) // every
         self._refuse_divergence(metrics)
         for summary in self._collector.finished:
             self._logger.write(self.raw_steps, _episode_metrics(summary, self._spaces))

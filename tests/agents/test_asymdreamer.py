@@ -90,7 +90,7 @@ def test_what_does_not_go_together_is_refused():
 def test_acting_neither_needs_nor_heeds_privileged_observations():
     agent = toys.dreamer(PRIVILEGED, "asymdreamer")
     state, seen = agent.init(key=jax.random.key(0)), toys.batch(PRIVILEGED, 3).observation
-    act = lambda seen: agent.act(  # noqa: E731
+    act = lambda seen: agent.act(
         state, agent.init_carry(3), seen, np.ones(3, bool), key=jax.random.key(2), mode="evaluate"
     )
     alone = act({"state": seen["state"]})

@@ -141,7 +141,7 @@ LIVELY = {
 
 def lively(name: str = "safedreamer-bsrp-lag", spaces: Spaces = COSTS) -> Dreamer:
     config = toys.debug_config(name, **LIVELY)
-    awake = lambda head: replace(head, out_scale=1.0)  # noqa: E731
+    awake = lambda head: replace(head, out_scale=1.0)
     model = replace(config.world_model, reward=awake(config.world_model.reward))
     critic = replace(config.critic, head=awake(config.critic.head))
     return Dreamer(spaces, replace(config, world_model=model, critic=critic, cost_critic=critic))
@@ -159,7 +159,7 @@ def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters(na
     def direct(actor):
         action_key, dynamics_key = jax.random.split(jax.random.key(5))
         noise = actor.noise(c.horizon, len(alive), key=action_key)
-        blind = lambda features, noise: actor(jax.lax.stop_gradient(features)).sample(noise)  # noqa: E731
+        blind = lambda features, noise: actor(jax.lax.stop_gradient(features)).sample(noise)
         trajectory = model.imagine(blind, start, noise, key=dynamics_key)
         loss, dream = agent.imagination.dream(state, trajectory, alive)
         entropy = actor(jax.lax.stop_gradient(trajectory.actor_features[:-1])).entropy()

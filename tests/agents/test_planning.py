@@ -81,7 +81,7 @@ def test_several_futures_of_a_plan(pessimism, more):
 
 def test_costs_are_read_off_what_is_decoded():
     # The head's costs are 1, 4 and 3, 3 (first test); the reader's are 7 and 0 at every state but the first.
-    reader = lambda features: jnp.stack([jnp.full(features.shape[:-1], 7.0), jnp.zeros(features.shape[:-1])], -1)  # noqa: E731
+    reader = lambda features: jnp.stack([jnp.full(features.shape[:-1], 7.0), jnp.zeros(features.shape[:-1])], -1)
     found = judged(PlanningConfig(costs="observation"), believed([0.1, 0.0])._replace(costs_of=reader))
     np.testing.assert_allclose(found.cost, [[140.0, 0.0]] * 2)
     # Its cost return, undiscounted, is 7 + 7 + 10.

@@ -77,7 +77,7 @@ def test_models_are_imagined_each_by_itself():
     predictors = WARM.sample(state.posterior, model, key=jax.random.key(2))
     start = model.rssm.initial(6)
     noise = jax.random.normal(jax.random.key(3), (4, 6, 2))
-    act = lambda features, noise: noise  # noqa: E731
+    act = lambda features, noise: noise
     together = imagine_each(model, predictors, act, start, noise, key=jax.random.key(4), common_noise=True)
     assert together.rewards.shape == (5, 6)
     for n in range(3):
@@ -117,9 +117,9 @@ def test_before_the_posterior_is_warm_an_update_is_that_of_one_model_and_then_bo
 )
 def test_what_a_bound_adds_to_the_mean(task, safety, of, optimism, pessimism):
     promise, cost = jnp.array([-1.0, 1.0, 3.0]), jnp.array([4.0, -4.0, 0.0])
-    columns = lambda x, steps: jnp.broadcast_to(jnp.repeat(x, 2), (steps, 6))  # noqa: E731
+    columns = lambda x, steps: jnp.broadcast_to(jnp.repeat(x, 2), (steps, 6))
     # Returns and values of which only those that are asked for differ between the models.
-    flat = lambda x, name: columns(x if of == name else jnp.zeros(3), 2 + (name == "values"))  # noqa: E731
+    flat = lambda x, name: columns(x if of == name else jnp.zeros(3), 2 + (name == "values"))
     returns, values = flat(promise, "returns"), flat(promise, "values")
     costs = [jnp.stack([x, jnp.zeros_like(x)], -1) for x in (flat(cost, "returns"), flat(cost, "values"))]
     count = agent(WARM, COSTS, task=task, safety=safety, of=of).imagination._count
@@ -162,9 +162,7 @@ def test_a_planner_imagines_each_future_under_another_model():
     cold = dreamer.init(key=jax.random.key(0))
     warm = toys.warmed(dreamer, dreamer.init(key=jax.random.key(0)))
     assert jax.tree.leaves(dreamer._believed(warm).predictors)[0].shape[0] == 2
-    spread = lambda state: float(  # noqa: E731
-        jnp.ptp(jax.tree.leaves(dreamer._believed(state).predictors)[0], 0).max()
-    )
+    spread = lambda state: float(jnp.ptp(jax.tree.leaves(dreamer._believed(state).predictors)[0], 0).max())
     assert spread(cold) == 0.0
     assert spread(warm) > 0.0
     with pytest.raises(ValueError, match="must be the posterior's samples=2"):
@@ -211,7 +209,7 @@ def test_members_agree_where_there_are_data_and_not_elsewhere():
     members = state.posterior
     for _ in range(150):
         members = learn(members)
-    spread = lambda features: float(  # noqa: E731
+    spread = lambda features: float(
         eqx.filter_vmap(lambda head: head.predict(features))(members.module.reward_head).std(0).mean()
     )
     seen = filtered.states.features.reshape(32, -1)

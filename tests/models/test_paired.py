@@ -35,7 +35,7 @@ def starts(net: PairedModel, batch=BATCH):
 
 
 def dream(net: PairedModel, start, nudge=None):
-    policy = lambda features, noise: jnp.tanh(features[:, :2] + noise)  # noqa: E731
+    policy = lambda features, noise: jnp.tanh(features[:, :2] + noise)
     return net.imagine(policy, start, jnp.ones((4, 3, 2)), key=jax.random.key(2), nudge=nudge)
 
 

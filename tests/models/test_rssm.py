@@ -110,5 +110,5 @@ def test_imagine_follows_the_actions(rssm):
 
 def test_gradient_reaches_the_first_action_through_the_dynamics(rssm):
     start, actions = rssm.initial(B), draw(3, B, T, A)
-    last = lambda a: rssm.imagine(start, a, key=jax.random.key(5)).deter[:, -1].sum()  # noqa: E731
+    last = lambda a: rssm.imagine(start, a, key=jax.random.key(5)).deter[:, -1].sum()
     assert jnp.abs(jax.grad(last)(actions)[:, 0]).max() > 0

@@ -102,7 +102,7 @@ def test_samples_match_the_iterates_of_a_linear_gaussian_regression(deviations):
     pairs = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     iterates = np.asarray(jax.lax.scan(step, jnp.zeros(3), pairs)[1])
     swag = SWAG(burn_in=0, period=20, deviations=deviations, decay=0.995, warm=1)
-    follow = lambda state, pair: (swag.observe(state, pair[1], pair[0]), None)  # noqa: E731
+    follow = lambda state, pair: (swag.observe(state, pair[1], pair[0]), None)
     state = jax.lax.scan(follow, swag.begin(jnp.zeros(3)), (jnp.arange(len(iterates)), jnp.asarray(iterates)))[0]
     assert state.snapshots == 2000
     drawn = swag.draw(state, jnp.zeros(3), 50_000, key=jax.random.key(0))

@@ -39,7 +39,7 @@ def test_one_hot_kl_by_hand():
 
 def test_one_hot_sums_over_its_latents():
     p, q = one_hot(0.5, 0.5), one_hot(0.25, 0.75)
-    both = lambda d: OneHot(jnp.concatenate([d.logits, d.logits]))  # noqa: E731
+    both = lambda d: OneHot(jnp.concatenate([d.logits, d.logits]))
     assert both(p).kl(both(q)) == pytest.approx(2 * float(p.kl(q)), rel=1e-6)
     assert both(p).entropy() == pytest.approx(2 * np.log(2), rel=1e-6)
 

@@ -28,7 +28,7 @@ def test_fisher_product_is_the_hessian_of_the_divergence():
     rng = np.random.default_rng(0)
     inputs = jnp.asarray(rng.normal(size=(6, 2)), jnp.float32)
     at, vector = (jnp.asarray(rng.normal(size=6), jnp.float32) for _ in range(2))
-    kl = lambda new: categorical_kl(inputs, at, new)  # noqa: E731
+    kl = lambda new: categorical_kl(inputs, at, new)
     dense = jax.hessian(kl)(at)
     np.testing.assert_allclose(fisher_product(kl, at, 0.1)(vector), dense @ vector + 0.1 * vector, rtol=1e-4, atol=1e-6)
     # A matrix that is the covariance of the score, and singular without damping: a shift of all logits changes nothing.
@@ -38,7 +38,7 @@ def test_fisher_product_is_the_hessian_of_the_divergence():
 def test_natural_is_the_solution_of_the_dense_system():
     matrix = positive_definite(5, 1)
     vector = np.random.default_rng(2).normal(size=5)
-    product = lambda v: jnp.asarray(matrix, jnp.float32) @ v  # noqa: E731
+    product = lambda v: jnp.asarray(matrix, jnp.float32) @ v
     found = natural(product, jnp.asarray(vector, jnp.float32), 10)
     np.testing.assert_allclose(found, np.linalg.solve(matrix, vector), rtol=1e-3, atol=1e-5)
 
@@ -132,7 +132,7 @@ def test_reward_and_cost_in_one_direction(c, theta):
 
 def test_the_natural_gradient_of_next_to_nothing_is_finite():
     """The gradient of a policy without chance left, whose square is 0 in float32."""
-    product = lambda v: jnp.array([2.0, 4.0]) * v  # noqa: E731
+    product = lambda v: jnp.array([2.0, 4.0]) * v
     found = natural(product, jnp.array([1e-22, 2e-22]), 5)
     np.testing.assert_allclose(found, [0.5e-22, 0.5e-22], rtol=1e-4)
     np.testing.assert_array_equal(natural(product, jnp.zeros(2), 5), [0.0, 0.0])
