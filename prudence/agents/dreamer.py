@@ -83,6 +83,7 @@ class Dreamer(Agent):
             constraint=c.constraint.init(num_costs),
             price=None if c.planning is None else c.planning.price.init(num_costs),
             episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(())),
+            usual_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.02),
             step=jnp.zeros((), jnp.int32),
         )
 
@@ -282,6 +283,7 @@ class Dreamer(Agent):
             constraint=imagination.update_constraint(state, dream.violation),
             price=state.price,
             episode_cost=state.episode_cost,
+            usual_cost=state.usual_cost,
             step=state.step + 1,
         )
         return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
@@ -336,9 +338,9 @@ class Dreamer(Agent):
             moved = self.config.planning.price.on_episode(price, violation)
             price = jax.tree.map(partial(jnp.where, self._acts_by_plan(state)), moved, price)
         constraint = self.config.constraint.on_episode(state.constraint, violation)
-        changed = (state.episode_cost.update(cost), constraint, price)
-        is_none = lambda x: x is None
-        return eqx.tree_at(lambda s: (s.episode_cost, s.constraint, s.price), state, changed, is_leaf=is_none)
+        changed = (state.episode_cost.update(cost), state.usual_cost.update(cost), constraint, price)
+        parts = lambda s: (s.episode_cost, s.usual_cost, s.constraint, s.price)
+        return eqx.tree_at(parts, state, changed, is_leaf=lambda x: x is None)
 
     # --- diagnosis ----------------------------------------------------------------------------
 

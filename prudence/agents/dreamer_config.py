@@ -46,6 +46,9 @@ class DreamerConfig:
         violation_bound: violations are clipped to ± this many budgets (of at least 1), since a cost can
             exceed its budget far more than it can fall short of it, and the multiplier would rise much
             faster than it falls; None (the papers) clips nothing.
+        approach: what is asked of costs on the way to the budget: no more than this share of what episodes have lately
+            cost (the mean of the last 50 or so). While a policy is making its costs fall at that pace the multiplier
+            waits for it; None (the papers) asks for the budget from the beginning.
         replay_loss: weight of the critics' loss on replayed states beside that on imagined ones (current DreamerV3:
             .3; 2023 release and SafeDreamer: 0). Their targets hold real rewards and costs, bootstrapped from the
             critic; unlike DreamerV3's, their gradient stops at the world model.
@@ -82,6 +85,7 @@ class DreamerConfig:
     cost_estimate: Literal["sum", "mean", "episode"] = "sum"
     violation_source: Literal["imagined", "episodes"] = "imagined"
     violation_bound: float | None = None
+    approach: float | None = None
     replay_loss: float = 0.0
     privileged: PrivilegedConfig | None = None
     planning: PlanningConfig | None = None
@@ -112,6 +116,7 @@ class DreamerState(eqx.Module):
     constraint: Any
     price: Any
     episode_cost: EpisodeCost
+    usual_cost: EpisodeCost
     step: Int[Array, ""]
 
 
@@ -126,6 +131,11 @@ class DreamerCarry(NamedTuple):
 def check(config: DreamerConfig, spaces: Spaces) -> None:
     """Raises ValueError where the configuration does not suit the spaces, or itself."""
     limits = config.cost_limit
+    if config.approach is not None and not 0 <= config.approach < 1:
+        raise ValueError(
+            f"approach={config.approach} is the share of their usual costs that episodes are asked for on the way to "
+            "the budget: choose a number from 0 to below 1 (.6 lets costs halve in 50 episodes), or None"
+        )
     if isinstance(limits, tuple) and len(limits) != spaces.num_costs:
         raise ValueError(
             f"cost_limit names {len(limits)} budgets, but the environment reports {spaces.num_costs} costs: "

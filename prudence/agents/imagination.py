@@ -215,11 +215,16 @@ class Imagination:
     def violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
         """Whatever its value's source and bound, its gradient is that of the imagined cost."""
         c, sg = self.config, jax.lax.stop_gradient
-        violation = (estimate if c.violation_source == "imagined" else state.episode_cost.mean) - self.cost_limits
+        violation = (estimate if c.violation_source == "imagined" else state.episode_cost.mean) - self.targets(state)
         if c.violation_bound is not None:
             reach = c.violation_bound * jnp.maximum(self.cost_limits, 1.0)
             violation = jnp.clip(violation, -reach, reach)
         return sg(violation) + estimate - sg(estimate)
+
+    def targets(self, state: DreamerState) -> Float[Array, " C"]:
+        """What costs are held against at present: the budgets, or what is asked for on the way to them."""
+        share = self.config.approach
+        return self.cost_limits if share is None else jnp.maximum(self.cost_limits, share * state.usual_cost.mean)
 
     def _minds_costs(self, state: DreamerState) -> Bool[Array, ""]:
         return state.step >= self.config.constraint_start
@@ -260,6 +265,8 @@ class Imagination:
             suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
             metrics[f"imagined/cost{suffix}"] = estimate[i]
             metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
+            if self.config.approach is not None:
+                metrics[f"constraint/target{suffix}"] = self.targets(state)[i]
             if planning is not None:
                 metrics[f"plan/price{suffix}"] = planning.price.multiplier(state.price)[i]
         return metrics

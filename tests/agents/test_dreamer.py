@@ -208,6 +208,29 @@ def test_bounded_violations_keep_their_gradient():
     np.testing.assert_allclose(slope, np.eye(2))
 
 
+def test_on_the_way_to_the_budget_costs_are_held_against_a_share_of_the_usual_ones():
+    agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=2.0, approach=0.5)
+    of = lambda state: float(agent.imagination.violation(state, jnp.zeros(1))[0])
+    episode = lambda cost: EpisodeSummary(0.0, np.array([cost], np.float32), 20)
+    state = started(agent)
+    for _ in range(40):
+        state = agent.on_episode(state, episode(30.0))
+    assert of(state) == pytest.approx(15.0, rel=1e-3)  # Half of what stays the same is too much.
+    for _ in range(40):
+        state = agent.on_episode(state, episode(10.0))
+    # Recent episodes weigh .9^k, the usual cost .98^k: 10.3 against half of 16.
+    recent, usual = 10 + 20 * (0.9**40 - 0.9**80) / (1 - 0.9**80), 10 + 20 * (0.98**40 - 0.98**80) / (1 - 0.98**80)
+    assert of(state) == pytest.approx(recent - usual / 2, rel=1e-3)
+    for _ in range(400):
+        state = agent.on_episode(state, episode(3.0))
+    assert of(state) == pytest.approx(1.0, rel=1e-2)  # 1.5 would be asked for, but 2 is allowed.
+
+
+def test_the_pace_of_an_approach_is_a_share():
+    with pytest.raises(ValueError, match="is the share of their usual costs"):
+        toys.dreamer(CONTINUOUS, approach=1.0)
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("mean", 1.0), ("sum", 3.0), ("episode", 20 * 0.1)])
 def test_units_of_the_imagined_cost(unit, factor):
     # Horizon 3; episodes of 20 decisions at γ_c = .9.
