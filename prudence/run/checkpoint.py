@@ -165,7 +165,9 @@ def latest(directory: Path) -> Path | None:
     return next(iter(_paths(Path(directory))), None)
 
 
-def load(directory: Path, like: Any, *, expect: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+def load(
+    directory: Path, like: Any, *, expect: Mapping[str, Any] | None = None, partly: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """The state and the ``meta`` of the newest checkpoint that can be read, bit for bit as saved.
 
     A truncated or corrupt checkpoint is passed over for the one before, with a warning.
@@ -174,6 +176,8 @@ def load(directory: Path, like: Any, *, expect: Mapping[str, Any] | None = None)
         directory: of the checkpoints, or one checkpoint's file.
         like: a state of the same structure (arrays or ``jax.ShapeDtypeStruct``), which says where leaves belong.
         expect: arguments of ``check_compatible``: ``task``, ``spaces``.
+        partly: leaves that the checkpoint does not have stay as in ``like``, and those that only it has are left out;
+            what both have must agree all the same.
 
     Returns:
         The state, and ``meta`` with the checkpoint's ``step`` added.
@@ -185,7 +189,7 @@ def load(directory: Path, like: Any, *, expect: Mapping[str, Any] | None = None)
     path, manifest, members = _newest_readable(Path(directory))
     meta = _decode_manifest_meta(manifest, members)
     check_compatible(meta, **(expect or {}))
-    return _decode_state(path, manifest, members, like), meta
+    return _decode_state(path, manifest, members, like, partly), meta
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -249,9 +253,13 @@ def _fetch(entry: dict[str, Any], members: dict[str, bytes]) -> np.ndarray:
     return np.frombuffer(members[entry["member"]], dtype).reshape(shape).copy()
 
 
-def _decode_state(path: Path, manifest: dict[str, Any], members: dict[str, bytes], like: Any) -> Any:
+def _decode_state(
+    path: Path, manifest: dict[str, Any], members: dict[str, bytes], like: Any, partly: bool = False
+) -> Any:
     saved = {entry["path"]: entry for entry in manifest["leaves"]}
     wanted = {name: _describe(leaf) for name, leaf in _named_leaves(like) if _is_stored(leaf)}
+    if partly:
+        saved, wanted = ({name: of[name] for name in of if name in saved and name in wanted} for of in (saved, wanted))
     _refuse_differences(path, saved, wanted, manifest["versions"])
     leaves = [_decode_leaf(saved[name], leaf, members) if name in saved else leaf for name, leaf in _named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)

@@ -89,6 +89,9 @@ class Train:
     """Run directory. By default runs/AGENT-TASK-SEED, with the observations after a Safety-Gymnasium task."""
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
+    start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Begin as a copy of another run, with its weights, experience and steps, and go on under the settings given here:
+    another budget, price or planner. That run is left as it is; --steps counts its steps, too."""
     settings: bool = False
     """Show every setting of the preset, with its value here, and leave."""
 
@@ -112,7 +115,8 @@ class Train:
             prog=f"prudence train {self.agent}",
             description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
         )
-        directory = train(config=config, out=self.out or default_directory(config), wandb=self.wandb)
+        out = self.out or default_directory(config)
+        directory = train(config=config, out=out, wandb=self.wandb, start_from=self.start_from)
         try:
             print(f"learning curve: {plot.plot_run(directory)}", file=sys.stderr)
         except ValueError as error:  # A run of a few steps has no episode to draw, and succeeded all the same.

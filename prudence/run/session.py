@@ -50,6 +50,7 @@ def train(
     out: Path | str | None = None,
     config: RunConfig | None = None,
     wandb: str | None = None,
+    start_from: Path | str | None = None,
     **env: Any,
 ) -> Path:
     """Trains an agent, or resumes the run that ``out`` holds, and returns the run's directory.
@@ -61,6 +62,7 @@ def train(
         out: run directory; by default :func:`default_directory`.
         config: a whole configuration, instead of all of the above but ``out``.
         wandb: Weights & Biases project.
+        start_from: a run that the new one begins as a copy of; see :func:`prudence.run.train.train`.
         env: further fields of :class:`prudence.envs.base.EnvConfig`, such as ``costs="separate"``.
 
     Raises:
@@ -70,7 +72,7 @@ def train(
         agent, task, obs=obs, preset_name=preset, steps=steps, cost_limit=cost_limit, seed=seed, **env
     )
     use_compilation_cache()
-    return run_training(config, out or default_directory(config), wandb=wandb)
+    return run_training(config, out or default_directory(config), wandb=wandb, start_from=start_from)
 
 
 def default_directory(config: RunConfig) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from prudence.run.directory import RunDirectory
 from prudence.run.evaluate import evaluate_agent
 from prudence.run.learning import make_learning
 from prudence.run.logging import Logger, Progress
+from prudence.run.provenance import FILE as PROVENANCE
 from prudence.run.provenance import note_provenance
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
@@ -36,16 +38,26 @@ class TrainingDiverged(RuntimeError):
     """A loss is not finite; the message names the last good checkpoint."""
 
 
-def train(config: RunConfig, directory: Path | str, *, wandb: str | None = None) -> Path:
+def train(
+    config: RunConfig, directory: Path | str, *, wandb: str | None = None, start_from: Path | str | None = None
+) -> Path:
     """Trains, or goes on training, in ``directory``; returns it.
 
+    Args:
+        start_from: another run, which a new one in ``directory`` begins as a copy of: its weights as they were last
+            saved, its experience, steps and metrics, from there on under ``config``. It is left as it is.
+
     Raises:
-        ConfigError: the directory holds a run of another configuration.
+        ConfigError: the directory holds a run of another configuration, or a copy would be of another kind.
+        CheckpointMismatch: networks of other sizes cannot be taken over.
         TrainingDiverged: a loss is no longer finite.
     """
-    run = RunDirectory(Path(directory))
+    run, origin = RunDirectory(Path(directory)), None
     with run.lock(), contextlib.ExitStack() as stack:
         _claim(run, config)
+        if start_from is not None and checkpoint.latest(run.checkpoints) is None:
+            origin = RunDirectory(Path(start_from))
+            _take_over(origin, run, config)
         note_provenance(run.path)
         env = stack.enter_context(
             contextlib.closing(
@@ -53,7 +65,7 @@ def train(config: RunConfig, directory: Path | str, *, wandb: str | None = None)
             )
         )
         logger = stack.enter_context(contextlib.closing(Logger(run.path, wandb=wandb)))
-        Trainer(run, config, env, logger).run()
+        Trainer(run, config, env, logger, origin).run()
     return run.path
 
 
@@ -79,6 +91,29 @@ def _claim(run: RunDirectory, config: RunConfig) -> None:
     write_config(run.config, config)
 
 
+def _take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig) -> None:
+    """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint of its own yet."""
+    if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
+        raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
+    source = read_config(origin.config, RunConfig)
+    if type(source.loop) is not type(config.loop) or type(source.agent) is not type(config.agent):
+        raise ConfigError(f"{origin.path} is a run of {source.agent_name}, from which no {config.agent_name} can start")
+    kept: dict[str, tuple[Any, Any]] = {"env": (source.env, config.env)}
+    for name in ("num_envs", "updates_per_decision", "prefill"):
+        kept[f"loop.{name}"] = getattr(source.loop, name, None), getattr(config.loop, name, None)
+    changed = [name for name, (there, here) in kept.items() if there != here]
+    if changed:
+        raise ConfigError(
+            f"a run that starts from {origin.path} must have the same {', '.join(changed)}: its experience and its "
+            "count of gradient steps go on"
+        )
+    with origin.lock():
+        if origin.replay.exists():
+            shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
+        for name in (origin.metrics.name, PROVENANCE):
+            shutil.copy(origin.path / name, run.path / name)
+
+
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
     for f in dataclasses.fields(a):
         x, y, name = getattr(a, f.name), getattr(b, f.name), f"{path}{f.name}"
@@ -91,8 +126,16 @@ def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
 class Trainer:
     """One run in this process; see the module's docstring for what an iteration is."""
 
-    def __init__(self, run: RunDirectory, config: RunConfig, env: VectorEnv, logger: Logger):
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: RunConfig,
+        env: VectorEnv,
+        logger: Logger,
+        origin: RunDirectory | None = None,
+    ):
         self._run, self._config, self._env, self._logger = run, config, env, logger
+        self._origin = origin
         self._spaces = spaces_of(env)
         self._agent: Agent = make_agent(config.agent_name, self._spaces, config.agent)
         keys, self._counters = Keys(config.seed), Counters()
@@ -222,22 +265,26 @@ class Trainer:
 
     def _restore(self) -> None:
         self._state = self._agent.init(key=self._init_key)
-        if checkpoint.latest(self._run.checkpoints) is None:
+        source = self._run.checkpoints if self._origin is None else self._origin.checkpoints
+        if checkpoint.latest(source) is None:
             self._logger.truncate(-1)
             self._collector.start()
             self._learning.start()
             return
         # Before replay is opened, since its complaint about other spaces would not name the tasks.
         (self._state, carry), meta = checkpoint.load(
-            self._run.checkpoints,
+            source,
             (self._state, self._collector.carry),
             expect={"task": self._config.env.task, "spaces": self._spaces},
+            partly=self._origin is not None,
         )
         for name, value in meta["counters"].items():
             setattr(self._counters, name, value)
         whole = self._collector.restore(meta, carry)
         self._learning.restore(meta, whole)
         self._logger.truncate(self.raw_steps)
+        if self._origin is not None:
+            self._save()
 
 
 def _episode_metrics(summary: EpisodeSummary, spaces: Spaces) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -27,6 +28,7 @@ from prudence.run.checkpoint import CheckpointMismatch
 from prudence.run.collect import random_actions
 from prudence.run.config import ConfigError
 from prudence.run.logging import read_metrics
+from prudence.run.policy import load_run
 from prudence.run.train import Trainer, TrainingDiverged, train
 from prudence.types import ActionSpec, Spaces
 
@@ -141,6 +143,37 @@ def test_an_environment_that_cannot_be_brought_back_begins_anew(
     episodes = [row for row in history(run) if "episode/length" in row]
     # The second process: row 0 opens the episode, which ends at its fifth decision, step 3 + 5.
     assert [(row["step"], row["episode/length"], row["episode/cost"]) for row in episodes] == [(9, 5, 3)]
+
+
+# ---- starting from another run ---------------------------------------------------------------------------------------
+
+
+def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path) -> None:
+    config = run_config(steps=160)
+    longer = replace(config, loop=replace(config.loop, steps=240))
+    first = train(config, tmp_path / "first")
+    copy = train(longer, tmp_path / "copy", start_from=first)
+    assert_same_run(train(longer, tmp_path / "whole"), copy)
+    assert content(first)["manifest"]["step"] == 160
+    assert len(json.loads((copy / "provenance.json").read_text())) == 2
+    assert_same_run(train(longer, first), copy)
+
+
+def test_a_planner_starts_from_a_run_of_the_policy(tmp_path: Path) -> None:
+    first = train(run_config(steps=160), tmp_path / "first")
+    planner = run_config(steps=168, agent="safedreamer-osrp-lag")
+    _, _, state, _ = load_run(train(planner, tmp_path / "planner", start_from=first))
+    assert int(state.step) > 0
+    assert state.price is not None
+    assert read_metrics(first / "metrics.jsonl")[0] == read_metrics(tmp_path / "planner" / "metrics.jsonl")[0]
+
+
+def test_what_a_run_cannot_start_from_is_refused(tmp_path: Path, plain: None) -> None:
+    with pytest.raises(ConfigError, match="no run with a checkpoint"):
+        train(run_config(steps=16), tmp_path / "run", start_from=tmp_path / "nothing")
+    first = train(run_config(steps=16), tmp_path / "first")
+    with pytest.raises(ConfigError, match=r"must have the same env, loop\.num_envs"):
+        train(run_config("probe/value", steps=16, num_envs=4), tmp_path / "run", start_from=first)
 
 
 # ---- what a run refuses --------------------------------------------------------------------------------------------
