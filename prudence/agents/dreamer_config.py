@@ -134,7 +134,7 @@ def check(config: DreamerConfig, spaces: Spaces) -> None:
     if config.approach is not None and not 0 <= config.approach < 1:
         raise ValueError(
             f"approach={config.approach} is the share of their usual costs that episodes are asked for on the way to "
-            "the budget: choose a number from 0 to below 1 (.6 lets costs halve in 50 episodes), or None"
+            "the budget: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
         )
     if isinstance(limits, tuple) and len(limits) != spaces.num_costs:
         raise ValueError(
