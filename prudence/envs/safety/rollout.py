@@ -205,7 +205,8 @@ def _sensor_groups(task: Any) -> dict[str, tuple[Any, list[str]]]:
 def _model_for_plans(spec: mujoco.MjSpec, groups: dict[str, tuple[Any, list[str]]]) -> mujoco.MjModel:
     """The model of ``spec`` with these sensors, in this order, in the place of its own, and the same motion.
 
-    Every step would place hazards, goals, cameras and lights anew, and look for the bodies near them.
+    Without hazards, goals, cameras and lights, which every step would place anew though they stay where they are
+    or nobody looks through them.
     """
     spec = spec.copy()
     marks = [body for body in spec.worldbody.bodies if _only_marks_a_place(body)]
