@@ -176,6 +176,20 @@ def test_rolling_out_disturbs_nothing():
             np.testing.assert_array_equal(left[4]["cost"], right[4]["cost"])
 
 
+def test_a_clock_that_profiles_is_left_alone():
+    env = make(EnvConfig("SafetyPointGoal1-v0"))
+    env.reset(seed=0)
+    rollouts, plans, read = env.rollouts(), plans_of(env, 2, 2, seed=0), []
+    rollouts(plans)  # Compiles the model, which reads the clock.
+    mujoco.set_mjcb_time(clock := lambda: read.append(None) or 0.0)
+    try:
+        rollouts(plans)
+        assert not read
+        assert mujoco.get_mjcb_time() is clock
+    finally:
+        mujoco.set_mjcb_time(None)
+
+
 def test_sleeping_objects_change_little():
     env = make(EnvConfig("SafetyPointGoal2-v0", action_repeat=5))
     env.reset(seed=0)
