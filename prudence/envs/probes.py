@@ -247,13 +247,13 @@ class Alike(Probe):
 class Ledge(Probe):
     """Three arms: wait, walk, and a ledge, which pay 0, 1/2 and 1, and of which the ledge costs 1; L = 20.
 
-    The observation is noise, so that no two steps are alike. Known answer, for a budget of d an episode: the ledge is
-    taken with probability d / 20, and else one walks; return 10 + d / 2, cost d. So the likeliest arm walks (return 10,
-    cost 0) under a budget below 10 and takes the ledge (return 20, cost 20) under one above.
+    The observation is noise, so that no two steps are alike. Known answer, for a budget of d an episode: the ledge at a
+    share d / 20 of the steps, and else one walks; return 10 + d / 2, cost d (of the noise even a policy's mode can draw
+    lots). Without a budget: return 20, cost 20; with budget zero: return 10, cost 0.
 
-    Made for data in which the ledge is taken once or twice (nothing here makes it rare). Of N models that learnt
-    from samples of such data a share p knows its cost: their mean is p, and who holds the mean within the budget takes
-    the ledge with probability d / 20p; who holds the worst of them, with d / 20.
+    Made for data in which the ledge is taken once (nothing here makes it rare). Of N models, each of which learnt from
+    a sample of such data, a share p knows its cost: who holds their mean within the budget takes the ledge with
+    probability min(1, d / 20p), cost d / p; who holds the worst of them, with d / 20.
     """
 
     def start(self) -> None:
