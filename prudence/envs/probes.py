@@ -244,6 +244,29 @@ class Alike(Probe):
         return 0.5 + risk / 2, risk * (self.sign > 0), False
 
 
+class Ledge(Probe):
+    """Three arms: wait, walk, and a ledge, which pay 0, 1/2 and 1, and of which the ledge costs 1; L = 20.
+
+    The observation is noise, so that no two steps are alike. Known answer, for a budget of d an episode: the ledge at a
+    share d / 20 of the steps, and else one walks; return 10 + d / 2, cost d (of the noise even a policy's mode can draw
+    lots). Without a budget: return 20, cost 20; with budget zero: return 10, cost 0.
+
+    Made for data in which the ledge is taken once (nothing here makes it rare). Of N models, each of which learnt from
+    a sample of such data, a share p knows its cost: who holds their mean within the budget takes the ledge with
+    probability min(1, d / 20p), cost d / p; who holds the worst of them, with d / 20.
+    """
+
+    def start(self) -> None:
+        self.noise = self.np_random.uniform(-1.0, 1.0)
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.noise], np.float32)
+
+    def advance(self, action: Any) -> tuple[float, float, bool]:
+        self.start()
+        return int(action) / 2, float(action == 2), False
+
+
 class Pixels(Probe):
     """A white square on a picture whose right half is red; the action moves it by up to 0.2 in x and y; L = 25.
 
@@ -294,6 +317,7 @@ _PROBES: dict[str, tuple[type[Probe], dict[str, Any]]] = {
     "probe/conflict": (Conflict, {}),
     "probe/conflict-discrete": (Conflict, {"discrete": True, "arms": 3}),
     "probe/alike": (Alike, {}),
+    "probe/ledge": (Ledge, {"discrete": True, "arms": 3}),
     "probe/pixels": (Pixels, {}),
     "probe/pixels-16": (Pixels, {"size": 16}),
 }

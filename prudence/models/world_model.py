@@ -124,14 +124,16 @@ class WorldModel(Imaginable):
         }
         return total, (filtered, metrics)
 
-    def prediction_loss(self, filtered: Posterior, batch: Batch) -> Float[Array, ""]:
+    def prediction_loss(
+        self, filtered: Posterior, batch: Batch, weights: Float[Array, "B T"] | float = 1.0
+    ) -> Float[Array, ""]:
         """The part of :meth:`loss` that teaches the prior and the heads, on states that another model inferred; all of
-        the KL, without free nats."""
+        the KL, without free nats. Steps count by their ``weights``."""
         losses = self._head_losses(filtered, batch)
         prior = self.rssm.latent(self.rssm.prior_net(filtered.states.deter))
         losses["dynamics"] = kl_divergence(filtered.posterior, prior)
         scales = self._scales
-        return sum((scales[name] * loss.mean() for name, loss in losses.items()), start=jnp.zeros(()))
+        return sum((scales[name] * (weights * loss).mean() for name, loss in losses.items()), start=jnp.zeros(()))
 
     def _head_losses(self, filtered: Posterior, batch: Batch) -> dict[str, Float[Array, "B T"]]:
         return self.heads.losses(self.latents.seen_by_heads(filtered.states), batch, self.config.unsafe_weight)

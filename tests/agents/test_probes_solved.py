@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -173,3 +176,17 @@ def test_privileged_critics_tell_apart_what_looks_alike(tmp_path):
         values[name] = found[unsafe].mean(), found[~unsafe].mean()
     np.testing.assert_allclose(values["asymdreamer"], [10.0, 0.0], atol=1.5)
     assert abs(np.subtract(*values["asymdreamer-o"])) < 1.5
+
+
+def test_pessimism_keeps_off_the_ledge_that_greed_takes(tmp_path):
+    """Two agents that differ in ``uncertainty.safety`` alone, after learning from the same recorded steps. The budget
+    is 5, which allows the ledge, with what it really costs, at a quarter of the steps: return 12.5."""
+    script, out = Path(__file__).parents[2] / "benchmarks" / "ledge.py", tmp_path / "ledge.json"
+    subprocess.run([sys.executable, script, "--seeds", "0", "--out", out], check=True)
+    greedy, pessimistic = json.loads(out.read_text())["rows"]
+    assert (greedy["safety"], pessimistic["safety"]) == ("mean", "pessimistic")
+    # Some of the models know, most do not.
+    assert 0 < pessimistic["knowing"] < 0.5
+    assert greedy["cost"] > 15.0
+    assert pessimistic["cost"] < 8.0
+    assert 11.0 < pessimistic["return"] < 14.5

@@ -89,6 +89,17 @@ def test_conflict_has_two_costs_that_forbid_opposite_directions(task, action, to
     np.testing.assert_allclose(episode[1], costs, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("arm", "total", "cost"), [(0, 0.0, 0.0), (1, 10.0, 0.0), (2, 20.0, 20.0)])
+def test_the_ledge_pays_most_and_alone_costs(arm, total, cost):
+    assert play("probe/ledge", constant(arm))[:2] == (total, [cost])
+
+
+def test_no_two_steps_of_the_ledge_look_alike():
+    seen = []
+    play("probe/ledge", lambda noise: seen.append(float(noise[0])) or 0)
+    assert len(set(seen)) == 20
+
+
 def locate(picture):
     """Horizontal position in [-1, 1] of the white square."""
     columns = np.flatnonzero((picture == 255).all(-1).any(0))
