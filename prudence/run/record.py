@@ -52,8 +52,8 @@ def _one_line_pairs(text: str) -> str:
 
 
 def _anywhere(start: dict[str, Any]) -> dict[str, Any]:
-    """A start of a run with a command for any machine: folders of this one are left out of the run's name."""
-    return start | {"command": re.sub(r"(--out[ =])\S*/", r"\1", start["command"])}
+    """A start of a run with a command for any machine: folders of this one are left out of runs' names."""
+    return start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])}
 
 
 def describe(run: RunDirectory) -> dict[str, Any]:

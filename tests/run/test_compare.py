@@ -146,10 +146,10 @@ def test_a_record_gives_what_its_run_gives(run, tmp_path):
 
 def test_a_record_names_no_folder_of_its_machine(run, tmp_path):
     directory = run("a")
-    start = {"command": "prudence train a --out /some/where/a-0 --seed 0", "commit": "c0ffee"}
+    start = {"command": "prudence train a --start-from=/some/b-0 --out /some/where/a-0 --seed 0", "commit": "c0ffee"}
     (directory / "provenance.json").write_text(json.dumps([start]))
     kept = json.loads(record([directory], tmp_path / "kept")[0].read_text())["runs"][0]["provenance"]
-    assert kept == [{"command": "prudence train a --out a-0 --seed 0", "commit": "c0ffee"}]
+    assert kept == [{"command": "prudence train a --start-from=b-0 --out a-0 --seed 0", "commit": "c0ffee"}]
 
 
 def test_several_constraints_have_their_columns(run):
