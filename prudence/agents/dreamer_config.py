@@ -136,6 +136,11 @@ def check(config: DreamerConfig, spaces: Spaces) -> None:
             f"approach={config.approach} is the share of their usual costs that episodes are asked for on the way to "
             "the budget: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
         )
+    if config.approach is not None and config.violation_source == "imagined" and config.cost_estimate != "episode":
+        raise ValueError(
+            "approach asks for a share of what episodes cost, and the imagined cost is in another unit: choose "
+            "violation_source='episodes' or cost_estimate='episode'"
+        )
     if isinstance(limits, tuple) and len(limits) != spaces.num_costs:
         raise ValueError(
             f"cost_limit names {len(limits)} budgets, but the environment reports {spaces.num_costs} costs: "

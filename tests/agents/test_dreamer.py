@@ -229,6 +229,8 @@ def test_on_the_way_to_the_budget_costs_are_held_against_a_share_of_the_usual_on
 def test_the_pace_of_an_approach_is_a_share():
     with pytest.raises(ValueError, match="is the share of their usual costs"):
         toys.dreamer(CONTINUOUS, approach=1.0)
+    with pytest.raises(ValueError, match="in another unit"):
+        toys.dreamer(CONTINUOUS, approach=0.5, cost_estimate="sum")
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("mean", 1.0), ("sum", 3.0), ("episode", 20 * 0.1)])
