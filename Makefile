@@ -12,7 +12,7 @@ RUN ?= runs/demo
 retry = for attempt in 1 2 3; do $(1) && break || { [ $$attempt = 3 ] && exit 1; sleep $$((attempt * 5)); }; done
 pip_install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps
 # xdist takes one worker a core; more than four only compete for JAX's own threads.
-pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --dist=worksteal
+pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --dist=worksteal --durations=15 --durations-min=5
 # A program that runs twice is not worth optimising: compiling it costs half as much so.
 unoptimised = XLA_FLAGS=--xla_backend_optimization_level=0
 

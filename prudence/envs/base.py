@@ -138,6 +138,8 @@ class EnvConfig:
         privileged: observations that only training has, by name; they must be among the environment's. ``paper``
             adds one, ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
         lidar_arc: degrees, around where the front camera looks, within which the lidar of such a task sees.
+        nearest_first: ``coordinates`` have the objects of a kind in the order of their distance, not in the suite's
+            fixed order: what is learned of the nearest hazard holds whichever it is.
         kwargs: for the constructor of a Gymnasium id or class, as pairs.
         spent: adds the observation ``spent`` ``[C]``: what each cost has summed up to in the episode.
     """
@@ -152,6 +154,7 @@ class EnvConfig:
     time_limit: int | None = None
     privileged: Literal["paper"] | tuple[str, ...] = ()
     lidar_arc: float = 360.0
+    nearest_first: bool = False
     kwargs: tuple[tuple[str, Any], ...] = ()
     spent: bool = False
 

@@ -55,9 +55,10 @@ def train(
     run, origin = RunDirectory(Path(directory)), None
     with run.lock(), contextlib.ExitStack() as stack:
         _claim(run, config)
+        taking_over = stack.enter_context(contextlib.ExitStack())
         if start_from is not None and checkpoint.latest(run.checkpoints) is None:
             origin = RunDirectory(Path(start_from))
-            _take_over(origin, run, config)
+            _take_over(origin, run, config, taking_over)
         note_provenance(run.path)
         env = stack.enter_context(
             contextlib.closing(
@@ -65,7 +66,10 @@ def train(
             )
         )
         logger = stack.enter_context(contextlib.closing(Logger(run.path, wandb=wandb)))
-        Trainer(run, config, env, logger, origin).run()
+        trainer = Trainer(run, config, env, logger)
+        trainer.restore(origin)
+        taking_over.close()
+        trainer.run()
     return run.path
 
 
@@ -91,8 +95,9 @@ def _claim(run: RunDirectory, config: RunConfig) -> None:
     write_config(run.config, config)
 
 
-def _take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig) -> None:
-    """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint of its own yet."""
+def _take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwhile: contextlib.ExitStack) -> None:
+    """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint of its own yet, and
+    keeps ``origin`` from being trained on ``meanwhile``: its checkpoint and its replay must be of one moment."""
     if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
         raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
     source = read_config(origin.config, RunConfig)
@@ -107,11 +112,11 @@ def _take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig) -> No
             f"a run that starts from {origin.path} must have the same {', '.join(changed)}: its experience and its "
             "count of gradient steps go on"
         )
-    with origin.lock():
-        if origin.replay.exists():
-            shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
-        for name in (origin.metrics.name, PROVENANCE):
-            shutil.copy(origin.path / name, run.path / name)
+    meanwhile.enter_context(origin.lock())
+    if origin.replay.exists():
+        shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
+    for name in (origin.metrics.name, PROVENANCE):
+        shutil.copy(origin.path / name, run.path / name)
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
@@ -132,10 +137,8 @@ class Trainer:
         config: RunConfig,
         env: VectorEnv,
         logger: Logger,
-        origin: RunDirectory | None = None,
     ):
         self._run, self._config, self._env, self._logger = run, config, env, logger
-        self._origin = origin
         self._spaces = spaces_of(env)
         self._agent: Agent = make_agent(config.agent_name, self._spaces, config.agent)
         keys, self._counters = Keys(config.seed), Counters()
@@ -159,9 +162,8 @@ class Trainer:
         return self._counters.decisions * self._env.raw_steps
 
     def run(self) -> None:
-        """Trains until the configured number of steps, or until SIGTERM or SIGINT asks to stop."""
+        """Trains until the configured number of steps, or until SIGTERM or SIGINT asks to stop; once restored."""
         loop = self._config.loop
-        self._restore()
         budget = getattr(self._agent, "cost_limits", None)
         progress = Progress(loop.steps, start=self.raw_steps, budget=None if budget is None else np.asarray(budget))
         with contextlib.closing(self._learning), _on_signals(self._ask_to_stop), progress:
@@ -263,9 +265,11 @@ class Trainer:
         checkpoint.save(self._run.checkpoints, self.raw_steps, (self._state, self._collector.carry), meta)
         self._learning.commit()
 
-    def _restore(self) -> None:
+    def restore(self, origin: RunDirectory | None = None) -> None:
+        """Goes back to the run's newest checkpoint, or to that of ``origin``, which is then saved as the run's own;
+        begins anew where there is none."""
         self._state = self._agent.init(key=self._init_key)
-        source = self._run.checkpoints if self._origin is None else self._origin.checkpoints
+        source = (origin or self._run).checkpoints
         if checkpoint.latest(source) is None:
             self._logger.truncate(-1)
             self._collector.start()
@@ -276,14 +280,14 @@ class Trainer:
             source,
             (self._state, self._collector.carry),
             expect={"task": self._config.env.task, "spaces": self._spaces},
-            partly=self._origin is not None,
+            partly=origin is not None,
         )
         for name, value in meta["counters"].items():
             setattr(self._counters, name, value)
         whole = self._collector.restore(meta, carry)
         self._learning.restore(meta, whole)
         self._logger.truncate(self.raw_steps)
-        if self._origin is not None:
+        if origin is not None:
             self._save()
 
 

@@ -164,6 +164,21 @@ def test_coordinates_are_positions_in_the_agents_frame():
     np.testing.assert_allclose(entry(env, observation, "gyro"), task.agent.get_sensor("gyro")[2:], rtol=1e-5)
 
 
+def test_the_nearest_may_come_first():
+    """The objects of each kind, here hazards and vases, are those of the fixed order, sorted by distance."""
+    fixed, ordered = (
+        make(EnvConfig("SafetyPointGoal2-v0", obs=("coordinates",), nearest_first=first)) for first in (False, True)
+    )
+    before, after = (env.reset(seed=3)[0] for env in (fixed, ordered))
+    for kind in ("hazards", "vases"):
+        there, here = entry(fixed, before, kind), entry(ordered, after, kind)
+        distances = np.linalg.norm(there, axis=1)
+        assert (np.diff(distances) < 0).any()
+        np.testing.assert_array_equal(here, there[np.argsort(distances)])
+    for name in ("velocimeter", "rotation", "goal"):
+        np.testing.assert_array_equal(entry(ordered, after, name), entry(fixed, before, name))
+
+
 @pytest.mark.parametrize(
     ("task", "size"),
     [

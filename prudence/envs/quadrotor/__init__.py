@@ -49,6 +49,7 @@ def make(config: EnvConfig) -> gym.Env:
         time_limit=config.time_limit or TIME_LIMIT,
         paper_privileged=config.privileged == "paper",
         lidar_arc=config.lidar_arc,
+        nearest_first=config.nearest_first,
     )
     kwargs = dict(config.kwargs)
     if repeated := sorted(settings.keys() & kwargs):

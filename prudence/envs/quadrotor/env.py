@@ -49,6 +49,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         time_limit: int = TIME_LIMIT,
         paper_privileged: bool = False,
         lidar_arc: float = 360.0,
+        nearest_first: bool = False,
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ) -> None:
@@ -61,6 +62,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             cameras, image_size, quality: of ``vision``, as in :class:`~prudence.envs.base.EnvConfig`.
             paper_privileged: adds the observation ``privileged``: what the AsymDreamer paper's Table 5 lists.
             lidar_arc: degrees around straight ahead within which the lidar sees.
+            nearest_first: ``coordinates`` have the hazards in the order of their distance.
             render_size: height and width of what ``render`` draws.
 
         Raises:
@@ -87,7 +89,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         self.privileged = (PRIVILEGED,) * paper_privileged
         self._start(np.random.default_rng(0))
         self._seen = self._situation()
-        self._vectors = sensing.selections(lambda: self._seen, obs, paper=paper_privileged)
+        self._vectors = sensing.selections(lambda: self._seen, obs, paper=paper_privileged, nearest_first=nearest_first)
         self.layout: Layout = {key: chosen.entries for key, chosen in self._vectors.items()}
         self.observation_space = gym.spaces.Dict({key: _space_of(value) for key, value in self._observe().items()})
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

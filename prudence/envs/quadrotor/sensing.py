@@ -15,6 +15,7 @@ LIDAR_BINS, LIDAR_REACH = 16, 3.0
 PAST_ACTIONS = 3
 
 _MOTION = ("velocimeter", "accelerometer", "gyro")
+NEAREST = "hazards_nearest_first"
 COORDINATES = (*_MOTION, "rotation", "altitude", "goal", "hazards")
 LIDAR = ("velocimeter", "gyro", "up", "altitude", "goal_height", "goal_lidar", "hazards_lidar")
 PAPERS = {
@@ -38,10 +39,10 @@ def situation(
     """Everything that an observation may hold, by name.
 
     In the body's frame: ``velocimeter`` (m/s), ``accelerometer`` (m/s², with what holds it up), ``gyro`` (rad/s),
-    ``goal`` and ``hazards`` (their middles, in metres), ``up`` (the world's z axis). ``rotation`` is the body's, of
-    which the columns are its axes; ``euler`` roll and pitch (rad). ``altitude``, and ``goal_height`` above the body, in
-    metres. ``goal_lidar`` and ``hazards_lidar`` are rings in the horizontal plane, in which the lidar is kept;
-    ``past_1_action`` is the last decision's action.
+    ``goal`` and ``hazards`` (their middles, in metres), ``hazards_nearest_first``, ``up`` (the world's z axis).
+    ``rotation`` is the body's, of which the columns are its axes; ``euler`` roll and pitch (rad). ``altitude``, and
+    ``goal_height`` above the body, in metres. ``goal_lidar`` and ``hazards_lidar`` are rings in the horizontal plane,
+    in which the lidar is kept; ``past_1_action`` is the last decision's action.
 
     Args:
         sensors: velocimeter, accelerometer and gyro.
@@ -64,6 +65,7 @@ def situation(
         "goal": body[0],
         "goal_height": away[0, 2:],
         "hazards": body[1:],
+        NEAREST: body[1:][np.argsort(np.linalg.norm(away[1:], axis=1))],
         "goal_lidar": rings[0],
         "hazards_lidar": rings[1],
         **{f"past_{i + 1}_action": action for i, action in enumerate(past)},
@@ -71,7 +73,7 @@ def situation(
 
 
 def selections(
-    read: Callable[[], dict[str, np.ndarray]], modes: tuple[str, ...], *, paper: bool
+    read: Callable[[], dict[str, np.ndarray]], modes: tuple[str, ...], *, paper: bool, nearest_first: bool
 ) -> dict[str, Selection]:
     """The vector observations among ``modes``, and what the paper's critics see if ``paper``, by their keys."""
     placed = entries((name, value.shape) for name, value in read().items())
@@ -81,6 +83,8 @@ def selections(
 
     names = {"coordinates": COORDINATES, "lidar": LIDAR}
     chosen = {mode: {name: name for name in names[mode]} for mode in modes if mode in names}
+    if nearest_first and "coordinates" in chosen:
+        chosen["coordinates"]["hazards"] = NEAREST
     if paper:
         chosen[PRIVILEGED] = PAPERS
     return {key: Selection(whole, placed, parts) for key, parts in chosen.items()}

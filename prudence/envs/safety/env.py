@@ -107,7 +107,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         config, task = self._config, self._task
         makers = {
             "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc)),
-            "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent)),
+            "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, config.nearest_first)),
             "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
         }
         observers = {name: make() for name, make in (makers[mode] for mode in config.obs)}

@@ -134,15 +134,16 @@ class Lidar:
 class Coordinates:
     """Ego-frame positions of the objects, and the agent's motion.
 
-    Entries, in order: ``velocimeter`` xy, ``accelerometer`` x and ``gyro`` z of planar agents, all sensors of
-    the others; ``rotation``, the first two entries of the agent's rotation matrix; each kind of object, ``[n, 2]``
-    in the suite's fixed order, by the suite's name (``goal`` is the target button in Button tasks); for the box
-    its ``push_box_rotation`` (first two entries of its rotation matrix) and ``push_box_velocity`` (linear, turned
-    into the agent's frame); ``boundary``, the distances to the walls that may not be crossed, positive inside.
+    Entries, in order: ``velocimeter`` xy, ``accelerometer`` x and ``gyro`` z of planar agents, all sensors of the
+    others; ``rotation``, the first two entries of the agent's rotation matrix; each kind of object, ``[n, 2]`` in the
+    suite's fixed order or, with ``nearest_first``, in that of their distance, by the suite's name (``goal`` is the
+    target button in Button tasks); for the box its ``push_box_rotation`` (first two entries of its rotation matrix) and
+    ``push_box_velocity`` (linear, turned into the agent's frame); ``boundary``, the distances to the walls that may not
+    be crossed, positive inside.
     """
 
-    def __init__(self, task: Any, agent: str) -> None:
-        self._task = task
+    def __init__(self, task: Any, agent: str, nearest_first: bool = False) -> None:
+        self._task, self._nearest_first = task, nearest_first
         self._agent = task.model.body("agent").id
         self._sensors = Sensors(task)
         self._planar = agent in PLANAR
@@ -152,8 +153,9 @@ class Coordinates:
         self._box_dof = None if self._box is None else task.model.jnt_dofadr[task.model.body_jntadr[self._box]]
         self._walls = getattr(task, "sigwalls", None)
         shapes = [(name, np.shape(value)) for name, value in self._motion().items()]
-        for obstacle in objects:
-            count = getattr(obstacle, "num", None)
+        counts = [getattr(obstacle, "num", None) for obstacle in objects]
+        self._kinds = np.repeat(np.arange(len(objects)), [1 if count is None else count for count in counts])
+        for obstacle, count in zip(objects, counts, strict=True):
             shapes.append((obstacle.name, (2,) if count is None else (count, 2)))
         shapes += [(name, np.shape(value)) for name, value in self._extras().items()]
         self.entries = entries(shapes)
@@ -161,7 +163,10 @@ class Coordinates:
 
     def __call__(self) -> Float[np.ndarray, " F"]:
         """The observation of the present state. ``mj_forward`` must have been called on it."""
-        parts = [*self._motion().values(), self._ego(flat=False), *self._extras().values()]
+        positions = self._ego(flat=False)
+        if self._nearest_first:
+            positions = positions[np.lexsort((np.hypot(*positions.T), self._kinds))]
+        parts = [*self._motion().values(), positions, *self._extras().values()]
         return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
 
     def _motion(self) -> dict[str, np.ndarray]:

@@ -103,6 +103,15 @@ def test_privileged_values():
     assert not entry(env, first, "past_1_action", "privileged").any()
 
 
+def test_the_nearest_hazard_may_come_first_but_for_the_papers_critics():
+    env = own(nearest_first=True, paper_privileged=True)
+    seen = env.reset(seed=2)[0]
+    ordered, fixed = entry(env, seen, "hazards"), entry(env, seen, "hazards", "privileged")
+    distances = np.linalg.norm(fixed, axis=1)
+    assert (np.diff(distances) < 0).any()
+    np.testing.assert_array_equal(ordered, fixed[np.argsort(distances)])
+
+
 def test_the_lidar_is_level_and_may_look_ahead_only():
     env, ahead = own(obs=("lidar", "coordinates")), own(obs=("lidar",), lidar_arc=120.0)
     hidden = 0
