@@ -35,13 +35,15 @@ _log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """What one environment returned to a reset or a step (``cost`` is ``float32 [C]``)."""
+    """What one environment returned to a reset or a step; ``cost`` is ``float32 [C]``, ``goals`` the number of goals that
+    a step reached, None where it does not say."""
 
     observation: dict[str, np.ndarray]
     reward: float
     cost: np.ndarray
     terminated: bool
     truncated: bool
+    goals: int | None
 
 
 def _finite(row: Row) -> Row:
@@ -51,6 +53,12 @@ def _finite(row: Row) -> Row:
     if bad:
         raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)}")
     return row
+
+
+def _goals(info: dict[str, Any]) -> int | None:
+    """``info["goals"]``, unless an environment means something else by it."""
+    goals = info.get("goals")
+    return int(goals) if isinstance(goals, int | np.integer) else None
 
 
 def _is_finite(value: float | np.ndarray) -> bool:
@@ -111,7 +119,7 @@ class Runner:
     def _reset(self, seed: int) -> Row:
         observation, _ = self.env.reset(seed=seed)
         costs = len(self.env.get_wrapper_attr("cost_names"))
-        return _finite(Row(observation, 0.0, np.zeros(costs, np.float32), False, False))
+        return _finite(Row(observation, 0.0, np.zeros(costs, np.float32), False, False, None))
 
     def _step(self, action: np.ndarray) -> Row:
         if self._env is None:
@@ -119,7 +127,8 @@ class Runner:
         env = self._env
         step = env.step(int(np.argmax(action)) if self._discrete else action)
         observation, reward, terminated, truncated, info = step
-        return _finite(Row(observation, float(reward), info["cost"], bool(terminated), bool(truncated)))
+        ends = bool(terminated), bool(truncated)
+        return _finite(Row(observation, float(reward), info["cost"], *ends, _goals(info)))
 
     def _replay(self, seed: int, actions: np.ndarray) -> Row:
         row = self._reset(seed)

@@ -57,7 +57,12 @@ def episode_seed(seed: int, index: int, episode: int) -> int:
 
 
 class VectorEnv:
-    """See :func:`make_vector`. All that it returns is NumPy with axes ``[E, ...]``."""
+    """See :func:`make_vector`. All that it returns is NumPy with axes ``[E, ...]``.
+
+    Attributes:
+        goals: ``[E]`` that were reached in the present episodes, NaN where the environment does not say
+            (``info["goals"]``); since :meth:`restore`, if that came last.
+    """
 
     def __init__(self, config: EnvConfig, num_envs: int, seed: int, backend: Backend, about: Description) -> None:
         self.config = config
@@ -71,6 +76,7 @@ class VectorEnv:
         self._crashes = np.zeros(num_envs, np.int64)
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_envs)]
         self._last: Transition | None = None
+        self.goals = np.zeros(num_envs)
 
     @property
     def steps_per_episode(self) -> int | None:
@@ -217,6 +223,7 @@ class VectorEnv:
     def _open(self, index: int) -> None:
         self._episode[index] += 1
         self._actions[index] = []
+        self.goals[index] = 0
 
     def _first(self, row: Row) -> Transition:
         zero = np.zeros(self.spaces.action.size, np.float32)
@@ -224,6 +231,7 @@ class VectorEnv:
 
     def _next(self, index: int, action: np.ndarray, row: Row) -> Transition:
         self._actions[index].append(action)
+        self.goals[index] += np.nan if row.goals is None else row.goals
         last = row.terminated or row.truncated
         if last:
             self._crashes[index] = 0

@@ -132,7 +132,7 @@ class RescaleAction(gym.ActionWrapper):
 
 
 class ActionRepeat(gym.Wrapper):
-    """Repeats an action, sums rewards and costs, and truncates after ``time_limit`` raw steps."""
+    """Repeats an action, sums rewards, costs and numbers of goals, and truncates after ``time_limit`` raw steps."""
 
     def __init__(self, env: gym.Env, repeat: int, time_limit: int | None) -> None:
         gym.Wrapper.__init__(self, env)
@@ -146,16 +146,23 @@ class ActionRepeat(gym.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, terminated, truncated, info = None, False, False, {}
-        total_reward, total_cost = 0.0, 0.0
+        total_reward, total_cost, goals = 0.0, 0.0, 0
         for _ in range(self._repeat):
             observation, reward, terminated, truncated, info = self.env.step(action)
             self._steps += 1
             total_reward += float(reward)
             total_cost = total_cost + info["cost"]
+            goals = goals + info["goals"] if "goals" in info else goals
             truncated = truncated or (self.time_limit is not None and self._steps >= self.time_limit)
             if terminated or truncated:
                 break
-        return observation, total_reward, terminated, truncated, {**info, "cost": total_cost}
+        return (
+            observation,
+            total_reward,
+            terminated,
+            truncated,
+            {**info, "cost": total_cost, **({"goals": goals} if "goals" in info else {})},
+        )
 
 
 class Spent(gym.Wrapper):

@@ -36,6 +36,7 @@ class Evaluation:
         returns: ``[N]`` sums of rewards.
         costs: ``[N, C]`` sums of costs.
         lengths: ``[N]`` decisions.
+        goals: ``[N]`` that were reached, or None where the environment does not say (``info["goals"]``).
         cost_names: C constraints.
         budgets: ``[C]`` or None where the agent minds no costs.
         mode: how the agent acted: as it is evaluated, or as in training.
@@ -51,6 +52,7 @@ class Evaluation:
     budgets: tuple[float, ...] | None
     mode: Mode = "evaluate"
     real_time: dict[str, float] | None = None
+    goals: Float[np.ndarray, " N"] | None = None
 
     @property
     def interval(self) -> Interval:
@@ -70,6 +72,8 @@ class Evaluation:
             "evaluation/cost_mean": float(self.costs.sum(1).mean()),
             "evaluation/length_mean": float(self.lengths.mean()),
         }
+        if self.goals is not None:
+            metrics["evaluation/goals_mean"] = float(self.goals.mean())
         if len(self.cost_names) > 1:
             metrics |= {
                 f"evaluation/cost_{n}": float(c) for n, c in zip(self.cost_names, self.costs.mean(0), strict=True)
@@ -88,6 +92,8 @@ class Evaluation:
             + ("" if self.mode == "evaluate" else ", acting as in training"),
             f"  return  {self.interval} (mean, 95 % bootstrap interval)",
         ]
+        if self.goals is not None:
+            lines.append(f"  goals   {bootstrap_interval(self.goals)}")
         for name, column, bound in zip(self.cost_names, self.costs.T, self.bounds, strict=True):
             lines.append(f"  {name:<7} {bootstrap_interval(column)}")
             if self.budgets is not None:
@@ -109,6 +115,7 @@ class Evaluation:
             "returns": self.returns.tolist(),
             "costs": self.costs.tolist(),
             "lengths": self.lengths.tolist(),
+            "goals": None if self.goals is None else self.goals.tolist(),
             "cost_names": list(self.cost_names),
             "budgets": None if self.budgets is None else list(self.budgets),
             "return_mean": float(self.returns.mean()),
@@ -173,10 +180,11 @@ def evaluate_agent(
         finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, progress)
         spaces = envs.spaces
     limits = getattr(agent, "cost_limits", None)
-    returns, costs, lengths = (np.array(column) for column in zip(*finished, strict=True))
+    returns, costs, lengths, goals = (np.array(column) for column in zip(*finished, strict=True))
     budgets = None if limits is None else tuple(float(limit) for limit in limits)
     kept = None if by_deadline is None else by_deadline.summary()
-    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode, kept)
+    reached = None if np.isnan(goals).any() else goals
+    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode, kept, reached)
 
 
 def _quota(episodes: int, parallel: int) -> np.ndarray:
@@ -195,9 +203,9 @@ def _run_episodes(
     seed: int,
     watch: Watch | None,
     progress: Callable[[int], None] | None,
-) -> list[tuple[float, np.ndarray, int]]:
+) -> list[tuple[float, np.ndarray, int, float]]:
     number = envs.num_envs
-    finished: list[list[tuple[float, np.ndarray, int]]] = [[] for _ in range(number)]
+    finished: list[list[tuple[float, np.ndarray, int, float]]] = [[] for _ in range(number)]
     returns, costs, lengths = np.zeros(number), np.zeros((number, envs.spaces.num_costs)), np.zeros(number, int)
     row, key, step = envs.reset(), jax.random.key(seed), 0
     while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
@@ -210,7 +218,7 @@ def _run_episodes(
         lengths = np.where(row.is_first, 0, lengths + 1)
         for i in np.flatnonzero(row.is_last):
             if len(finished[i]) < quota[i]:
-                finished[i].append((float(returns[i]), costs[i].copy(), int(lengths[i])))
+                finished[i].append((float(returns[i]), costs[i].copy(), int(lengths[i]), float(envs.goals[i])))
                 if progress is not None:
                     progress(sum(map(len, finished)))
     return [episode for episodes in finished for episode in episodes]

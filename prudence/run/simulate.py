@@ -79,7 +79,8 @@ def simulate(
     spaces, key = spaces_of(env, config.env), jax.random.key(config.seed)
     limits, steps = _budgets(config.agent.cost_limit, spaces.costs), spaces.episode_steps
     assert steps is not None  # The suite's tasks all have a time limit.
-    returns, costs, lengths = np.zeros(config.episodes), np.zeros((config.episodes, spaces.num_costs)), []
+    returns, goals = np.zeros((2, config.episodes))
+    costs, lengths = np.zeros((config.episodes, spaces.num_costs)), []
     with closing(env), closing(env.rollouts()) as roll:
         for i, seed in enumerate(episode_seeds(config.episodes, config.seed)):
             env.reset(seed=seed)
@@ -99,11 +100,21 @@ def simulate(
                 _, reward, terminated, truncated, info = env.step(np.asarray(action))
                 over, length = terminated or truncated, length + 1
                 returns[i], costs[i] = returns[i] + reward, costs[i] + info["cost"]
+                goals[i] += info.get("goals", np.nan)
                 if progress is not None:
                     progress(i + over, 0.0 if over else length / steps)
             lengths.append(length)
     budgets = tuple(float(limit) for limit in limits)
-    return Evaluation(config.env.task, config.seed, returns, costs, np.array(lengths), spaces.costs, budgets)
+    return Evaluation(
+        config.env.task,
+        config.seed,
+        returns,
+        costs,
+        np.array(lengths),
+        spaces.costs,
+        budgets,
+        goals=None if np.isnan(goals).any() else goals,
+    )
 
 
 def decide(

@@ -59,6 +59,13 @@ class SixTuple(Counter):
         return self._observe(), 0.0, 2.0, False, False, {}
 
 
+class Goals(Counter):
+    """Says that a goal is reached at every even step."""
+
+    def _info(self) -> dict[str, Any]:
+        return {**Counter._info(self), "goals": int(self.count % 2 == 0)}
+
+
 class TwoCosts(Counter):
     """Declares two costs and reports a third one by name."""
 

@@ -45,6 +45,19 @@ def test_truncation_is_not_termination():
     assert [float(row.reward[0]) for row in rows] == [3.0] * 6 + [2.0]
 
 
+def test_goals_are_counted_where_the_environment_says():
+    envs = make_vector(EnvConfig("envs.custom:Goals", action_repeat=4), 1, seed=0)
+    counted = []
+    for step in range(5):
+        envs.step(np.zeros((1, 1), np.float32)) if step else envs.reset()
+        counted.append(envs.goals[0])
+    assert counted == [0, 2, 2, 0, 2]  # Four raw steps, the fifth, a new episode.
+    silent = make_vector(EnvConfig("envs.custom:Counter"), 1, seed=0)
+    silent.reset()
+    silent.step(np.zeros((1, 1), np.float32))
+    assert np.isnan(silent.goals[0])
+
+
 def test_discrete_actions_are_carried_out_one_hot():
     envs = make_vector(EnvConfig("probe/conflict-discrete", costs="separate"), 1, seed=0)
     envs.reset()

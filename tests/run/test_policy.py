@@ -121,5 +121,6 @@ def test_every_environment_contributes_its_share_of_episodes(run: Path) -> None:
     assert told == [1, 2, 3, 4, 5, 6, 7]
     assert result.lengths.tolist() == [20] * 7
     assert result.costs.shape == (7, 1)
+    assert result.goals is None
     with pytest.raises(ValueError, match="episodes=0 must be at least 1"):
         evaluate_agent(agent, state, EnvConfig("probe/policy"), episodes=0, seed=0)

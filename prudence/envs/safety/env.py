@@ -23,7 +23,8 @@ HAZARD_MARGIN = 0.05
 class SafetyEnv(gym.Env[Any, Any]):
     """Rewards, costs and terminations are the suite's, for the same seed and actions.
 
-    A step is one decision: ``action_repeat`` raw steps, of which only the last is observed.
+    A step is one decision: ``action_repeat`` raw steps, of which only the last is observed. ``info["goals"]`` counts
+    the goals that were reached in it, where a task has some.
 
     Attributes:
         cost_names: the columns of ``info["cost"]``, each the number of raw steps at which that cost arose.
@@ -68,16 +69,19 @@ class SafetyEnv(gym.Env[Any, Any]):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         control = self._control(action)
-        total_reward, total_cost = 0.0, [0.0] * len(self._cost_keys)
+        total_reward, total_cost, goals = 0.0, [0.0] * len(self._cost_keys), 0
         terminated = truncated = False
         for _ in range(self._config.action_repeat):
             _, reward, _, terminated, truncated, info = self._builder.step(control)
             total_reward += float(reward)
             total_cost = [total + info.get(key, 0.0) for total, key in zip(total_cost, self._cost_keys, strict=True)]
+            goals += "goal_met" in info
             if terminated or truncated:
                 break
-        cost = np.array(total_cost, np.float32)
-        return self._observe(), total_reward, bool(terminated), bool(truncated), {"cost": cost}
+        info: dict[str, Any] = {"cost": np.array(total_cost, np.float32)}
+        if hasattr(self._task, "goal") or hasattr(self._task, "buttons"):  # Circle and Run have none.
+            info["goals"] = goals
+        return self._observe(), total_reward, bool(terminated), bool(truncated), info
 
     def rollouts(self, *, sleeping: bool = True) -> Rollouts:
         """What plans would lead to, by simulating them from wherever this environment then is."""
