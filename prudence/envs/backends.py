@@ -35,8 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """What one environment returned to a reset or a step; ``cost`` is ``float32 [C]``, ``goals`` the number of goals that
-    a step reached, None where it does not say."""
+    """What one environment returned to a reset or a step.
+
+    Attributes:
+        cost: ``float32 [C]``.
+        goals: how many the step reached; None where the environment does not say, and of a reset.
+    """
 
     observation: dict[str, np.ndarray]
     reward: float
