@@ -28,7 +28,7 @@ import gymnasium as gym
 import numpy as np
 
 from prudence.envs import registry
-from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.base import EnvConfig, EnvError, goals_of
 
 Command = tuple[Any, ...]
 _log = logging.getLogger(__name__)
@@ -57,12 +57,6 @@ def _finite(row: Row) -> Row:
     if bad:
         raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)}")
     return row
-
-
-def _goals(info: dict[str, Any]) -> int | None:
-    """``info["goals"]``, unless an environment means something else by it."""
-    goals = info.get("goals")
-    return int(goals) if isinstance(goals, int | np.integer) else None
 
 
 def _is_finite(value: float | np.ndarray) -> bool:
@@ -132,7 +126,7 @@ class Runner:
         step = env.step(int(np.argmax(action)) if self._discrete else action)
         observation, reward, terminated, truncated, info = step
         ends = bool(terminated), bool(truncated)
-        return _finite(Row(observation, float(reward), info["cost"], *ends, _goals(info)))
+        return _finite(Row(observation, float(reward), info["cost"], *ends, goals_of(info)))
 
     def _replay(self, seed: int, actions: np.ndarray) -> Row:
         row = self._reset(seed)

@@ -47,6 +47,17 @@ def entries(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[Entry, ...]:
     return tuple(placed)
 
 
+def goals_of(info: Mapping[str, Any]) -> int | None:
+    """The number of goals that a step reached, ``info["goals"]``; None where an environment does not say, or means
+    something else by it.
+
+    >>> goals_of({"goals": 2}), goals_of({}), goals_of({"goals": [(0, 1)]})
+    (2, None, None)
+    """
+    goals = info.get("goals")
+    return int(goals) if isinstance(goals, int | np.integer) else None
+
+
 class Selection:
     """A vector observation that holds entries of another one, in an order and by names of its own."""
 

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from prudence.envs.base import EnvError
+from prudence.envs.base import EnvError, goals_of
 
 NO_COST = (
     "{task} reports no cost: info['cost'] is missing from its step(). Set info['cost'] = float(...) in step() "
@@ -152,7 +152,7 @@ class ActionRepeat(gym.Wrapper):
             self._steps += 1
             total_reward += float(reward)
             total_cost = total_cost + info["cost"]
-            goals = goals + info["goals"] if "goals" in info else goals
+            goals += goals_of(info) or 0
             truncated = truncated or (self.time_limit is not None and self._steps >= self.time_limit)
             if terminated or truncated:
                 break
@@ -161,7 +161,7 @@ class ActionRepeat(gym.Wrapper):
             total_reward,
             terminated,
             truncated,
-            {**info, "cost": total_cost, **({"goals": goals} if "goals" in info else {})},
+            {**info, "cost": total_cost, **({} if goals_of(info) is None else {"goals": goals})},
         )
 
 

@@ -66,6 +66,13 @@ class Goals(Counter):
         return {**Counter._info(self), "goals": int(self.count % 2 == 0)}
 
 
+class OtherGoals(Counter):
+    """Calls its places so."""
+
+    def _info(self) -> dict[str, Any]:
+        return {**Counter._info(self), "goals": [(0.0, 1.0)]}
+
+
 class TwoCosts(Counter):
     """Declares two costs and reports a third one by name."""
 

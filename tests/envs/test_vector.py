@@ -52,10 +52,11 @@ def test_goals_are_counted_where_the_environment_says():
         envs.step(np.zeros((1, 1), np.float32)) if step else envs.reset()
         counted.append(envs.goals[0])
     assert counted == [0, 2, 2, 0, 2]  # Four raw steps, the fifth, a new episode.
-    silent = make_vector(EnvConfig("envs.custom:Counter"), 1, seed=0)
-    silent.reset()
-    silent.step(np.zeros((1, 1), np.float32))
-    assert np.isnan(silent.goals[0])
+    for name in ("Counter", "OtherGoals"):
+        silent = make_vector(EnvConfig(f"envs.custom:{name}", action_repeat=2), 1, seed=0)
+        silent.reset()
+        assert not silent.step(np.zeros((1, 1), np.float32)).is_last[0]
+        assert np.isnan(silent.goals[0])
 
 
 def test_discrete_actions_are_carried_out_one_hot():
