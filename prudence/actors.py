@@ -60,8 +60,13 @@ class Policy(eqx.Module):
         return action + jax.lax.stop_gradient(jnp.clip(action, -1, 1) - action)
 
     def log_prob(self, action: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
-        discrete = isinstance(self.distribution, OneHot)
-        return self.distribution.log_prob(action[..., None, :] if discrete else action)
+        """Of executed actions: a Gaussian's sample is clipped before it acts, so that its likelihood at the border is
+        that of the tail beyond (:class:`ClippedNormal`)."""
+        if isinstance(self.distribution, OneHot):
+            return self.distribution.log_prob(action[..., None, :])
+        if isinstance(self.distribution, Normal):
+            return ClippedNormal(self.distribution).log_prob(action)
+        return self.distribution.log_prob(action)
 
     def entropy(self) -> Float[Array, "*batch"]:
         return self.distribution.entropy()

@@ -36,6 +36,9 @@ class OnPolicyLoopConfig(Schedule):
     evaluate_every: int = 500_000
     checkpoint_every: int = 100_000
 
+    def run_updates(self, raw_steps: int) -> int:
+        return max(1, self.steps // (self.decisions_per_iteration * raw_steps))
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -99,7 +102,7 @@ def baseline(preset: str, agent: str, env: EnvConfig) -> tuple[EnvConfig, OnPoli
     config, loop = presets[preset](config)
     # Sautéed agents look at what an episode has cost so far.
     env = replace(env, spent=True) if isinstance(config.constraint, Saute) else env
-    return env, replace(config, decay_updates=loop.steps // (loop.decisions_per_iteration * env.action_repeat)), loop
+    return env, config, loop
 
 
 def _suite(config: OnPolicyConfig) -> tuple[OnPolicyConfig, OnPolicyLoopConfig]:

@@ -40,6 +40,31 @@ class EpisodeCost(eqx.Module):
         return self.total / jnp.maximum(self.weight, 1e-8)
 
 
+class CostScale(eqx.Module):
+    """What turns costs and violations into numbers without a unit, for each of C costs.
+
+    The *peak* is the most that episodes have usually cost (the running mean of the last 50 or so), which is about what
+    they cost before the constraint took hold. A price λ of 1 makes that as heavy as the range of returns is, whatever
+    costs are counted in. A violation is counted in budgets; a budget of nearly nothing counts as ``share`` of the peak,
+    since costs cannot be held to a precision that no episode shows.
+    """
+
+    peak: Float[Array, " C"]
+    share: float = eqx.field(static=True, default=0.02)
+
+    def update(self, usual: EpisodeCost) -> CostScale:
+        """After an episode. The running mean counts with its weight: a first episode is not yet usual."""
+        return CostScale(jnp.maximum(self.peak, usual.total), self.share)
+
+    def of_costs(self, limits: Float[Array, " C"]) -> Float[Array, " C"]:
+        """The unit of costs: the peak, or the budget where no costs came near it."""
+        return jnp.maximum(jnp.maximum(self.peak, limits), 1e-6)
+
+    def of_violations(self, targets: Float[Array, " C"]) -> Float[Array, " C"]:
+        """The unit of violations: what costs are held against, at least ``share`` of the peak."""
+        return jnp.maximum(jnp.maximum(targets, self.share * self.peak), 1e-6)
+
+
 class Constraint(abc.ABC):
     """What an actor's loss asks of a constraint, and what learning from real rewards does."""
 
@@ -55,8 +80,8 @@ class Constraint(abc.ABC):
     def multiplier(self, state: Any) -> Float[Array, " C"]:
         """λ, the price of one unit of cost."""
 
-    def update(self, state: Any, violation: Float[Array, " C"]) -> Any:
-        """The state after one actor step with this violation."""
+    def update(self, state: Any, violation: Float[Array, " C"], pace: float = 1.0) -> Any:
+        """The state after one actor step with this violation; ``pace`` is a factor on how far a multiplier moves."""
         return state
 
     def on_episode(self, state: Any, violation: Float[Array, " C"]) -> Any:
@@ -119,7 +144,9 @@ class AugmentedLagrangian(Constraint):
         growth: ν.
         dual_rate: η, the step of λ ← max(0, λ + ηg); None is the papers' η = μ. As a controller of the cost,
             μ is the proportional gain and η the integral one: a smaller η damps the oscillation that a
-            multiplier makes when the policy answers late.
+            multiplier makes when the policy answers late. Where g is lived and relative
+            (``DreamerConfig.violation_source``), the step is that of a whole run: η = 1 and a cost of twice its budget
+            raise λ by 1 from its beginning to its end, however long the run is.
     """
 
     multiplier_init: float = 1e-6
@@ -141,9 +168,11 @@ class AugmentedLagrangian(Constraint):
     def multiplier(self, state: AugmentedLagrangianState) -> Float[Array, " C"]:
         return state.multiplier
 
-    def update(self, state: AugmentedLagrangianState, violation: Float[Array, " C"]) -> AugmentedLagrangianState:
+    def update(
+        self, state: AugmentedLagrangianState, violation: Float[Array, " C"], pace: float = 1.0
+    ) -> AugmentedLagrangianState:
         λ, μ = state
-        rate = μ if self.dual_rate is None else self.dual_rate
+        rate = μ if self.dual_rate is None else self.dual_rate * pace
         return AugmentedLagrangianState(jnp.maximum(0.0, λ + rate * violation), jnp.clip(μ * (1 + self.growth), μ, 1.0))
 
 
@@ -253,9 +282,9 @@ class DualAscent(Constraint):
     def multiplier(self, state: DualAscentState) -> Float[Array, " C"]:
         return state.multiplier
 
-    def update(self, state: DualAscentState, violation: Float[Array, " C"]) -> DualAscentState:
+    def update(self, state: DualAscentState, violation: Float[Array, " C"], pace: float = 1.0) -> DualAscentState:
         step, optimiser = optax.adam(self.learning_rate).update(-violation, state.optimiser)
-        return DualAscentState(jnp.clip(state.multiplier + jnp.asarray(step), 0.0, self.maximum), optimiser)
+        return DualAscentState(jnp.clip(state.multiplier + pace * jnp.asarray(step), 0.0, self.maximum), optimiser)
 
 
 @dataclass(frozen=True)

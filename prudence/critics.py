@@ -83,8 +83,10 @@ class Critic(eqx.Module):
         lesson: Lesson,
         *,
         name: str,
+        rate: Float[Array, ""] | None = None,
     ) -> tuple[Critic, Metrics]:
-        """One step of weighted maximum likelihood on the lesson's targets (SafeDreamer eq. 8)."""
+        """One step of weighted maximum likelihood on the lesson's targets (SafeDreamer eq. 8), of ``rate`` times the
+        usual length if given."""
         features, targets, weights = jax.lax.stop_gradient(lesson)
         slow = self.slow.predict(features)
 
@@ -96,13 +98,13 @@ class Critic(eqx.Module):
             return loss.sum() / len(features), head.predict(features)
 
         (loss, values), gradient = eqx.filter_value_and_grad(loss_of, has_aux=True)(self.online.module)
-        online, metrics = self.online.descend(gradient, name)
-        updates, rate = self.updates, self.config.slow_rate
+        online, metrics = self.online.descend(gradient, name, rate)
+        updates, share = self.updates, self.config.slow_rate
         if updates is not None:
             updates = updates + 1
-            rate = jnp.where(updates % self.config.slow_every == 0, rate, 0.0)
+            share = jnp.where(updates % self.config.slow_every == 0, share, 0.0)
         slow_copy = jax.tree.map(
-            lambda s, o: (1 - rate) * s + rate * o if eqx.is_inexact_array(s) else s, self.slow, online.module
+            lambda s, o: (1 - share) * s + share * o if eqx.is_inexact_array(s) else s, self.slow, online.module
         )
         metrics |= {f"{name}/loss": loss, f"{name}/value": values.mean(), f"{name}/target": jnp.mean(targets)}
         return Critic(online, slow_copy, self.config, updates), metrics

@@ -38,10 +38,11 @@ class Candidates(NamedTuple):
 
 
 class Search(NamedTuple):
-    """The distribution that plans are drawn from: independent normals."""
+    """The distribution that plans are drawn from, independent normals, and the best plan of those scored last."""
 
     mean: Float[Array, "H A"]
     std: Float[Array, "H A"]
+    best: Float[Array, "H A"]
 
 
 EliteRule = Callable[[Forecast, Float[Array, " C"], int], Float[Array, " N"]]
@@ -81,7 +82,10 @@ class CrossEntropy:
         momentum: share of the old mean that stays.
         init_std, min_std: standard deviation of the first iteration, and the least that it may shrink to.
         rule: which plans are elite; see :func:`best` and :func:`constrained`.
-        execute: the first action of the last ``mean``, or a ``sample`` around it.
+        keep_mean: one of the plans drawn is the mean itself, so that the warm start and what the search was refitted to
+            are scored as well.
+        execute: the first action of the last ``mean``; a ``sample`` around it; or that of the ``best`` plan that was
+            scored in the last iteration: a mean of "left" and "right", each of them safe, goes through the middle.
     """
 
     horizon: int = 15
@@ -93,13 +97,19 @@ class CrossEntropy:
     init_std: float = 1.0
     min_std: float = 0.0
     rule: Literal["best", "constrained"] = "constrained"
-    execute: Literal["mean", "sample"] = "mean"
+    keep_mean: bool = False
+    execute: Literal["mean", "sample", "best"] = "mean"
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.plans, self.iterations) < 1 or not 1 <= self.elites <= self.plans:
             raise ValueError(
                 f"horizon={self.horizon}, plans={self.plans} and iterations={self.iterations} must be at least 1, and "
                 f"elites={self.elites} between 1 and the number of plans"
+            )
+        if self.keep_mean and self.num_proposals == self.plans:
+            raise ValueError(
+                f"keep_mean needs a plan that the actor does not propose, and proposals={self.proposals} of "
+                f"plans={self.plans} are all of them: choose fewer proposals or more plans"
             )
         if not 0 <= self.proposals < 1:
             raise ValueError(f"proposals={self.proposals} is a share of the plans: at least 0 and below 1")
@@ -112,22 +122,27 @@ class CrossEntropy:
     def begin(self, last: Float[Array, "H A"], is_first: Bool[Array, ""]) -> Search:
         """Starts from the last plan, one decision later, its end repeated; from zero when an episode begins."""
         mean = jnp.where(is_first, 0.0, jnp.concatenate([last[1:], last[-1:]]))
-        return Search(mean, jnp.full_like(mean, self.init_std))
+        return Search(mean, jnp.full_like(mean, self.init_std), mean)
 
     def propose(self, search: Search, proposals: Float[Array, "M H A"], *, key: Key) -> Float[Array, "N H A"]:
-        """The actor's plans and, up to N, ones drawn around the mean; clipped to [-1, 1]."""
+        """The actor's plans and, up to N, ones drawn around the mean (with ``keep_mean`` the first of them is it);
+        clipped to [-1, 1]."""
         noise = jax.random.normal(key, (self.plans - len(proposals), *search.mean.shape))
+        if self.keep_mean:
+            noise = noise.at[0].set(0.0)
         return jnp.clip(jnp.concatenate([proposals, search.mean + search.std * noise]), -1, 1)
 
-    def elite(self, forecast: Forecast, limits: Float[Array, " C"]) -> Int[Array, " k"]:
-        """Which plans are elite. One whose forecast is not finite is never preferred."""
-        rank = RULES[self.rule](forecast, limits, self.elites)
-        return jax.lax.top_k(jnp.where(jnp.isnan(rank), -jnp.inf, rank), self.elites)[1]
+    def elite(self, forecast: Forecast, limits: Float[Array, " C"], number: int | None = None) -> Int[Array, " k"]:
+        """Which plans are elite, best first: ``number`` of them, k if None. One whose forecast is not finite is never
+        preferred."""
+        number = self.elites if number is None else number
+        rank = RULES[self.rule](forecast, limits, number)
+        return jax.lax.top_k(jnp.where(jnp.isnan(rank), -jnp.inf, rank), number)[1]
 
     def refine(
         self, search: Search, plans: Float[Array, "N H A"], forecast: Forecast, limits: Float[Array, " C"]
     ) -> tuple[Search, Metrics]:
-        """Refits the distribution to the elites."""
+        """Refits the distribution to the elites, and notes the best plan: of the safe ones if there is one."""
         chosen = self.elite(forecast, limits)
         elite = plans[chosen]
         mean = self.momentum * search.mean + (1 - self.momentum) * elite.mean(0)
@@ -138,7 +153,7 @@ class CrossEntropy:
             "plan/elite_cost": forecast.cost[chosen].sum(-1).mean(),
             "plan/std": std.mean(),
         }
-        return Search(mean, std), metrics
+        return Search(mean, std, plans[self.elite(forecast, limits, 1)[0]]), metrics
 
     def plan(
         self,
@@ -176,9 +191,13 @@ class CrossEntropy:
         search, metrics = self.refine(search, *candidates, limits)
         return search, metrics, candidates
 
+    def executed(self, search: Search) -> Float[Array, "H A"]:
+        """The plan that is carried out, from which the next search starts."""
+        return search.best if self.execute == "best" else search.mean
+
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:
         """The action to execute; ``key`` is that of the whole search."""
-        if self.execute == "mean":
-            return search.mean[0]
+        if self.execute != "sample":
+            return self.executed(search)[0]
         noise = jax.random.normal(jax.random.fold_in(key, _NO_ITERATION), search.mean[0].shape)
         return jnp.clip(search.mean[0] + search.std[0] * noise, -1, 1)

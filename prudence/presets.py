@@ -102,14 +102,14 @@ _LAMBDA_SEARCH = CrossEntropy(horizon=8, plans=150, elites=15, iterations=10, mo
 
 _PAPER_REPEATS = {
     "safedreamer-bsrp-lag": 4,
-    "safedreamer-osrp": 5,
+    "safedreamer-osrp": 4,
     "safedreamer-osrp-lag": 4,
     "lambda": 2,
     "lambda-unsafe": 2,
     "lambda-greedy": 2,
     "lambda-cem-mpc": 2,
     "cem-mpc": 2,
-    "dreamerv3": 2,
+    "dreamerv3": 4,
 }
 
 
@@ -140,6 +140,9 @@ class LoopConfig(Schedule):
     batch_length: int = 64
     replay_capacity: int = 1_000_000
 
+    def run_updates(self, raw_steps: int) -> int:
+        return max(1, int(self.updates_per_decision * (self.steps // raw_steps - self.prefill)))
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -151,9 +154,20 @@ class RunConfig:
     loop: LoopConfig | OnPolicyLoopConfig = field(default_factory=LoopConfig)
     seed: int = 0
 
+    @property
+    def run_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.loop.run_updates(self.env.action_repeat)
 
-def make_agent(name: str, spaces: Spaces, config: DreamerConfig | OnPolicyConfig) -> Agent:
-    """The agent called ``name``.
+    def make_agent(self, spaces: Spaces) -> Agent:
+        """The agent that this run trains. Raises ValueError: as :func:`make_agent`."""
+        return make_agent(self.agent_name, spaces, self.agent, run_updates=self.run_updates)
+
+
+def make_agent(
+    name: str, spaces: Spaces, config: DreamerConfig | OnPolicyConfig, *, run_updates: int | None = None
+) -> Agent:
+    """The agent called ``name``; ``run_updates`` are those of the whole run, if it is known how long it is.
 
     Raises:
         ValueError: the name is unknown, or the configuration does not suit the agent or the spaces.
@@ -163,7 +177,8 @@ def make_agent(name: str, spaces: Spaces, config: DreamerConfig | OnPolicyConfig
     wanted = DreamerConfig if name in DREAMERS else OnPolicyConfig
     if not isinstance(config, wanted):
         raise ValueError(f"{name} is configured by a {wanted.__name__}, not by a {type(config).__name__}")
-    return AGENTS[name](spaces, config)
+    agent = AGENTS[name](spaces, config)
+    return agent if run_updates is None else replace(cast(Any, agent), run_updates=run_updates)
 
 
 def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
@@ -358,50 +373,65 @@ def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
 
 
 def _gpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
-    """The papers' sizes and update ratio in bfloat16, eight environments and eight updates a dispatch."""
+    """The papers' sizes and update ratio in bfloat16, eight environments and eight updates a dispatch; and a critic of
+    costs that is not biased (:func:`_unbiased`)."""
     config = _paper(agent, env, vision)
+    assert isinstance(config.agent, DreamerConfig)
+    config = replace(config, agent=replace(config.agent, cost_critic=_unbiased(config.agent.cost_critic)))
     loop = replace(
         config.loop, num_envs=8, workers=8, updates_per_dispatch=8, decisions_per_iteration=16, log_every=4000
     )
     return replace(config, agent=replace(config.agent, compute_dtype="bfloat16"), loop=loop)
 
 
+def _unbiased(critic: CriticConfig) -> CriticConfig:
+    """A critic whose mean is that of its targets: two-hot in symlog space, as in the papers, values a cost that is rare
+    several times too low (docs/studies/cost-critic.md)."""
+    return replace(critic, head=replace(critic.head, kind="normal"))
+
+
 def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     """Two cores, a low-dimensional observation, minutes: see docs/algorithms/safedreamer.md for each choice."""
     model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
-    model = replace(model, vector_std=0.1, unsafe_weight=3.0)
+    # A mean that is right for rare costs needs no weight on them.
+    model = replace(model, vector_std=0.1, unsafe_weight=1.0, cost=replace(model.cost, kind="normal", out_scale=0.0))
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
     # learn from what really came, too.
     safe = agent.startswith(("safedreamer", "lambda"))
-    horizon, starts, replay_loss = (5, 128, 1.0) if safe else (12, 64, 0.0)
-    uncertainty, limit, model_optimiser = None, 2.0, OptimiserConfig(1e-3, clip=1000.0)
+    horizon, starts, replay_loss = (5, 128, 0.3) if safe else (12, 64, 0.0)
+    uncertainty, limit, model_optimiser = None, 2.0, OptimiserConfig(3e-3, clip=1000.0)
     if agent.startswith("lambda"):
         limit, starts = 25.0, 32
         # Five raw steps a decision. The same noise for all models: a CPU's few start states would otherwise be valued
         # by the luckiest of N samples rather than by the best of N models.
-        model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0))
+        model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
         uncertainty = UncertaintyConfig(SWAG(warm=10), common_noise=True)
         model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
     # SafeDreamer's planners have BSRP-Lag's actor and critics: half of the few plans that a CPU has time for are the
     # actor's, and what lies beyond a short horizon is valued under a policy that minds costs.
-    search = CrossEntropy(horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5)
-    # The price starts a little above the actor's own exchange rate of cost for reward, λ (1−γ_c) T S, after a BSRP-Lag
-    # run. They plan for the last quarter of such a run.
-    price = PIDLagrangian(0.0, 1e-3, 0.0, maximum=5.0, integral_init=2.0, cost_smoothing=0.9)
+    search = CrossEntropy(
+        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5, keep_mean=True, execute="best"
+    )
+    # The price starts a little above the actor's own exchange rate of cost for reward after a BSRP-Lag run.
+    price = PIDLagrangian(0.0, 0.01, 0.0, maximum=5.0, integral_init=1.5, cost_smoothing=0.9)
+    plans = agent.startswith("safedreamer-osrp")
     agent_config = DreamerConfig(
         model,
         actor,
         critic,
-        critic,
+        _unbiased(critic),
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
-        # Costs exceed a larger budget by more: the multiplier is to rise no faster for it.
-        constraint=AugmentedLagrangian(penalty_factor_init=1e-3 / limit, growth=0.0, dual_rate=2e-6 / limit),
+        # A price of half the usual cost buys safety without return; what the budget takes beyond is found in the run.
+        constraint=AugmentedLagrangian(multiplier_init=0.5, penalty_factor_init=0.05, growth=0.0, dual_rate=1.2),
+        constraint_start=2000,
+        cooldown=0.2,
+        averaging=0.999,
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
-        planning=PlanningConfig(search, price, start=18_000),
+        planning=PlanningConfig(search, price, common_noise=True, start=23_700),
         uncertainty=uncertainty,
         cost_limit=limit,
         cost_discount=0.97,
@@ -414,7 +444,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         env=replace(env, action_repeat=5),
         agent=agent_config,
         loop=LoopConfig(
-            steps=400_000,
+            steps=460_000 if plans else 400_000,
             num_envs=4,
             prefill=1000,
             updates_per_decision=0.3,

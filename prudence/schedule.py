@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(abc.ABC):
     """How long a run is, over how many environments, and how often it looks up from learning.
 
     Attributes:
@@ -26,3 +27,7 @@ class Schedule:
     evaluate_every: int
     checkpoint_every: int
     evaluate_episodes: int = 5
+
+    @abc.abstractmethod
+    def run_updates(self, raw_steps: int) -> int:
+        """Updates of the whole run, where a decision lasts ``raw_steps``; at least 1."""

@@ -32,7 +32,7 @@ from prudence.agents.planning import (
     plan,
     preview,
 )
-from prudence.constraints import EpisodeCost
+from prudence.constraints import CostScale, EpisodeCost
 from prudence.critics import Critic, Lesson, together
 from prudence.models.base import Imaginable
 from prudence.models.paired import PairedModel
@@ -44,20 +44,27 @@ from prudence.ops.returns import lambda_returns
 from prudence.optim import Optimised
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
 
+RUN_UPDATES = 25_000
+"""Gradient steps of a run whose length nobody says."""
+
 
 @dataclass(frozen=True)
 class Dreamer(Agent):
-    """A world model, an actor trained in imagination, critics, and a constraint."""
+    """A world model, an actor trained in imagination, critics, and a constraint.
+
+    ``run_updates`` are the gradient steps of the whole run, over which learning rates fall and prices move.
+    """
 
     spaces: Spaces
     config: DreamerConfig
+    run_updates: int = RUN_UPDATES
 
     def __post_init__(self) -> None:
         check(self.config, self.spaces)
 
     @property
     def imagination(self) -> Imagination:
-        return Imagination(self.spaces, self.config)
+        return Imagination(self.spaces, self.config, self.run_updates)
 
     @property
     def cost_limits(self) -> Float[Array, " C"]:
@@ -73,7 +80,7 @@ class Dreamer(Agent):
             posterior = c.uncertainty.posterior.init(symmetric(model), key=jax.random.fold_in(key, 4))
         actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
         cost_critic = Critic.init(model.critic_size, (num_costs,), c.cost_critic, key=cost_key)
-        return DreamerState(
+        state = DreamerState(
             world_model=Optimised.init(model, c.model_optimiser),
             posterior=posterior,
             actor=Optimised.init(actor, c.actor_optimiser),
@@ -84,8 +91,24 @@ class Dreamer(Agent):
             price=None if c.planning is None else c.planning.price.init(num_costs),
             episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(())),
             usual_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.02),
+            cost_scale=CostScale(jnp.zeros(num_costs)),
+            average=None,
             step=jnp.zeros((), jnp.int32),
         )
+        return state if c.averaging is None else _with_average(state, self._what_acts(state))
+
+    def _what_acts(self, state: DreamerState) -> tuple[Any, ...]:
+        """The networks by which decisions are taken: the actor's, and of a planner the model's and the critics'."""
+        if self.config.planning is None:
+            return (state.actor.module,)
+        critics = [c.online.module for c in (state.critic, state.cost_critic) if c is not None]
+        return (state.actor.module, state.world_model.module, *critics)
+
+    def acting(self, state: DreamerState, mode: Mode) -> DreamerState:
+        """The state with the networks that act in ``mode``: in evaluation the averaged ones, if there are any."""
+        if state.average is None or mode != "evaluate":
+            return state
+        return eqx.tree_at(self._what_acts, state, state.average)
 
     def _fresh_model(self, *, key: Key) -> Imaginable:
         """The only place that knows which kind of world model the agent has."""
@@ -116,6 +139,7 @@ class Dreamer(Agent):
     ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
         """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
         to sample. The diagnostics ``plan/*`` are 0 while plans wait for their start (``plan/acting``)."""
+        state = self.acting(state, mode)
         model, actor = self._compute((state.world_model.module, state.actor.module))
         first = jnp.asarray(is_first)
         latent, action_key = self._filter(model, carry, observation, first, key=key)
@@ -126,7 +150,7 @@ class Dreamer(Agent):
         if carry.plan is None:
             action = follow()
             return action, DreamerCarry(latent, action, None), metrics
-        last, searches = carry.plan, self._acts_by_plan(state)
+        last, searches = carry.plan, self.imagination.acts_by_plan(state)
         search = lambda: self._plan(state, latent, last, first, key=action_key)[:3]
         _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
         action, plans, diagnostics = jax.lax.cond(searches, search, lambda: (follow(), plans, nothing))
@@ -142,6 +166,7 @@ class Dreamer(Agent):
         is_first: Bool[Array | np.ndarray, " E"],
         *,
         key: Key,
+        mode: Mode = "evaluate",
     ) -> Preview:
         """What ``act``, given the same arguments and key, chooses the first environment's action from.
 
@@ -150,6 +175,7 @@ class Dreamer(Agent):
         """
         if self.config.planning is None or carry.plan is None:
             raise ValueError("an agent without a planner has no plans to look at")
+        state = self.acting(state, mode)
         parts, first = self._believed(state), jnp.asarray(is_first)
         latent, action_key = self._filter(parts.model, carry, observation, first, key=key)
         found = self._plan(state, latent, carry.plan, first, key=action_key)
@@ -159,7 +185,7 @@ class Dreamer(Agent):
         return preview(self.config.planning, parts, latent, executed, candidates, self.cost_limits, key=futures_key)
 
     # A search step by step, for whoever must act by a deadline (prudence/run/realtime.py); as many iterations as
-    # configured make the action that ``act`` takes.
+    # configured make the action that ``act`` takes in evaluation.
 
     @compiled("self")
     def begin_search(
@@ -172,7 +198,8 @@ class Dreamer(Agent):
         key: Key,
     ) -> Underway:
         """Filters the observations and begins to search; the agent must be one that plans."""
-        planning, belief, first = self.config.planning, self._believed(state), jnp.asarray(is_first)
+        planning, belief = self.config.planning, self._believed(self.acting(state, "evaluate"))
+        first = jnp.asarray(is_first)
         assert planning is not None
         assert carry.plan is not None
         latent, action_key = self._filter(belief.model, carry, observation, first, key=key)
@@ -184,7 +211,8 @@ class Dreamer(Agent):
     ) -> tuple[Underway, Metrics]:
         """One more iteration, the one numbered ``index``."""
         assert self.config.planning is not None
-        return iterate(self.config.planning, self._believed(state), self._horizon, underway, index, self.cost_limits)
+        belief = self._believed(self.acting(state, "evaluate"))
+        return iterate(self.config.planning, belief, self._horizon, underway, index, self.cost_limits)
 
     @compiled("self")
     def end_search(self, underway: Underway) -> tuple[Float[Array, "E A"], DreamerCarry]:
@@ -193,7 +221,7 @@ class Dreamer(Agent):
         assert planning is not None
         act = lambda search, key: planning.search.action(search, key=key)
         action = jax.vmap(act)(underway.search, underway.key)
-        return action, DreamerCarry(underway.latent, action, underway.search.mean)
+        return action, DreamerCarry(underway.latent, action, planning.search.executed(underway.search))
 
     def _filter(
         self, model: Imaginable, carry: DreamerCarry, observation: Observation, is_first: Bool[Array, " E"], *, key: Key
@@ -201,10 +229,6 @@ class Dreamer(Agent):
         """The states after these observations, and the key for choosing actions."""
         filter_key, action_key = jax.random.split(key)
         return model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key), action_key
-
-    def _acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
-        planning = self.config.planning
-        return jnp.asarray(False) if planning is None else state.step >= planning.start
 
     def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
         assert self.config.planning is not None
@@ -226,7 +250,8 @@ class Dreamer(Agent):
             key = jax.random.fold_in(jax.random.key(0), state.step)
             predictors = self._compute(uncertainty.posterior.sample(state.posterior, parts[0], key=key))
         reads = partial(self._read_costs, networks[0]) if planning.costs == "observation" else None
-        return Believed(*networks, price=planning.price.multiplier(state.price), costs_of=reads, predictors=predictors)
+        price = self.imagination.planning_price(state)
+        return Believed(*networks, price=price, costs_of=reads, predictors=predictors)
 
     def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
         """What the environment's cost function makes of the decoded observations."""
@@ -260,7 +285,8 @@ class Dreamer(Agent):
     def _update(self, state: DreamerState, batch: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
         """World model, actor and multiplier, reward critic, cost critic: the order of SafeDreamer's Algorithm 2."""
         imagination, (model_key, start_key, imagine_key) = self.imagination, jax.random.split(key, 3)
-        world_model, filtered, metrics = self._update_model(state.world_model, batch, key=model_key)
+        rate = imagination.rate(state)
+        world_model, filtered, metrics = self._update_model(state.world_model, batch, rate, key=model_key)
         start, alive = imagination.starts(filtered.states, batch, key=start_key)
         model = self._compute(world_model.module)
         posterior, predictors, more = self._update_posterior(state, world_model.module, filtered, batch, key=key)
@@ -268,11 +294,12 @@ class Dreamer(Agent):
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
         seen = model.critic_features(filtered.states)
         replayed = self._replayed(state.critic, seen, batch, batch.reward, self.config.discount)
-        critic, critic_metrics = state.critic.update(together(dream.lesson, replayed), name="critic")
+        critic, critic_metrics = state.critic.update(together(dream.lesson, replayed), name="critic", rate=rate)
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None:
             replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.cost_discount)
-            cost_critic, cost_metrics = cost_critic.update(together(dream.cost_lesson, replayed), name="cost_critic")
+            lesson = together(dream.cost_lesson, replayed)
+            cost_critic, cost_metrics = cost_critic.update(lesson, name="cost_critic", rate=rate)
         state = DreamerState(
             world_model=world_model,
             posterior=posterior,
@@ -284,16 +311,27 @@ class Dreamer(Agent):
             price=state.price,
             episode_cost=state.episode_cost,
             usual_cost=state.usual_cost,
+            cost_scale=state.cost_scale,
+            average=state.average,
             step=state.step + 1,
         )
+        if state.average is not None:
+            state = _with_average(state, self._averaged(state.average, self._what_acts(state), state.step))
         return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
 
+    def _averaged(self, average: tuple[Any, ...], present: tuple[Any, ...], step: Int[Array, ""]) -> tuple[Any, ...]:
+        """The average after gradient step ``step``; at first over fewer steps, to forget the initial weights."""
+        assert self.config.averaging is not None
+        keep = jnp.minimum(self.config.averaging, (step - 1) / (step + 9))
+        mix = lambda old, new: keep * old + (1 - keep) * new if eqx.is_inexact_array(old) else old
+        return jax.tree.map(mix, average, present)
+
     def _update_model(
-        self, world_model: Optimised[Imaginable], batch: Batch, *, key: Key
+        self, world_model: Optimised[Imaginable], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
     ) -> tuple[Optimised[Imaginable], Any, Metrics]:
         loss = lambda model: self._compute(model).loss(batch, key=key)
         (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
-        world_model, more = world_model.descend(gradient, "model")
+        world_model, more = world_model.descend(gradient, "model", rate)
         return world_model, jax.lax.stop_gradient(filtered), metrics | more
 
     def _update_posterior(
@@ -332,15 +370,21 @@ class Dreamer(Agent):
         return Lesson.flat(features[:-1], targets, share * (1 - last[:-1]))
 
     def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
+        """Episodes of the actor move what the actor's price rests on, planned ones the plans' price: each measures what
+        its own price does."""
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
-        violation, price = cost - self.cost_limits, state.price
-        if self.config.planning is not None:  # Only episodes that were planned tell what the price does.
-            moved = self.config.planning.price.on_episode(price, violation)
-            price = jax.tree.map(partial(jnp.where, self._acts_by_plan(state)), moved, price)
+        violation = self.imagination.lived_violation(state, cost)
+        usual = state.usual_cost.update(cost)
+        actors = lambda s: (s.episode_cost, s.usual_cost, s.cost_scale, s.constraint)
         constraint = self.config.constraint.on_episode(state.constraint, violation)
-        changed = (state.episode_cost.update(cost), state.usual_cost.update(cost), constraint, price)
-        parts = lambda s: (s.episode_cost, s.usual_cost, s.constraint, s.price)
-        return eqx.tree_at(parts, state, changed, is_leaf=lambda x: x is None)
+        after = (state.episode_cost.update(cost), usual, state.cost_scale.update(usual), constraint)
+        if self.config.planning is None:
+            return eqx.tree_at(actors, state, after)
+        planned = self.imagination.acts_by_plan(state)
+        after = jax.tree.map(partial(jnp.where, planned), actors(state), after)
+        moved = self.config.planning.price.on_episode(state.price, violation)
+        price = jax.tree.map(partial(jnp.where, planned), moved, state.price)
+        return eqx.tree_at(lambda s: (*actors(s), s.price), state, (*after, price))
 
     # --- diagnosis ----------------------------------------------------------------------------
 
@@ -386,6 +430,10 @@ class Dreamer(Agent):
         noise_keys = [same(noise_key) if common_noise else fold(noise_key, i) for i in range(draws)]
         rewards, costs = zip(*(predict(fold(draw_key, i), k) for i, k in enumerate(noise_keys)), strict=True)
         return {"reward": np.concatenate(rewards), "cost": np.concatenate(costs)}
+
+
+def _with_average(state: DreamerState, average: tuple[Any, ...]) -> DreamerState:
+    return eqx.tree_at(lambda s: s.average, state, average, is_leaf=lambda x: x is None)
 
 
 @eqx.filter_jit

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from prudence.actors import Actor, ActorConfig
 from prudence.agents.planning import PlanningConfig
 from prudence.agents.uncertainty import UncertaintyConfig
-from prudence.constraints import AugmentedLagrangian, EpisodeCost, Unconstrained
+from prudence.constraints import AugmentedLagrangian, CostScale, EpisodeCost, Unconstrained
 from prudence.critics import Critic, CriticConfig
 from prudence.models.base import Imaginable
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
@@ -41,9 +41,11 @@ class DreamerConfig:
         cost_estimate: unit of the imagined cost that is held against d. ``sum``: Σ over the horizon of
             cost returns (SafeDreamer's pessimistic variant); ``mean``: their mean; ``episode``: the
             mean rescaled to the expected undiscounted cost of an episode, (1−γ_c)·T·mean.
-        violation_source: ``imagined``: the estimate above (the papers); ``episodes``: the running mean
-            of finished training episodes' costs sets the pressure, imagination only its gradient.
-        violation_bound: violations are clipped to ± this many budgets (of at least 1), since a cost can
+        violation_source: ``imagined``: the estimate above less d, in cost's own unit (the papers); ``episodes``: the
+            running mean of finished training episodes' costs sets the pressure, imagination only its gradient. Then
+            nothing has a unit: a violation is in budgets, a cost in what episodes cost at worst
+            (:class:`~prudence.constraints.CostScale`), and the same gains serve any budget.
+        violation_bound: violations are clipped to ± this many budgets, since a cost can
             exceed its budget far more than it can fall short of it, and the multiplier would rise much
             faster than it falls; None (the papers) clips nothing.
         approach: what is asked of costs on the way to the budget: no more than this share of what episodes have lately
@@ -57,6 +59,11 @@ class DreamerConfig:
         planning: how to plan what to do; None acts by the policy. A planner needs continuous actions and a time limit.
         uncertainty: what is believed about the model, and which of the trajectories under several of its samples count
             (LAMBDA); None imagines under the present weights alone.
+        cooldown: last share of a run over which all learning rates fall linearly to 0, so that it ends near the middle
+            of where it has been moving; 0 (the papers) keeps them.
+        averaging: per gradient step, what stays of the exponential average of the actor's weights (of a planner, also
+            of the model's and the critics') that acts in evaluation and is exported: not the last of many noisy steps.
+            None (the papers) takes the present weights.
         constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
             before it has found any reward learns to stand still.
         evaluation: which actions of the policy are evaluated. ``mode``, or ``sample`` as SafeDreamer's released code
@@ -90,6 +97,8 @@ class DreamerConfig:
     privileged: PrivilegedConfig | None = None
     planning: PlanningConfig | None = None
     uncertainty: UncertaintyConfig | None = None
+    cooldown: float = 0.0
+    averaging: float | None = None
     constraint_start: int = 0
     evaluation: Literal["mode", "sample"] = "mode"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -117,6 +126,8 @@ class DreamerState(eqx.Module):
     price: Any
     episode_cost: EpisodeCost
     usual_cost: EpisodeCost
+    cost_scale: CostScale
+    average: tuple[Any, ...] | None
     step: Int[Array, ""]
 
 
@@ -131,6 +142,13 @@ class DreamerCarry(NamedTuple):
 def check(config: DreamerConfig, spaces: Spaces) -> None:
     """Raises ValueError where the configuration does not suit the spaces, or itself."""
     limits = config.cost_limit
+    if not 0 <= config.cooldown <= 1:
+        raise ValueError(f"cooldown={config.cooldown} is a share of the run: choose a number from 0 to 1")
+    if config.averaging is not None and not 0 <= config.averaging < 1:
+        raise ValueError(
+            f"averaging={config.averaging} is what stays of an average at each step: choose a number from 0 to below 1 "
+            "(.999 averages over the last thousand steps or so), or None"
+        )
     if config.approach is not None and not 0 <= config.approach < 1:
         raise ValueError(
             f"approach={config.approach} is the share of their usual costs that episodes are asked for on the way to "

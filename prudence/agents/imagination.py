@@ -46,6 +46,7 @@ class Imagination:
 
     spaces: Spaces
     config: DreamerConfig
+    run_updates: int
 
     @property
     def cost_limits(self) -> Float[Array, " C"]:
@@ -105,7 +106,7 @@ class Imagination:
             return (action_gradient * policies.sample(noise)).sum() - bonus, metrics
 
         gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
-        actor, more = state.actor.descend(gradient, "actor")
+        actor, more = state.actor.descend(gradient, "actor", self.rate(state))
         return dream, actor, metrics | more
 
     def _rollout(
@@ -213,13 +214,38 @@ class Imagination:
         return float(c.horizon) if c.cost_estimate == "sum" else 1.0
 
     def violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
-        """Whatever its value's source and bound, its gradient is that of the imagined cost."""
+        """Whatever its value's source and bound, its gradient is that of the imagined cost, in the unit of costs."""
         c, sg = self.config, jax.lax.stop_gradient
-        violation = (estimate if c.violation_source == "imagined" else state.episode_cost.mean) - self.targets(state)
+        if c.violation_source == "episodes":
+            scaled = estimate / self.unit_of_costs(state)
+            return sg(self.lived_violation(state, state.episode_cost.mean)) + scaled - sg(scaled)
+        violation, limits = estimate - self.targets(state), self.cost_limits
         if c.violation_bound is not None:
-            reach = c.violation_bound * jnp.maximum(self.cost_limits, 1.0)
-            violation = jnp.clip(violation, -reach, reach)
+            violation = jnp.clip(violation, -c.violation_bound * limits, c.violation_bound * limits)
         return sg(violation) + estimate - sg(estimate)
+
+    def lived_violation(self, state: DreamerState, cost: Float[Array, " C"]) -> Float[Array, " C"]:
+        """What episodes that cost so much exceed their target by: in budgets, and bounded, where episodes set the
+        pressure; else as it is (the papers)."""
+        c, targets = self.config, self.targets(state)
+        if c.violation_source == "imagined":
+            return cost - targets
+        violation = (cost - targets) / state.cost_scale.of_violations(targets)
+        return violation if c.violation_bound is None else jnp.clip(violation, -c.violation_bound, c.violation_bound)
+
+    def unit_of_costs(self, state: DreamerState) -> Float[Array, " C"]:
+        """By which costs are divided in the actor's objective, as returns are by their scale."""
+        if self.config.violation_source == "imagined":
+            return jnp.ones(self.spaces.num_costs)
+        return state.cost_scale.of_costs(self.cost_limits)
+
+    def exchange_rate(self, state: DreamerState) -> Float[Array, " C"]:
+        """What the actor gives in return for a unit of cost return, λ · unit · S: a planner's price of 1. Where prices
+        have a unit (the papers), 1."""
+        if self.config.violation_source == "imagined" or not self.config.constrained:
+            return jnp.ones(self.spaces.num_costs)
+        price = self.config.constraint.multiplier(state.constraint) / self.unit_of_costs(state)
+        return price * self.cost_unit * self._return_scale(state)
 
     def targets(self, state: DreamerState) -> Float[Array, " C"]:
         """What costs are held against at present: the budgets, or what is asked for on the way to them."""
@@ -230,9 +256,27 @@ class Imagination:
         return state.step >= self.config.constraint_start
 
     def update_constraint(self, state: DreamerState, violation: Float[Array, " C"]) -> Any:
-        updated = self.config.constraint.update(state.constraint, violation)
-        minds = self._minds_costs(state)
-        return jax.tree.map(lambda new, old: jnp.where(minds, new, old), updated, state.constraint)
+        """One dual step, while the actor is what acts: episodes that were planned say nothing of its costs."""
+        pace = 1 / self.run_updates if self.config.violation_source == "episodes" else 1.0
+        updated = self.config.constraint.update(state.constraint, violation, pace)
+        moves = self._minds_costs(state) & ~self.acts_by_plan(state)
+        return jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state.constraint)
+
+    def acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
+        """Whether plans are acted on by now."""
+        planning = self.config.planning
+        return jnp.asarray(False) if planning is None else state.step >= planning.start
+
+    def planning_price(self, state: DreamerState) -> Float[Array, " C"]:
+        """What a plan pays for a unit of cost return."""
+        assert self.config.planning is not None
+        return self.config.planning.price.multiplier(state.price) * self.exchange_rate(state)
+
+    def rate(self, state: DreamerState) -> Float[Array, ""] | None:
+        """Factor on all learning rates: 1, then falling linearly to 0 over the cooldown at the run's end; None if there
+        is none."""
+        last = self.config.cooldown * self.run_updates
+        return jnp.clip((self.run_updates - state.step) / last, 0.0, 1.0) if last else None
 
     def _return_scale(self, state: DreamerState) -> Float[Array, ""]:
         return state.return_scale.scale if self.config.normalise_returns else jnp.ones(())
@@ -250,9 +294,10 @@ class Imagination:
         penalty's own gradient is equal to first order; 0 where a trajectory does not count."""
         pressure = self._minds_costs(state) * self.config.constraint.pressure(state.constraint, violation)
         total = task.share(advantage.shape[1]) * advantage / self._return_scale(state)
+        unit = self.unit_of_costs(state)
         for i, of in enumerate(safety):
             cost = cost_advantage[..., i]
-            total = total - self.cost_unit * pressure[i] * of.share(cost.shape[1]) * cost
+            total = total - self.cost_unit / unit[i] * pressure[i] * of.share(cost.shape[1]) * cost
         return total
 
     def _dream_metrics(self, state: DreamerState, returns: Array, estimate: Array) -> Metrics:
@@ -268,7 +313,7 @@ class Imagination:
             if self.config.approach is not None:
                 metrics[f"constraint/target{suffix}"] = self.targets(state)[i]
             if planning is not None:
-                metrics[f"plan/price{suffix}"] = planning.price.multiplier(state.price)[i]
+                metrics[f"plan/price{suffix}"] = self.planning_price(state)[i]
         return metrics
 
 

@@ -78,8 +78,7 @@ class OnPolicyConfig:
         cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
         cost_memory: share of the newest episode in the running mean of episode costs that is held against d; 0.02 is as
             old on average as the mean of the last 100.
-        decay_updates: rollouts over which the actor's learning rate falls linearly to a twentieth, where it stays; 0
-            never.
+        final_rate: what the actor's learning rate has fallen to, linearly, when the run ends, as a share of itself.
         evaluation: which actions are evaluated; ``sample``, since it is the stochastic policy whose cost was held.
     """
 
@@ -101,7 +100,7 @@ class OnPolicyConfig:
     cost_lambda: float = 0.95
     cost_limit: float | tuple[float, ...] = 25.0
     cost_memory: float = 0.02
-    decay_updates: int = 0
+    final_rate: float = 0.05
     evaluation: Literal["mode", "sample"] = "sample"
 
     @property
@@ -174,12 +173,20 @@ class Advantages(NamedTuple):
     values: Float[Array, "N K"]
 
 
+RUN_UPDATES = 500
+"""Rollouts of a run whose length nobody says."""
+
+
 @dataclass(frozen=True)
 class OnPolicy(Agent):
-    """A policy, value functions of reward and of costs, an improvement and a constraint."""
+    """A policy, value functions of reward and of costs, an improvement and a constraint.
+
+    ``run_updates`` are the rollouts of the whole run, over which the learning rate falls.
+    """
 
     spaces: Spaces
     config: OnPolicyConfig
+    run_updates: int = RUN_UPDATES
 
     def __post_init__(self) -> None:
         limits = self.config.cost_limit
@@ -352,7 +359,7 @@ class OnPolicy(Agent):
         gain = _standardised(reward.advantages[:, 0], weights)
         harm = jnp.zeros((len(weights), self.spaces.num_costs)) if cost is None else _centred(cost.advantages, weights)
         price = c.constraint.multiplier(constraint)
-        decay = 1.0 - 0.95 * jnp.clip(state.step / max(c.decay_updates, 1), 0, 1) if c.decay_updates else 1.0
+        decay = 1.0 - (1.0 - c.final_rate) * jnp.clip(state.step / self.run_updates, 0, 1)
         return Lesson(
             inputs=inputs,
             actions=actions,

@@ -35,6 +35,8 @@ class PlanningConfig:
         beyond: what follows the horizon in a plan's score: the critics' ``value``, or ``nothing`` (sums of rewards and
             costs alone, as CEM-MPC has it).
         futures: imagined futures of each plan; its score is their mean.
+        common_noise: all plans of a round are imagined with the same noise, so that they differ by their actions only;
+            with noise of their own (the papers) the best of N plans is partly the luckiest.
         pessimism: the cost of a plan is the ``mean`` over its futures, or their ``max``.
         costs: a plan's costs are predicted by the model's ``head``, or read off the ``observation`` that it decodes, by
             the environment's :class:`~prudence.types.CostFunction` (SafeDreamer's low-dimensional planner).
@@ -46,6 +48,7 @@ class PlanningConfig:
     price: PIDLagrangian | Unconstrained = field(default_factory=Unconstrained)
     beyond: Literal["value", "nothing"] = "value"
     futures: int = 1
+    common_noise: bool = False
     pessimism: Literal["mean", "max"] = "mean"
     costs: Literal["head", "observation"] = "head"
     start: int = 0
@@ -127,7 +130,7 @@ def plan(
         latent, proposals, search, key = underway
         foresee = lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key)
         action, search, metrics, candidates = config.search.plan(foresee, search, proposals, limits, key=key)
-        return Plans(action, search.mean, metrics, candidates)
+        return Plans(action, config.search.executed(search), metrics, candidates)
 
     return jax.vmap(one)(begin(config, belief, latent, last, is_first, key=key))
 
@@ -189,20 +192,22 @@ def forecast(
 ) -> Forecast:
     r"""Imagines every plan from one state (SafeDreamer Algorithm 1).
 
-    Score: the λ-return at the state, less price × the cost λ-return (section 4.2). Cost: :math:`\frac{T}{H}\sum_t c_t`,
-    what an episode of T decisions would cost if it went on like this.
+    Score: the λ-return at the state, less price × the cost λ-return (section 4.2). Cost: :math:`\frac{T}{H}\sum_t c_t`
+    up to an imagined end, what an episode of T decisions would cost if it went on like this.
     """
     number, length, _ = plans.shape
     repeated = jnp.tile(plans, (config.futures, 1, 1)).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
     follow = lambda _, action: action
+    alike = number if config.common_noise else 1
     if belief.predictors is None:
-        dream = belief.model.imagine(follow, start, repeated, key=key)
+        dream = belief.model.imagine(follow, start, repeated, key=key, alike=alike)
     else:
-        dream = imagine_each(belief.model, belief.predictors, follow, start, repeated, key=key)
+        dream = imagine_each(belief.model, belief.predictors, follow, start, repeated, key=key, alike=alike)
     step_costs = _step_costs(belief, dream)
+    alive = _alive(dream.continues)
     by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])
-    costs = by_future(step_costs[1:].sum(0) * (horizon.episode_steps / length))
+    costs = by_future((alive[..., None] * step_costs[1:]).sum(0) * (horizon.episode_steps / length))
     score = _score(config, belief, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
     return Forecast(by_future(score).mean(0), pessimistic)
@@ -241,6 +246,12 @@ def preview(
     )
 
 
+def _alive(continues: Float[Array, "states N"]) -> Float[Array, "states-1 N"]:
+    """Probability that the episode still goes on when decision t = 1 … H is taken: what arrives with state t counts
+    even where the episode ends there."""
+    return jnp.cumprod(jnp.concatenate([jnp.ones_like(continues[:1]), continues[1:-1]]), 0)
+
+
 def _step_costs(belief: Believed, dream: Trajectory) -> Float[Array, "states N C"]:
     return dream.costs if belief.costs_of is None else belief.costs_of(dream.critic_features)
 
@@ -255,8 +266,7 @@ def _score(
     continues: Float[Array, "states N"],
 ) -> Float[Array, " N"]:
     if config.beyond == "nothing":
-        alive = jnp.cumprod(continues[1:], 0)
-        return (alive * (rewards[1:] - (belief.price * costs[1:]).sum(-1))).sum(0)
+        return (_alive(continues) * (rewards[1:] - (belief.price * costs[1:]).sum(-1))).sum(0)
     values = belief.critic.values(features)
     score = lambda_returns(rewards, values, horizon.discount * continues, horizon.lambda_)[0]
     if belief.cost_critic is None:

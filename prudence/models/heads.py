@@ -62,7 +62,8 @@ class Head(eqx.Module):
         out = self.net(features)
         if "twohot" in c.kind:
             return TwoHot(out.reshape(*out.shape[:-1], *self.shape, c.bins), c.limit, c.kind == "symexp_twohot")
-        out = out.reshape(*out.shape[:-1], *self.shape)
+        # In float32, as the other heads' means are: returns are summed up in it.
+        out = out.reshape(*out.shape[:-1], *self.shape).astype(jnp.float32)
         return {"bernoulli": Bernoulli, "normal": UnitNormal, "symlog_mse": SymlogMSE}[c.kind](out)
 
     def predict(self, features: Float[Array, "*batch F"]) -> Float[Array, "*batch *shape"]:

@@ -56,6 +56,7 @@ def imagine_each(
     key: Key,
     common_noise: bool = False,
     nudge: Float[Array, "H NS A"] | None = None,
+    alike: int = 1,
 ) -> Trajectory:
     """Trajectories under each of N predictors (LAMBDA Algorithm 1, lines 2 to 4), as one of ``B = N·S`` columns.
 
@@ -65,6 +66,7 @@ def imagine_each(
         model: what encodes, and whose predictor is replaced.
         predictors: from :meth:`ModelPosterior.sample`.
         common_noise: gives every predictor the same latent noise, so that equal predictors imagine the same.
+        alike: of each predictor, so many consecutive columns share their noise (:meth:`WorldModel.imagine`).
     """
     number = len(jax.tree.leaves(predictors)[0])
     apart = lambda x: x.reshape(*x.shape[:1], number, -1, *x.shape[2:])
@@ -72,7 +74,7 @@ def imagine_each(
     noise, nudges = jax.tree.map(apart, (action_noise, nudge))
 
     def one(predictor: Any, start: LatentState, noise: Array, nudge: Array | None, key: Key) -> Trajectory:
-        return model.with_predictor(predictor).imagine(policy, start, noise, key=key, nudge=nudge)
+        return model.with_predictor(predictor).imagine(policy, start, noise, key=key, nudge=nudge, alike=alike)
 
     in_axes = (eqx.if_array(0), 0, 1, 1, None if common_noise else 0)
     keys = key if common_noise else jax.random.split(key, number)

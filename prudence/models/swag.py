@@ -54,7 +54,8 @@ class SWAG(ModelPosterior):
         deviations: K.
         decay: ρ.
         scale: s, of the covariance.
-        warm: snapshots before the samples leave the present weights, of which they are copies until then.
+        warm: snapshots after the first before the samples leave the present weights, of which they are copies until
+            then: the first has no deviation. Active from gradient step ``burn_in + warm * period`` on.
     """
 
     samples: int = 5
@@ -99,7 +100,7 @@ class SWAG(ModelPosterior):
 
     def is_warm(self, state: Iterates) -> Bool[Array, ""]:
         """Whether samples differ from the present weights."""
-        return state.snapshots >= self.warm
+        return state.snapshots > self.warm
 
     def draw(self, state: Iterates, tree: Any, number: int, *, key: Key) -> Any:
         """``number`` trees of parameters, stacked on a leading axis."""

@@ -161,9 +161,12 @@ class WorldModel(Imaginable):
         *,
         key: Key,
         nudge: Float[Array, "H B A"] | None = None,
+        alike: int = 1,
     ) -> Trajectory:
+        """As :meth:`Imaginable.imagine`; ``alike`` consecutive columns have the same latent noise."""
         act = lambda state, noise: policy(state.features, noise)
-        noise = self.rssm.noise(*action_noise.shape[:2], key=key)
+        length, columns = action_noise.shape[:2]
+        noise = jnp.repeat(self.rssm.noise(length, columns // alike, key=key), alike, axis=1)
         states, actions = roll_out(self.rssm.imagine_step, act, start, action_noise, noise, nudge)
         features = states.features
         return self.heads.trajectory(self.latents.seen_by_heads(states), features, features, actions)

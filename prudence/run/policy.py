@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.agents.base import Agent
-from prudence.presets import RunConfig, make_agent
+from prudence.presets import RunConfig
 from prudence.run import checkpoint
 from prudence.run.config import read_config
 from prudence.run.directory import RunDirectory, RunDirectoryError
@@ -32,7 +32,7 @@ def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json. Train one with `prudence train`")
     config = read_config(run.config, RunConfig)
     spaces = checkpoint.spaces_from_json(checkpoint.read_meta(run.checkpoints)["spaces"])
-    agent = make_agent(config.agent_name, spaces, config.agent)
+    agent = config.make_agent(spaces)
     like = (agent.init(key=jax.random.key(0)), agent.init_carry(config.loop.num_envs))
     (state, _), meta = checkpoint.load(run.checkpoints, like, expect={"task": config.env.task, "spaces": spaces})
     return config, agent, state, int(meta["step"])

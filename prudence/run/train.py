@@ -21,7 +21,7 @@ import numpy as np
 
 from prudence.agents.base import Agent
 from prudence.envs.vector import VectorEnv, make_vector
-from prudence.presets import RunConfig, make_agent
+from prudence.presets import RunConfig
 from prudence.run import checkpoint
 from prudence.run.collect import INIT, Collector, Counters, Keys
 from prudence.run.config import ConfigError, read_config, write_config
@@ -140,7 +140,7 @@ class Trainer:
     ):
         self._run, self._config, self._env, self._logger = run, config, env, logger
         self._spaces = spaces_of(env)
-        self._agent: Agent = make_agent(config.agent_name, self._spaces, config.agent)
+        self._agent: Agent = config.make_agent(self._spaces)
         keys, self._counters = Keys(config.seed), Counters()
         self._collector = Collector(self._agent, env, self._spaces, self._counters, keys, config.seed)
         self._learning = make_learning(
