@@ -424,7 +424,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         # A price of half the usual cost buys safety without return; what the budget takes beyond is found in the run.
-        constraint=AugmentedLagrangian(multiplier_init=0.5, penalty_factor_init=0.05, growth=0.0, dual_rate=1.2),
+        constraint=AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=0.8),
         constraint_start=2000,
         cooldown=0.2,
         averaging=0.999,
@@ -441,7 +441,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     )
     return RunConfig(
         agent_name=agent,
-        env=replace(env, action_repeat=5),
+        env=replace(env, action_repeat=5, lidar_scale="inverse"),
         agent=agent_config,
         loop=LoopConfig(
             steps=460_000 if plans else 400_000,

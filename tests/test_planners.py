@@ -18,6 +18,11 @@ K = 4
 NUMBERS = st.floats(-10, 10, width=32)
 
 
+def around(mean, std) -> Search:
+    """A search before its first iteration."""
+    return Search(jnp.array(mean), jnp.array(std), jnp.array(mean))
+
+
 def forecasts():
     """Forecasts of 4 to 20 plans, whose costs often tie and often equal a budget of 1."""
 
@@ -67,7 +72,7 @@ def test_a_forecast_that_is_no_number_is_never_elite():
     plans = jnp.array([0.1, 0.2, 0.3]).reshape(3, 1, 1)
     forecast = Forecast(jnp.array([jnp.nan, 1.0, 0.0]), jnp.zeros((3, 1)))
     with jax.debug_nans(False):
-        refined, _ = search.refine(Search(jnp.zeros((1, 1)), jnp.ones((1, 1))), plans, forecast, jnp.ones(1))
+        refined, _ = search.refine(around([[0.0]], [[1.0]]), plans, forecast, jnp.ones(1))
     np.testing.assert_allclose(refined.mean, [[0.2]])
 
 
@@ -76,7 +81,7 @@ def test_refitting_by_hand():
     plans = jnp.array([0.2, 0.6, -1.0, 1.0]).reshape(4, 1, 1)
     # Budget 1: plans 0, 1 and 3 are safe; of these, 0 and 1 have the highest score.
     forecast = Forecast(jnp.array([3.0, 2.0, 9.0, 1.0]), jnp.array([[0.5], [1.0], [1.5], [0.0]]))
-    refined, metrics = search.refine(Search(jnp.full((1, 1), -0.4), jnp.ones((1, 1))), plans, forecast, jnp.ones(1))
+    refined, metrics = search.refine(around([[-0.4]], [[1.0]]), plans, forecast, jnp.ones(1))
     np.testing.assert_allclose(refined.mean, [[0.1 * -0.4 + 0.9 * 0.4]], rtol=1e-6)
     np.testing.assert_allclose(refined.std, [[0.2]], rtol=1e-6)  # Of .2 and .6.
     assert {k: float(v) for k, v in metrics.items()} == pytest.approx(
@@ -100,7 +105,7 @@ def test_plans_are_clipped_and_the_actors_are_among_them():
     search = CrossEntropy(horizon=2, plans=50, elites=5, proposals=0.1, init_std=3.0)
     assert search.num_proposals == 5
     proposals = jnp.full((5, 2, 1), 0.3)
-    plans = search.propose(Search(jnp.zeros((2, 1)), jnp.full((2, 1), 3.0)), proposals, key=jax.random.key(0))
+    plans = search.propose(around([[0.0]] * 2, [[3.0]] * 2), proposals, key=jax.random.key(0))
     assert plans.shape == (50, 2, 1)
     np.testing.assert_allclose(plans[:5], proposals)
     assert float(jnp.abs(plans).max()) == 1.0
@@ -112,6 +117,43 @@ def detour(plans, key, *, start=(-1.0, 0.05)):
     distance = jnp.linalg.norm(positions - jnp.array([1.0, 0.0]), axis=-1)
     cost = (jnp.linalg.norm(positions, axis=-1) < 0.5).sum(1).astype(jnp.float32)
     return Forecast(-distance.sum(1), cost[:, None])
+
+
+def test_the_best_plan_is_a_safe_one_if_there_is_any():
+    """Two plans of four are safe, fewer than the three elites: the search is refitted to the least costly, and what is
+    executed is the better of the safe ones; if none is, the least costly."""
+    search = CrossEntropy(horizon=1, plans=4, elites=3, execute="best")
+    plans, scores = jnp.array([0.1, 0.2, 0.3, 0.4]).reshape(4, 1, 1), jnp.array([9.0, 1.0, 2.0, 8.0])
+    for costs, expected in (([5.0, 0.0, 1.0, 3.0], 0.3), ([5.0, 4.0, 7.0, 3.0], 0.4)):
+        forecast = Forecast(scores, jnp.array(costs)[:, None])
+        found, _ = search.refine(around([[0.0]], [[1.0]]), plans, forecast, jnp.ones(1))
+        assert float(search.action(found, key=jax.random.key(0))[0]) == pytest.approx(expected)
+        np.testing.assert_array_equal(search.begin(search.executed(found), jnp.array(False)).mean, [[expected]])
+
+
+def test_the_mean_is_among_the_plans_if_asked():
+    search = CrossEntropy(horizon=2, plans=5, elites=1, proposals=0.4, keep_mean=True)
+    mean = [[0.25], [-0.5]]
+    plans = search.propose(around(mean, [[1.0]] * 2), jnp.zeros((2, 2, 1)), key=jax.random.key(0))
+    np.testing.assert_array_equal(plans[2], mean)
+    assert not (np.asarray(plans[3:]) == mean).any()
+
+
+def fork(plans, key):
+    """Straight ahead stands an obstacle; passing it on either side is free and earns as much."""
+    sideways = plans[:, 0, 0]
+    return Forecast(1 - 0.1 * jnp.abs(jnp.abs(sideways) - 0.6), 10.0 * (jnp.abs(sideways) < 0.3)[:, None])
+
+
+@pytest.mark.parametrize(("execute", "crashes"), [("mean", True), ("best", False)])
+def test_a_mean_of_left_and_right_goes_through_the_middle(execute, crashes):
+    search = CrossEntropy(horizon=1, plans=200, elites=20, iterations=1, execute=execute)
+    begin = search.begin(jnp.zeros((1, 1)), jnp.array(True))
+    hits = []
+    for seed in range(5):
+        action = search.plan(fork, begin, jnp.zeros((0, 1, 1)), jnp.zeros(1), key=jax.random.key(seed))[0]
+        hits.append(float(fork(action[None, None], None).cost[0, 0]) > 0)
+    assert all(hits) if crashes else not any(hits)
 
 
 @pytest.mark.parametrize("rule", ["constrained", "best"])
@@ -148,7 +190,7 @@ def test_a_neighbour_changes_nothing():
 
 def test_executing_a_sample_stays_within_bounds():
     search = CrossEntropy(horizon=2, execute="sample")
-    found = Search(jnp.array([[0.9], [0.0]]), jnp.array([[5.0], [1.0]]))
+    found = around([[0.9], [0.0]], [[5.0], [1.0]])
     actions = [float(search.action(found, key=jax.random.key(i))[0]) for i in range(20)]
     assert len(set(actions)) > 2
     assert max(map(abs, actions)) <= 1
@@ -161,6 +203,7 @@ def test_executing_a_sample_stays_within_bounds():
         ({"elites": 501}, "elites=501 between 1 and the number of plans"),
         ({"elites": 0}, "elites=0 between 1"),
         ({"proposals": 1.0}, r"proposals=1.0 is a share of the plans"),
+        ({"plans": 2, "elites": 1, "proposals": 0.9, "keep_mean": True}, "keep_mean needs a plan that the actor does"),
     ],
 )
 def test_impossible_searches_are_refused(change, message):

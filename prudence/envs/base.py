@@ -149,6 +149,9 @@ class EnvConfig:
         privileged: observations that only training has, by name; they must be among the environment's. ``paper``
             adds one, ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
         lidar_arc: degrees, around where the front camera looks, within which the lidar of such a task sees.
+        lidar_scale: what a ring's bins say of the nearest object at distance d. ``linear``: the suite's 1 − d/d_max;
+            ``inverse``: about d_max/d − 1 (:func:`prudence.envs.lidar.nearness`), which world models see as a
+            logarithm: 5 cm matter beside a hazard, and not at 2 m.
         nearest_first: ``coordinates`` have the objects of a kind in the order of their distance, not in the suite's
             fixed order: what is learned of the nearest hazard holds whichever it is.
         kwargs: for the constructor of a Gymnasium id or class, as pairs.
@@ -165,6 +168,7 @@ class EnvConfig:
     time_limit: int | None = None
     privileged: Literal["paper"] | tuple[str, ...] = ()
     lidar_arc: float = 360.0
+    lidar_scale: Literal["linear", "inverse"] = "linear"
     nearest_first: bool = False
     kwargs: tuple[tuple[str, Any], ...] = ()
     spent: bool = False
@@ -187,6 +191,10 @@ class EnvConfig:
         _check(
             self.privileged == "paper" or isinstance(self.privileged, tuple),
             f"privileged={self.privileged!r}: give 'paper' or a tuple of observations' names",
+        )
+        _check(
+            self.lidar_scale in ("linear", "inverse"),
+            f"lidar_scale={self.lidar_scale!r}: choose 'linear' or 'inverse'",
         )
         _check(0 < self.lidar_arc <= 360, f"lidar_arc={self.lidar_arc} must be above 0 and at most 360 degrees")
 

@@ -32,9 +32,9 @@ def configure(
         config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
     if cost_limit is not None:
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, cost_limit=cost_limit))
-    if "action_repeat" in env:
-        # An explicit choice wins over the preset's.
-        config = with_action_repeat(config, env["action_repeat"])
+    # An explicit choice wins over the preset's.
+    config = with_action_repeat(config, env.get("action_repeat", config.env.action_repeat))
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, **env))
     return dataclasses.replace(config, seed=seed)
 
 

@@ -68,7 +68,7 @@ def quick(config: OnPolicyConfig, **changes: Any) -> OnPolicyConfig:
         discount=0.9,
         cost_discount=0.9,
         cost_memory=0.1,
-        decay_updates=0,
+        final_rate=1.0,
         evaluation="mode",
     )
     return replace(config, **changes)

@@ -147,7 +147,7 @@ def test_moments_are_of_all_rollouts_and_take_effect_after_learning():
 
 
 def test_learning_rates_fall_to_a_twentieth():
-    agent = agent_of(decay_updates=10)
+    agent = replace(agent_of(), run_updates=10)
     state = agent.init(key=jax.random.key(0))
     rates = []
     for step in (0, 5, 10, 50):

@@ -27,7 +27,7 @@ HORIZON = Horizon(discount=0.5, cost_discount=1.0, lambda_=1.0, episode_steps=20
 def believed(price, *, futures=1):
     """Two steps: rewards are the action, costs its square and 3; each future after the first costs 1 more."""
 
-    def imagine(policy, start, actions, *, key):
+    def imagine(policy, start, actions, *, key, alike=1):
         assert start.deter.shape == (actions.shape[1], 2)
         chosen = policy(None, actions)[..., 0]
         extra = jnp.arange(actions.shape[1]) % futures
@@ -69,6 +69,21 @@ def test_the_price_is_paid_for_the_cost_return():
 def test_nothing_beyond_the_horizon():
     found = judged(PlanningConfig(beyond="nothing"), believed([0.1, 0.0]))
     np.testing.assert_allclose(found.score, [3.0 - 0.5, -0.5 - 0.125], rtol=1e-6)
+
+
+def test_what_comes_after_an_imagined_end_does_not_count():
+    """The first plan surely terminates with its first decision: what that earns and costs counts, the rest does not."""
+    belief = believed([0.1, 0.0])
+    imagine = belief.model.imagine
+
+    def ending(*arguments, **options):
+        dream = imagine(*arguments, **options)
+        return dream._replace(continues=dream.continues.at[1, 0].set(0.0))
+
+    belief = belief._replace(model=SimpleNamespace(imagine=ending))
+    found = judged(PlanningConfig(beyond="nothing"), belief)
+    np.testing.assert_allclose(found.score, [1.0 - 0.1, -0.5 - 0.125], rtol=1e-6)
+    np.testing.assert_allclose(found.cost, [[10.0, 30.0], [12.5, 60.0]])
 
 
 @pytest.mark.parametrize(("pessimism", "more"), [("mean", 20.0), ("max", 40.0)])
@@ -133,6 +148,22 @@ def test_planning_ahead_of_its_neighbours():
     assert {name: value.shape for name, value in metrics.items()} == dict.fromkeys(names | {"policy/entropy"}, (3,))
     moved = {"state": batch.observation["state"] + jnp.array([[0.0], [5.0], [0.0]])}
     np.testing.assert_array_equal(act(agent, state, batch._replace(observation=moved))[0][::2], action[::2])
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_equal_plans_are_foreseen_equally_under_common_noise(uncertain):
+    name = "lambda-cem-mpc" if uncertain else "safedreamer-osrp"
+    base = planner(name).config.planning
+    for common, same in ((True, True), (False, False)):
+        config = replace(base, common_noise=common)
+        agent = planner(name, planning=config)
+        state = agent.init(key=jax.random.key(0))
+        belief = agent._believed(toys.warmed(agent, state) if uncertain else state)
+        latent = jax.tree.map(lambda x: x[0], agent.init_carry(1).latent)
+        plans = jnp.zeros((3, config.search.horizon, 2))
+        limits = HORIZON._replace(episode_steps=20)
+        found = forecast(config, belief, limits, latent, plans, key=jax.random.key(5))
+        assert (float(jnp.ptp(found.cost[:, 0])) == 0.0) is same
 
 
 def test_the_last_plan_is_forgotten_when_an_episode_begins():

@@ -49,6 +49,7 @@ def make(config: EnvConfig) -> gym.Env:
         time_limit=config.time_limit or TIME_LIMIT,
         paper_privileged=config.privileged == "paper",
         lidar_arc=config.lidar_arc,
+        lidar_scale=config.lidar_scale,
         nearest_first=config.nearest_first,
     )
     kwargs = dict(config.kwargs)

@@ -49,6 +49,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         time_limit: int = TIME_LIMIT,
         paper_privileged: bool = False,
         lidar_arc: float = 360.0,
+        lidar_scale: Literal["linear", "inverse"] = "linear",
         nearest_first: bool = False,
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
@@ -62,6 +63,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             cameras, image_size, quality: of ``vision``, as in :class:`~prudence.envs.base.EnvConfig`.
             paper_privileged: adds the observation ``privileged``: what the AsymDreamer paper's Table 5 lists.
             lidar_arc: degrees around straight ahead within which the lidar sees.
+            lidar_scale: of the lidar's bins, as in :class:`~prudence.envs.base.EnvConfig`.
             nearest_first: ``coordinates`` have the hazards in the order of their distance.
             render_size: height and width of what ``render`` draws.
 
@@ -74,6 +76,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             "actions": (actions in get_args(Actions), actions, " or ".join(get_args(Actions))),
             "cameras": (cameras in ("front", "both"), cameras, "front or both"),
             "quality": (quality in get_args(Quality), quality, " or ".join(get_args(Quality))),
+            "lidar_scale": (lidar_scale in ("linear", "inverse"), lidar_scale, "linear or inverse"),
             "lidar_arc": (0 < lidar_arc <= 360, lidar_arc, "above 0 and at most 360 degrees"),
         }
         for name, (is_one, value, known) in choices.items():
@@ -81,6 +84,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
                 raise EnvError(f"SafetyQuadrotorGoal: {name}={value!r} is to be {known}.")
         self.flight, self._level = Flight(task.LEVELS[level], actions), task.LEVELS[level]
         self._repeat, self.time_limit, self._arc = action_repeat, time_limit, lidar_arc
+        self._scale = lidar_scale
         self.render_mode, self._render_size, self._name = render_mode, render_size, f"quadrotor{level}"
         names = ("vision",) if cameras == "front" else ("vision", "vision_back")
         pictures = Cameras(self.flight.model, names, image_size, quality, self._name, self.flight.spec.compile)
@@ -180,7 +184,14 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         """Brings all that MuJoCo derives from the state, for pictures too, up to date."""
         flight = self.flight
         return sensing.situation(
-            flight.sensors(), flight.position, flight.rotation, flight.goal, flight.hazards, self._past, self._arc
+            flight.sensors(),
+            flight.position,
+            flight.rotation,
+            flight.goal,
+            flight.hazards,
+            self._past,
+            self._arc,
+            self._scale,
         )
 
 

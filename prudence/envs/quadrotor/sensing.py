@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.envs.base import Selection, entries
-from prudence.envs.lidar import closeness
+from prudence.envs.lidar import closeness, nearness
 from prudence.types import PRIVILEGED
 
 LIDAR_BINS, LIDAR_REACH = 16, 3.0
@@ -35,6 +35,7 @@ def situation(
     hazards: Float[np.ndarray, "n 3"],
     past: Float[np.ndarray, "k 4"],
     arc: float,
+    scale: str = "linear",
 ) -> dict[str, np.ndarray]:
     """Everything that an observation may hold, by name.
 
@@ -48,13 +49,14 @@ def situation(
         sensors: velocimeter, accelerometer and gyro.
         position: the body's, as ``goal`` and ``hazards`` in the world.
         past: actions, the last first.
-        arc: degrees around straight ahead within which the lidar sees.
+        arc: degrees around straight ahead within which the lidar sees. scale: of its bins (``EnvConfig.lidar_scale``).
     """
     away = np.concatenate([goal[None], hazards]) - position
     x, y = rotation[:2, 0] / np.hypot(*rotation[:2, 0])
     level = away[:, :2] @ np.array([[x, -y], [y, x]])
     kinds = np.r_[0, np.ones(len(hazards), int)]
     rings = closeness(level, kinds, 2, LIDAR_BINS, LIDAR_REACH, arc)
+    rings = nearness(rings) if scale == "inverse" else rings
     body = away @ rotation
     return {
         **dict(zip(_MOTION, sensors, strict=True)),

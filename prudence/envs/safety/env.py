@@ -110,7 +110,7 @@ class SafetyEnv(gym.Env[Any, Any]):
     def _make_observers(self) -> dict[str, Any]:
         config, task = self._config, self._task
         makers = {
-            "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc)),
+            "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc, config.lidar_scale)),
             "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, config.nearest_first)),
             "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
         }

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.envs.base import EnvError, Selection, entries
-from prudence.envs.lidar import closeness
+from prudence.envs.lidar import closeness, nearness
 
 PLANAR = ("Point", "Car", "Racecar")
 
@@ -89,9 +89,10 @@ class Sensors:
 
 class Lidar:
     """The suite's own flattened observation: the agent's sensors and, for each kind of object, a ring of bins; with an
-    ``arc``, without the objects that are further than half of it from where the front camera looks."""
+    ``arc``, without the objects that are further than half of it from where the front camera looks; at a ``scale``
+    (``EnvConfig.lidar_scale``)."""
 
-    def __init__(self, task: Any, arc: float = 360.0) -> None:
+    def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear") -> None:
         conf = task.lidar_conf
         if conf.type != "pseudo" or not conf.alias or conf.max_dist is None:
             raise EnvError(f"The lidar {conf} is not one of Safety-Gymnasium's own tasks.")
@@ -101,7 +102,7 @@ class Lidar:
         self._ego = Ego(task, [name for obstacle in seen for name in body_names(obstacle)])
         counts = [len(body_names(obstacle)) for obstacle in seen]
         self._kinds = np.repeat(np.arange(len(seen)), counts)
-        self._arc, self._front = arc, camera_direction(task)
+        self._arc, self._front, self._scale = arc, camera_direction(task), scale
         rings = {f"{obstacle.name}_lidar": i for i, obstacle in enumerate(seen)}
         order = list(task.obs_info.obs_space_dict.spaces)  # The suite flattens in this order.
         shapes = self._sensors.shapes() | dict.fromkeys(rings, (self._bins,))
@@ -114,7 +115,7 @@ class Lidar:
         """The observation of the present state. ``mj_forward`` must have been called on it."""
         vector = np.empty(self.size, np.float32)
         values = self._sensors.read()
-        rings = self._closeness()
+        rings = self._read_rings()
         for entry in self.entries:
             if entry.name in self._rings:
                 vector[entry.start : entry.stop] = rings[self._ring_of[entry.name]]
@@ -122,13 +123,13 @@ class Lidar:
                 vector[entry.start : entry.stop] = values[entry.name]
         return vector
 
-    def _closeness(self) -> Float[np.ndarray, "kinds bins"]:
+    def _read_rings(self) -> Float[np.ndarray, "kinds bins"]:
         rings = closeness(
             self._ego(flat=True), self._kinds, len(self._ring_of), self._bins, self._range, self._arc, self._front
         )
         if hasattr(self._task, "buttons") and self._task.buttons.timer != 0:
             rings[self._ring_of["buttons_lidar"]] = 0.0  # No button shows until a new one is the goal.
-        return rings
+        return nearness(rings) if self._scale == "inverse" else rings
 
 
 class Coordinates:
