@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from prudence.critics import Critic, CriticConfig, Lesson, together
+from prudence.envs.base import EnvConfig
 from prudence.models.world_model import HeadConfig
+from prudence.nets import cast
 from prudence.optim import OptimiserConfig
+from prudence.presets import DREAMERS, preset
 
 CONFIG = CriticConfig(HeadConfig(layers=1, units=16, bins=21, limit=3.0), OptimiserConfig(1e-2))
 FEATURES = jnp.array([[1.0, -0.5], [-1.0, 0.5]])
@@ -107,3 +111,24 @@ def test_lessons_are_balanced():
     np.testing.assert_allclose(both.weights.mean(0), [1.5, 1.5])
     np.testing.assert_allclose(both.weights[4:], 0.5 * 6 / 2)
     assert together(imagined, None) is imagined
+
+
+def safe_cost_heads() -> list[str]:
+    """The kinds of head by which safe agents value costs in the presets that are ours; ``paper`` has the papers'."""
+    env = EnvConfig("SafetyPointGoal1-v0")
+    agents = [name for name in DREAMERS if name != "dreamerv3"]
+    return sorted({preset(name, agent, env).agent.cost_critic.head.kind for agent in agents for name in ("cpu", "gpu")})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", safe_cost_heads())
+def test_a_rare_cost_is_worth_what_it_costs_on_average(kind, dtype):
+    """One state; a cost of 10 follows in 5 of 100 cases, so that its value is .5: two-hot in symlog space says .13."""
+    config = CriticConfig(HeadConfig(kind, units=16, bins=63), OptimiserConfig(1e-2), slow_regulariser=0.0)
+    critic = Critic.init(2, (1,), config, key=jax.random.key(0))
+    features = jnp.ones((100, 2), dtype)
+    lesson = Lesson(features, jnp.where(jnp.arange(100) < 5, 10.0, 0.0)[:, None], jnp.ones(100))
+    update = eqx.filter_jit(lambda critic: critic.update(lesson, name="critic")[0])
+    for _ in range(300):
+        critic = update(critic)
+    np.testing.assert_allclose(cast(critic, jnp.dtype(dtype)).values(features[:1]), [[0.5]], rtol=0.1)
