@@ -16,9 +16,9 @@ def nearness(closeness: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shap
         \rho = \frac{1 + ε}{1 - s + ε} - 1, \qquad
         \mathrm{symlog}(ρ) = -\ln\frac{d/d_{max} + ε}{1 + ε}
 
-    with ε = :data:`NEAREST`: 0 where nothing is within reach, 1/ε at the object. A world model sees symlog of it, and so
-    the logarithm of the distance: equally well in per cent, near and far. Of closeness it would be as exact, in metres,
-    beside a hazard as far from it.
+    with ε = :data:`NEAREST`: 0 where nothing is within reach, 1/ε at the object. A world model sees symlog of it, so
+    the logarithm of the distance: equally well in per cent, near and far. Of closeness it would be as exact, in
+    metres, beside a hazard as far from it.
 
     >>> nearness(np.array([0.0, 0.5, 1.0])).round(2).tolist()
     [0.0, 0.94, 33.33]
