@@ -51,7 +51,9 @@ class _Damaged(Exception):
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
-def save(directory: Path, step: int, state: Any, meta: Mapping[str, Any], *, keep: int = 2) -> Path:
+def save(
+    directory: Path, step: int, state: Any, meta: Mapping[str, Any], *, keep: int = 2, compress: bool = False
+) -> Path:
     """Writes ``<directory>/<step>.ckpt`` atomically and durably, then deletes all but the ``keep`` newest.
 
     Checkpoints of later steps go too: they belong to a history that the run left when it resumed before them.
@@ -64,6 +66,7 @@ def save(directory: Path, step: int, state: Any, meta: Mapping[str, Any], *, kee
         meta: JSON-able, with NumPy arrays anywhere in it; tuples come back as lists. ``check_compatible`` looks at
             its ``task`` and its ``spaces`` (from ``spaces_to_json``).
         keep: at least 1.
+        compress: deflates the members, which takes a while and saves little of trained weights.
 
     Raises:
         TypeError: something cannot be stored; the message names it.
@@ -78,9 +81,10 @@ def save(directory: Path, step: int, state: Any, meta: Mapping[str, Any], *, kee
     members = _encode(step, state, meta)
     try:
         with open(partial, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            with zipfile.ZipFile(file, "w") as archive:
                 for name, content in members.items():
-                    archive.writestr(zipfile.ZipInfo(name), content)
+                    how = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+                    archive.writestr(zipfile.ZipInfo(name), content, how)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -201,6 +205,16 @@ def read_meta(directory: Path) -> dict[str, Any]:
     """
     _, manifest, members = _newest_readable(Path(directory))
     return _decode_manifest_meta(manifest, members)
+
+
+def leaf_paths(directory: Path) -> frozenset[str]:
+    """Where the leaves belong that the newest checkpoint that can be read has, such as ``[0].actor.module``.
+
+    Raises:
+        CheckpointError: there is none, or none can be read.
+    """
+    _, manifest, _ = _newest_readable(Path(directory))
+    return frozenset(entry["path"] for entry in manifest["leaves"])
 
 
 def _newest_readable(source: Path) -> tuple[Path, dict[str, Any], dict[str, bytes]]:

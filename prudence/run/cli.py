@@ -23,6 +23,7 @@ from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.run.config import ConfigError
 from prudence.run.directory import RunDirectoryError
 from prudence.run.session import configure, default_directory, train, use_compilation_cache
+from prudence.run.shipped import LIMIT_MB, find_policy, repetition
 from prudence.run.train import TrainingDiverged
 
 _USAGE = """usage: prudence COMMAND ...
@@ -187,12 +188,23 @@ class Evaluate:
 
     Prints the mean return with its 95 % interval and, for each constraint, what the expected episode cost
     stays below with 95 % confidence, against the budget. Writes evaluation.json and report.html to the run.
+
+    A record that has policies (results/NAME) is evaluated as its run would be, and stays as it is.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
-    """Directory of a run."""
-    episodes: int = 20
-    """More episodes make the statement about cost sharper."""
+    """Directory of a run, of a record, or of one of its policies."""
+    episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """How many, 20 by default. More make the statement about cost sharper."""
+    until_decided: bool = False
+    """Instead of a number of episodes: go on until the expected cost is shown to be below or above each budget, by a
+    bound that stays valid though one looks again and again (after 20, 30, 50, 80, ... episodes)."""
+    max_episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """With --until-decided, where to stop undecided; 400 by default. A larger number makes early looks stricter."""
+    policy: Annotated[str | None, tyro.conf.arg(metavar="SEED")] = None
+    """Of a record, which of its policies; the first by default."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Where to write. By default the run; of a record, runs/NAME-POLICY-evaluation."""
     seed: int = 0
     """Of the evaluation's episodes."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
@@ -209,13 +221,24 @@ class Evaluate:
     agents that plan; steps one environment at a time."""
 
     def run(self, rest: list[str]) -> int:
-        from prudence.run.present import evaluate_run
+        from prudence.run.present import evaluate_run, place_for
 
         _refuse(rest)
         use_compilation_cache()
+        if self.until_decided and self.episodes is not None:
+            raise _UsageError("--until-decided chooses the number of episodes: give --max-episodes, not --episodes")
+        if not self.until_decided and self.max_episodes is not None:
+            raise _UsageError("--max-episodes goes with --until-decided: give --episodes, or both of these")
+        run, names = find_policy(self.run_directory, self.policy)
+        if names:
+            others = f"; others: {', '.join(n for n in names if n != run.path.name)} (--policy)" * (len(names) > 1)
+            print(f"policy {run.path.name} of {self.run_directory}{others}", file=sys.stderr)
+        target = place_for(run, self.out)
         result = evaluate_run(
-            self.run_directory,
-            episodes=self.episodes,
+            run.path,
+            episodes=self.max_episodes if self.until_decided else self.episodes,
+            until_decided=self.until_decided,
+            out=target.path,
             seed=self.seed,
             mode="train" if self.explore else "evaluate",
             task=self.task,
@@ -224,7 +247,9 @@ class Evaluate:
             deadline=None if self.deadline is None else self.deadline / 1000,
         )
         print(result.summary())
-        print(f"report: {report.write_report(self.run_directory)}")
+        if run.ships and (repeated := repetition(run, result)):
+            print(repeated)
+        print(f"report: {report.write_report(run.path, target.path)}")
         return 0
 
 
@@ -335,10 +360,11 @@ class Plot:
 
 @dataclass(frozen=True)
 class Record:
-    """Make a small record of evaluated runs to keep: DIRECTORY/result.json and a curve.
+    """Make a small record of evaluated runs to keep: DIRECTORY/result.json, a curve and the policies.
 
     The JSON has, for each run, its configuration, commands, commit, machine, versions, wall time, every evaluation
-    episode and the curves; not its checkpoint and replay. It is what results/ is made of.
+    episode and the curves. policies/ has what acting needs of each run, without optimisers, replay and what only
+    learning uses, so that `prudence evaluate DIRECTORY` repeats its episodes. It is what results/ is made of.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
@@ -347,12 +373,17 @@ class Record:
     """Where to put the record."""
     note: str = ""
     """What a reader must know of these runs."""
+    policies: bool = True
+    """Whether to keep the policies."""
+    policy_limit: Annotated[float, tyro.conf.arg(metavar="MB")] = LIMIT_MB
+    """What a policy may take, in megabytes."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.run.record import record
 
         _refuse(rest)
-        print("\n".join(map(str, record(self.runs, self.out, note=self.note))))
+        limits = {"policies": self.policies, "policy_limit": self.policy_limit}
+        print("\n".join(map(str, record(self.runs, self.out, note=self.note, **limits))))
         return 0
 
 

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+POLICIES = "policies"
+RECORD = "result.json"
+
 
 class RunDirectoryError(RuntimeError):
     """The directory is in use, or is not that of a run."""
@@ -47,6 +50,26 @@ class RunDirectory:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def policy(self) -> Path:
+        """A checkpoint of what acting needs, in the place of ``checkpoints``, if that is all that was kept of a run."""
+        return self.path / "policy"
+
+    @property
+    def policies(self) -> Path:
+        """Of a record: such directories, one for each run."""
+        return self.path / POLICIES
+
+    @property
+    def ships(self) -> bool:
+        """Whether this is a policy that was kept with a record, and no run."""
+        return self.policy.is_dir()
+
+    @property
+    def is_record(self) -> bool:
+        """Whether `prudence record` wrote this, and it is no run."""
+        return (self.path / RECORD).exists() and not self.exists
 
     @property
     def exists(self) -> bool:

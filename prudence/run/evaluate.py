@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,12 +19,16 @@ from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import VectorEnv, episode_seed, make_vector
 from prudence.run.realtime import RealTime
-from prudence.run.statistics import CostBound, Interval, bootstrap_interval, cost_bound
+from prudence.run.sequential import METHOD, Decision, meaning, planned_looks
+from prudence.run.statistics import CostBound, Interval, Status, bootstrap_interval, cost_bound
 from prudence.types import Key, Metrics, Transition
 
 _SEED_OFFSET = 1_000_000
 """Evaluation's episodes are drawn from seeds this far from training's."""
 _PARALLEL = 10
+EPISODES, MOST_EPISODES = 20, 400
+"""How many there are by default: a fixed number, and the most until it is decided."""
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Evaluation:
         cost_names: C constraints.
         budgets: ``[C]`` or None where the agent minds no costs.
         mode: how the agent acted: as it is evaluated, or as in training.
+        decisions: per constraint, what was looked for if the evaluation went on until it was decided; else None. The
+            bounds of a fixed number of episodes do not hold then.
         real_time: how a deadline was kept (:meth:`prudence.run.realtime.RealTime.summary`), if there was one.
     """
 
@@ -53,6 +60,7 @@ class Evaluation:
     mode: Mode = "evaluate"
     real_time: dict[str, float] | None = None
     goals: Float[np.ndarray, " N"] | None = None
+    decisions: tuple[Decision, ...] | None = None
 
     @property
     def interval(self) -> Interval:
@@ -64,6 +72,13 @@ class Evaluation:
         """Per constraint, what is known of the expected episode cost against its budget."""
         budgets = self.budgets or (float("inf"),) * len(self.cost_names)
         return tuple(cost_bound(self.costs[:, i], budget) for i, budget in enumerate(budgets))
+
+    @property
+    def verdicts(self) -> tuple[tuple[Status, str], ...]:
+        """Per constraint, whether its budget holds and the finding in a line; empty where costs are not minded."""
+        if self.budgets is None:
+            return ()
+        return tuple((found.status, found.verdict) for found in self.decisions or self.bounds)
 
     def metrics(self) -> Metrics:
         """Means, for the log."""
@@ -94,10 +109,13 @@ class Evaluation:
         ]
         if self.goals is not None:
             lines.append(f"  goals   {bootstrap_interval(self.goals)}")
-        for name, column, bound in zip(self.cost_names, self.costs.T, self.bounds, strict=True):
+        verdicts = self.verdicts or ((None, None),) * len(self.cost_names)
+        for name, column, (_, verdict) in zip(self.cost_names, self.costs.T, verdicts, strict=True):
             lines.append(f"  {name:<7} {bootstrap_interval(column)}")
-            if self.budgets is not None:
-                lines.append(f"          {bound.verdict}")
+            if verdict is not None:
+                lines.append(f"          {verdict}")
+        if self.decisions:
+            lines.append(f"  {meaning(self.decisions[0])}")
         if self.real_time is not None:
             lines.append(
                 "  by a deadline of {deadline_ms:g} ms: {iterations_mean:.1f} iterations of the search on average, at "
@@ -122,7 +140,14 @@ class Evaluation:
             "return_interval": [self.interval.low, self.interval.high],
             "cost_mean": self.costs.mean(0).tolist(),
         }
-        if self.budgets is not None:
+        if self.decisions is not None:
+            content["until_decided"] = {
+                "method": METHOD,
+                "confidence": self.decisions[0].confidence,
+                "planned_looks": list(self.decisions[0].plan),
+                "decisions": [decision.content() for decision in self.decisions],
+            }
+        elif self.budgets is not None:
             content["bounds"] = [asdict(bound) | {"verdict": bound.verdict} for bound in self.bounds]
         path.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -133,6 +158,16 @@ def episode_seeds(episodes: int, seed: int) -> list[int]:
     return [episode_seed(seed + _SEED_OFFSET, i, k) for i, count in enumerate(quota) for k in range(count)]
 
 
+def common_episodes(first: int, second: int) -> list[tuple[int, int]]:
+    """Places of the same episodes in two evaluations of so many, with one seed; none where they step different numbers
+    of environments together, since those share their random numbers."""
+    here, there = _quota(first, _PARALLEL), _quota(second, _PARALLEL)
+    if len(here) != len(there):
+        return []
+    starts = zip(np.cumsum(here) - here, np.cumsum(there) - there, np.minimum(here, there), strict=True)
+    return [(int(a) + k, int(b) + k) for a, b, count in starts for k in range(int(count))]
+
+
 class Moment(NamedTuple):
     """A step of an evaluation, before the agent acts: what ``act`` will be given (its key a copy, to be used once)."""
 
@@ -140,6 +175,15 @@ class Moment(NamedTuple):
     row: Transition
     carry: Any
     key: Key
+
+
+class _Episode(NamedTuple):
+    """What a finished episode sums up to; ``costs`` is ``[C]``, ``goals`` NaN where the environment does not say."""
+
+    returns: float
+    costs: np.ndarray
+    length: int
+    goals: float
 
 
 Watch = Callable[[Moment], None]
@@ -155,36 +199,77 @@ def evaluate_agent(
     mode: Mode = "evaluate",
     parallel: int = _PARALLEL,
     deadline: float | None = None,
+    until_decided: bool = False,
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
+    looked: Callable[[tuple[Decision, ...]], None] | None = None,
 ) -> Evaluation:
-    """Runs ``episodes`` whole episodes.
+    """Runs ``episodes`` whole episodes, or fewer until something is decided.
 
     Every environment contributes the same number of episodes (the last round may be cut), since counting
-    whichever finish first would favour short ones.
+    whichever finish first would favour short ones. An evaluation that ends after n episodes because all is decided is
+    that of ``episodes=n``: the same episodes, in the same order.
 
     Args:
         seed: the run's; evaluation's episodes differ from training's, and repeat for the same seed.
         mode: how the agent acts; ``train`` explores as in training.
         parallel: environments that are stepped together.
+        until_decided: ``episodes`` are the most that there will be; looks at the costs as
+            :func:`prudence.run.sequential.planned_looks` has it, and ends when every budget is shown to hold or to be
+            exceeded.
         deadline: seconds that a planner has for a decision; then a single environment is stepped, so that the episodes
             are not the same ones.
         watch: called before every decision while the first environment's first episode lasts, to film it.
         progress: called with the number of finished episodes.
+        looked: called with what is known after each look.
+
+    Raises:
+        ValueError: what is to be decided cannot be: see :func:`open_decisions`.
     """
-    quota = _quota(episodes, 1 if deadline is not None else parallel)
-    parallel = len(quota)
+    limits = getattr(agent, "cost_limits", None)
+    budgets = None if limits is None else tuple(float(limit) for limit in limits)
+    decider = _Decider(open_decisions(budgets, episodes), looked) if until_decided else None
+    parallel = min(episodes, 1 if deadline is not None else parallel)
+    quotas = [_quota(number, parallel) for number in ((episodes,) if decider is None else decider.plan)]
     by_deadline = None if deadline is None else RealTime(agent, state, deadline)
     act = partial(agent.act, state, mode=mode) if by_deadline is None else by_deadline.act
     with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
-        finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, progress)
+        stream = _stream(act, agent.init_carry(parallel), envs, seed, watch)
+        finished = _run_episodes(stream, quotas, progress, decider)
         spaces = envs.spaces
-    limits = getattr(agent, "cost_limits", None)
     returns, costs, lengths, goals = (np.array(column) for column in zip(*finished, strict=True))
-    budgets = None if limits is None else tuple(float(limit) for limit in limits)
     kept = None if by_deadline is None else by_deadline.summary()
     reached = None if np.isnan(goals).any() else goals
-    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode, kept, reached)
+    decisions = None if decider is None else decider.decisions
+    return Evaluation(env.task, seed, returns, costs, lengths, spaces.costs, budgets, mode, kept, reached, decisions)
+
+
+def open_decisions(budgets: Sequence[float] | None, most: int) -> tuple[Decision, ...]:
+    """What is to be decided about each budget by at most ``most`` episodes.
+
+    Raises:
+        ValueError: there are no budgets, or too few episodes.
+    """
+    if not budgets:
+        raise ValueError(
+            "this agent has no budget, so that there is nothing to decide: evaluate a fixed number of episodes "
+            "(--episodes)"
+        )
+    plan = planned_looks(most)
+    return tuple(Decision(budget, plan) for budget in budgets)
+
+
+class _Decider:
+    """Looks at the episodes so far, and says when that is enough."""
+
+    def __init__(self, decisions: tuple[Decision, ...], looked: Callable[[tuple[Decision, ...]], None] | None):
+        self.decisions, self.plan, self._looked = decisions, decisions[0].plan, looked
+
+    def enough(self, costs: Float[np.ndarray, "N C"]) -> bool:
+        self.decisions = tuple(d.look(column) for d, column in zip(self.decisions, costs.T, strict=True))
+        if self._looked is not None:
+            self._looked(self.decisions)
+        return all(decision.status != "open" for decision in self.decisions)
 
 
 def _quota(episodes: int, parallel: int) -> np.ndarray:
@@ -196,29 +281,43 @@ def _quota(episodes: int, parallel: int) -> np.ndarray:
 
 
 def _run_episodes(
-    act: Callable[..., tuple[Any, Any, Metrics]],
-    carry: Any,
-    envs: VectorEnv,
-    quota: np.ndarray,
-    seed: int,
-    watch: Watch | None,
+    stream: Iterator[tuple[int, _Episode]],
+    quotas: Sequence[np.ndarray],
     progress: Callable[[int], None] | None,
-) -> list[tuple[float, np.ndarray, int, float]]:
+    decider: _Decider | None,
+) -> list[_Episode]:
+    """The episodes of the first quota that is enough for the decider, or of the last."""
+    finished: list[list[_Episode]] = [[] for _ in quotas[-1]]
+    counted: list[_Episode] = []
+    for quota in quotas:
+        while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
+            index, episode = next(stream)
+            # One that is beyond this quota is of the next: an environment's episodes count in their order.
+            finished[index].append(episode)
+            if progress is not None and len(finished[index]) <= quota[index]:
+                progress(int(sum(np.minimum([len(f) for f in finished], quota))))
+        counted = [episode for f, q in zip(finished, quota, strict=True) for episode in f[:q]]
+        if decider is not None and decider.enough(np.array([episode.costs for episode in counted])):
+            break
+    return counted
+
+
+def _stream(
+    act: Callable[..., tuple[Any, Any, Metrics]], carry: Any, envs: VectorEnv, seed: int, watch: Watch | None
+) -> Iterator[tuple[int, _Episode]]:
+    """Episodes as they finish, with the number of their environment, without an end."""
     number = envs.num_envs
-    finished: list[list[tuple[float, np.ndarray, int, float]]] = [[] for _ in range(number)]
     returns, costs, lengths = np.zeros(number), np.zeros((number, envs.spaces.num_costs)), np.zeros(number, int)
-    row, key, step = envs.reset(), jax.random.key(seed), 0
-    while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
-        if watch is not None and not finished[0]:
+    row, key = envs.reset(), jax.random.key(seed)
+    for step in itertools.count():
+        if watch is not None:
             watch(Moment(envs, row, carry, jax.random.fold_in(key, step)))
         action, carry, _ = act(carry, row.observation, row.is_first, key=jax.random.fold_in(key, step))
-        row, step = envs.step(np.asarray(action)), step + 1
+        row = envs.step(np.asarray(action))
         returns = np.where(row.is_first, 0, returns) + row.reward
         costs = np.where(row.is_first[:, None], 0, costs) + row.cost
         lengths = np.where(row.is_first, 0, lengths + 1)
+        if row.is_last[0]:
+            watch = None
         for i in np.flatnonzero(row.is_last):
-            if len(finished[i]) < quota[i]:
-                finished[i].append((float(returns[i]), costs[i].copy(), int(lengths[i]), float(envs.goals[i])))
-                if progress is not None:
-                    progress(sum(map(len, finished)))
-    return [episode for episodes in finished for episode in episodes]
+            yield int(i), _Episode(float(returns[i]), costs[i].copy(), int(lengths[i]), float(envs.goals[i]))

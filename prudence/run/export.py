@@ -25,6 +25,7 @@ from jaxtyping import Array
 
 from prudence.agents.base import Agent
 from prudence.run.policy import load_run
+from prudence.run.shipped import find_policy, output_directory
 
 FORMAT_VERSION = 1
 PLATFORMS = ("cpu", "cuda")
@@ -49,14 +50,15 @@ class ExportedPolicy:
 
 def export_run(directory: Path | str, out: Path | str | None = None) -> ExportedPolicy:
     """Exports the policy of a run's newest checkpoint to ``out``: a file, or a directory that will hold ``policy.zip``
-    (by default the run's).
+    (by default the run's; of a policy of a record, :func:`prudence.run.shipped.output_directory`).
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`.
         ImportError: flatbuffers is missing, in which JAX stores programs.
     """
     config, agent, state, steps = load_run(directory)
-    path = Path(directory if out is None else out)
+    run, _ = find_policy(Path(directory))
+    path = output_directory(run) / "policy.zip" if out is None else Path(out)
     path = path / "policy.zip" if path.is_dir() else path
     exported = program(agent, state)
     about = describe(agent, exported) | {

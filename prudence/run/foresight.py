@@ -20,10 +20,10 @@ from prudence.agents.base import Agent
 from prudence.agents.dreamer import Dreamer
 from prudence.data.replay import Replay
 from prudence.presets import LoopConfig
-from prudence.run.directory import RunDirectory
 from prudence.run.doubt import Doubt, draw_doubt, measure_doubt, record
 from prudence.run.plot import BLUE, GREEN, ORANGE
 from prudence.run.policy import load_run
+from prudence.run.shipped import find_policy
 from prudence.run.video import open_loop_picture
 from prudence.types import Batch, Key, Metrics
 
@@ -130,11 +130,14 @@ def inspect_run(
         RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`; the former also while it trains.
         ValueError: a number is not positive, the replay has no ``context + ahead`` consecutive steps without a new
             episode in the last ``ahead`` of them, or the
-            agent has no world model; or ``against`` is given without a posterior over models, or has other spaces.
+            agent has no world model; the directory is a policy without a replay; or ``against`` is given without a
+            posterior over models, or has other spaces.
     """
     if min(sequences, context, ahead) < 1:
         raise ValueError(f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1")
-    run = RunDirectory(Path(directory))
+    run, _ = find_policy(Path(directory))
+    if run.ships:
+        raise ValueError(f"{run.path} is a policy without its replay, in which there is nothing to foresee: name a run")
     config, agent, state, _ = load_run(run.path)
     loop = config.loop
     if not isinstance(loop, LoopConfig):

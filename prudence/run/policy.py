@@ -15,26 +15,35 @@ from prudence.agents.base import Agent
 from prudence.presets import RunConfig
 from prudence.run import checkpoint
 from prudence.run.config import read_config
-from prudence.run.directory import RunDirectory, RunDirectoryError
+from prudence.run.directory import RunDirectoryError
 from prudence.run.realtime import RealTime
+from prudence.run.shipped import find_policy, load_shipped
 from prudence.types import Observation, ObservationSpec, Spaces
 
 
 def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
     """A run's configuration, agent, state of its newest readable checkpoint, and the steps it was trained for.
 
+    Args:
+        directory: of a run; or of a policy that a record has, or of the record, whose first policy it is then. The
+            state of a policy has what acting needs; everything else is fresh.
+
     Raises:
         RunDirectoryError: no run was started there.
         CheckpointError: it has no readable checkpoint (yet).
     """
-    run = RunDirectory(Path(directory))
+    run, _ = find_policy(Path(directory))
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json. Train one with `prudence train`")
     config = read_config(run.config, RunConfig)
-    spaces = checkpoint.spaces_from_json(checkpoint.read_meta(run.checkpoints)["spaces"])
+    saved = run.policy if run.ships else run.checkpoints
+    spaces = checkpoint.spaces_from_json(checkpoint.read_meta(saved)["spaces"])
     agent = config.make_agent(spaces)
+    if run.ships:
+        state, meta = load_shipped(saved, agent, task=config.env.task, spaces=spaces)
+        return config, agent, state, int(meta["step"])
     like = (agent.init(key=jax.random.key(0)), agent.init_carry(config.loop.num_envs))
-    (state, _), meta = checkpoint.load(run.checkpoints, like, expect={"task": config.env.task, "spaces": spaces})
+    (state, _), meta = checkpoint.load(saved, like, expect={"task": config.env.task, "spaces": spaces})
     return config, agent, state, int(meta["step"])
 
 
@@ -105,6 +114,8 @@ def _as_trained(name: str, value: np.ndarray, spec: ObservationSpec) -> np.ndarr
 
 def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None) -> Policy:
     """The policy of a run, as of its newest checkpoint: ``action = load_policy("runs/x")(observation)``.
+
+    A record and its policies will do too: ``load_policy("results/x")``, ``load_policy("results/x/policies/seed-1")``.
 
     Args:
         deadline: seconds that a planner has for each call; None does the iterations that it was trained with.

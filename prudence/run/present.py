@@ -15,10 +15,12 @@ from prudence.agents.base import Agent, Mode
 from prudence.run.checkpoint import CheckpointMismatch
 from prudence.run.config import write_config
 from prudence.run.directory import RunDirectory, RunDirectoryError
-from prudence.run.evaluate import Evaluation, Moment, evaluate_agent
+from prudence.run.evaluate import EPISODES, MOST_EPISODES, Evaluation, Moment, evaluate_agent
 from prudence.run.plan_film import PlanRecorder, Shot, write_plan_film
 from prudence.run.policy import load_run
 from prudence.run.provenance import note_provenance
+from prudence.run.sequential import planned_looks
+from prudence.run.shipped import find_policy, output_directory
 from prudence.run.simulate import SimulationConfig, simulate
 from prudence.run.video import write_video
 
@@ -28,26 +30,41 @@ _FRAMES_PER_SECOND = 20
 def evaluate_run(
     directory: Path | str,
     *,
-    episodes: int = 20,
+    episodes: int | None = None,
     seed: int = 0,
     mode: Mode = "evaluate",
     task: str | None = None,
     video: bool = False,
     show_plan: bool = False,
     deadline: float | None = None,
+    until_decided: bool = False,
+    policy: str | None = None,
+    out: Path | str | None = None,
 ) -> Evaluation:
-    """Evaluates a run's newest policy and writes ``evaluation.json`` into the run.
+    """Evaluates a run's newest policy, or one that a record has, and writes ``evaluation.json``.
 
     Args:
+        directory: of a run, a policy or a record (:func:`prudence.run.shipped.find_policy`).
+        episodes: by default 20; 400 if ``until_decided``.
+        until_decided: goes on until each budget is shown to hold or to be exceeded, for ``episodes`` at most.
+        policy: which of a record's.
+        out: where to write. By default the run, or :func:`prudence.run.shipped.output_directory` for a record.
         video: films the first episode, ``videos/evaluation.mp4``.
         show_plan: films what it was planned from too, ``videos/plan.mp4`` and ``plan.png``.
         deadline: seconds that a planner has for a decision.
 
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
-        ValueError: ``show_plan`` or a ``deadline`` is asked of an agent that does not act by plans, or both at once.
+        RunDirectoryError: there is no such policy, or ``out`` holds another run or a record.
+        ValueError: ``show_plan`` or a ``deadline`` is asked of an agent that does not act by plans, or both at once; or
+            nothing can be decided: too few episodes, no budget, or a deadline.
     """
-    run = RunDirectory(Path(directory))
+    if episodes is None:
+        episodes = MOST_EPISODES if until_decided else EPISODES
+    if until_decided:
+        _check_decidable(episodes, deadline)
+    run, _ = find_policy(Path(directory), policy)
+    target = place_for(run, out)
     config, agent, state, _ = load_run(run.path)
     if task is not None and task != config.env.task:
         raise CheckpointMismatch(
@@ -64,7 +81,9 @@ def evaluate_run(
         if recorder is not None:
             recorder(moment)
 
-    with _bar("evaluating", episodes) as show:
+    console = Console(stderr=True)
+    tell = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
+    with _bar("evaluating", episodes, console) as show:
         result = evaluate_agent(
             agent,
             state,
@@ -73,13 +92,39 @@ def evaluate_run(
             seed=seed,
             mode=mode,
             deadline=deadline,
+            until_decided=until_decided,
             watch=watch if video or show_plan else None,
             progress=show,
+            looked=tell,
         )
-    _write(run, result, frames)
+    target.path.mkdir(parents=True, exist_ok=True)
+    _write(target, result, frames)
     if recorder is not None:
-        _show_plans(run, recorder.shots, result, agent)
+        _show_plans(target, recorder.shots, result, agent)
     return result
+
+
+def place_for(run: RunDirectory, out: Path | str | None) -> RunDirectory:
+    """Where an evaluation of ``run`` is written: ``out``, or its own place.
+
+    Raises:
+        RunDirectoryError: ``out`` holds another run or a record, whose own evaluation would be lost.
+    """
+    target = RunDirectory(output_directory(run) if out is None else Path(out))
+    own = not run.ships and target.path.resolve() == run.path.resolve()
+    if not own and (target.exists or target.is_record):
+        what = "a record" if target.is_record else "a policy" if target.ships else "a run"
+        raise RunDirectoryError(f"{target.path} holds {what}, whose evaluation would be lost: name another --out")
+    return target
+
+
+def _check_decidable(episodes: int, deadline: float | None) -> None:
+    planned_looks(episodes)
+    if deadline is not None:
+        raise ValueError(
+            "episodes by a deadline depend on the clock, so that what they decide could not be repeated: leave "
+            "--until-decided out and give --episodes, or leave --deadline out"
+        )
 
 
 def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool = False) -> tuple[Evaluation, float]:
@@ -94,7 +139,7 @@ def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool
         raise RunDirectoryError(f"{run.path} holds a run already: name another directory with --out")
     frames: list[np.ndarray] = []
     console, start = Console(stderr=True), time.monotonic()
-    with _bar("simulating, episodes", config.episodes) as show:
+    with _bar("simulating, episodes", config.episodes, console) as show:
 
         def progress(finished: int, share: float) -> None:
             show(finished + share)
@@ -113,9 +158,9 @@ def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[float], None]]:
+def _bar(what: str, total: int, console: Console) -> Iterator[Callable[[float], None]]:
     """On a terminal, a bar with the time remaining; yields what to tell how much of ``total`` is done."""
-    columns, console = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()), Console(stderr=True)
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total)
         yield lambda done: progress.update(bar, completed=done)

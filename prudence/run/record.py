@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prudence.agents.base import Agent
 from prudence.run import checkpoint, plot, provenance
-from prudence.run.directory import RunDirectory, RunDirectoryError
+from prudence.run.directory import RECORD, RunDirectory, RunDirectoryError
+from prudence.run.policy import load_run
+from prudence.run.shipped import LIMIT_MB, write_policies
 
-FILE = "result.json"
+FILE = RECORD
 _CURVES = (
     "episode/return",
     "episode/cost",
@@ -23,27 +26,46 @@ _CURVES = (
 )
 
 
-def record(runs: Sequence[Path | str], out: Path | str, *, note: str = "") -> tuple[Path, ...]:
-    """Writes ``result.json`` and ``curve.png`` into ``out``, and returns their paths.
+def record(
+    runs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    note: str = "",
+    policies: bool = True,
+    policy_limit: float = LIMIT_MB,
+) -> tuple[Path, ...]:
+    """Writes ``result.json``, ``curve.png`` and the policy of each run into ``out``, and returns their paths.
 
-    Runs of which none has a curve, since their agent does not learn, have no picture.
+    Runs of which none has a curve, since their agent does not learn, have no picture; nor have they a policy.
+
+    Args:
+        policies: keeps what acting needs of each run (prudence/run/shipped.py), with which its evaluation can be
+            repeated. Without, those of an earlier record in ``out`` go.
+        policy_limit: what each may take, in 10⁶ bytes.
 
     Raises:
         RunDirectoryError: one of the directories holds no run, or it was not evaluated.
+        ValueError: a policy takes more than it may.
     """
     if not runs:
         raise ValueError("name at least one run to record")
     directories, out = [RunDirectory(Path(run)) for run in runs], Path(out)
     content = {"note": note, "runs": [describe(run) for run in directories]}
     out.mkdir(parents=True, exist_ok=True)
+    kept = write_policies(_with_policies(directories) if policies else [], out, limit_mb=policy_limit)
     path = out / FILE
     path.write_text(_one_line_pairs(json.dumps(content, indent=1)) + "\n")
     learning = [run.path for run in directories if run.metrics.exists()]
     if not learning:
-        return (path,)
+        return path, *kept
     if len(directories) == 1:
-        return path, plot.plot_run(learning[0], out / "curve.png")
-    return path, plot.plot_runs(plot.group_runs(learning), out / "curve.png")
+        return path, plot.plot_run(learning[0], out / "curve.png"), *kept
+    return path, plot.plot_runs(plot.group_runs(learning), out / "curve.png"), *kept
+
+
+def _with_policies(runs: Sequence[RunDirectory]) -> list[tuple[RunDirectory, Agent, Any]]:
+    """Those that have learned something, with agent and state."""
+    return [(run, *load_run(run.path)[1:3]) for run in runs if run.checkpoints.exists()]
 
 
 def _one_line_pairs(text: str) -> str:
@@ -64,6 +86,8 @@ def describe(run: RunDirectory) -> dict[str, Any]:
     """
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json")
+    if run.ships:
+        raise RunDirectoryError(f"{run.path} is a policy of a record, not a run: name the record, or the run")
     evaluation = run.path / "evaluation.json"
     if not evaluation.exists():
         raise RunDirectoryError(f"{run.path} was not evaluated yet: run `prudence evaluate {run.path}` first")

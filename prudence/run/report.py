@@ -43,23 +43,27 @@ details { margin-top: .5rem; } summary { cursor: pointer; color: var(--soft); }
 """
 
 
-def write_report(run: Path | str) -> Path:
+def write_report(run: Path | str, out: Path | str | None = None) -> Path:
     """Writes ``report.html`` in a run directory: figures, curve, evaluation, pictures, videos, configuration.
 
     Pictures are embedded. Videos stay files beside it, and play while the report lies in the run directory.
     What the run does not have is left out.
 
+    Args:
+        out: the directory to write to, whose evaluation, pictures and videos are shown; by default the run's.
+
     Raises:
-        FileNotFoundError: the directory has no metrics.
+        FileNotFoundError: the run has no metrics, and is no policy of a record, which has none.
     """
-    directory = RunDirectory(Path(run))
-    series, config = load_series(directory.path), raw_config(directory.path)
-    title = run_title(config, directory.path.name)
+    source = RunDirectory(Path(run))
+    directory = source if out is None else RunDirectory(Path(out))
+    series, config = {} if source.ships else load_series(source.path), raw_config(source.path)
+    title = run_title(config, source.path.name)
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<div class="soft">{escape(directory.path.resolve().name)}</div>',
         _figures(series),
-        _curve(directory.path, series),
+        _curve(source.path, series),
         _evaluation(directory.path / "evaluation.json"),
         _pictures(directory.path),
         _videos(directory),
@@ -105,11 +109,31 @@ def _evaluation(path: Path) -> str:
     for index, name in enumerate(found["cost_names"]):
         rows.append(_row(name, costs[:, index]))
         if found["budgets"] is not None:
-            bound = cost_bound(costs[:, index], found["budgets"][index])
-            verdicts.append(f'<p class="{bound.status}"><b>{escape(name)}</b>: {escape(bound.verdict)}</p>')
+            status, verdict = _verdict(found, costs[:, index], index)
+            verdicts.append(f'<p class="{status}"><b>{escape(name)}</b>: {escape(verdict)}</p>')
+    if sequential := found.get("until_decided"):
+        verdicts.append(f'<p class="soft">{_until_decided(sequential)}</p>')
     head = "<tr><th></th><th>mean</th><th>95 % interval</th><th>interquartile mean</th><th>least, most</th></tr>"
     count = f'<p class="soft">{len(returns)} episodes on seeds apart from training\'s.</p>'
     return f"<h2>Evaluation</h2>{count}<table>{head}{''.join(rows)}</table>{''.join(verdicts)}"
+
+
+def _verdict(found: Mapping[str, Any], costs: np.ndarray, index: int) -> tuple[str, str]:
+    """Status and finding of one constraint: what was decided on the way, or the bound of a fixed number of episodes."""
+    if sequential := found.get("until_decided"):
+        decision = sequential["decisions"][index]
+        return decision["status"], decision["verdict"]
+    bound = cost_bound(costs, found["budgets"][index])
+    return bound.status, bound.verdict
+
+
+def _until_decided(found: Mapping[str, Any]) -> str:
+    looks = ", ".join(str(look["episodes"]) for look in max((d["looks"] for d in found["decisions"]), key=len))
+    wrong = 100 * (1 - found["confidence"])
+    return (
+        f"Evaluated until decided, looking after {looks} episodes: a verdict is wrong in at most {wrong:.2g} % of such "
+        "evaluations, for each constraint."
+    )
 
 
 def _row(name: str, values: np.ndarray) -> str:

@@ -147,9 +147,7 @@ class CostBound:
     @property
     def costly_fraction(self) -> float:
         """Upper bound on the fraction of episodes that cost anything (Clopper and Pearson, 1934)."""
-        if self.costly == self.episodes:
-            return 1.0
-        return float(scipy.stats.beta.ppf(self.confidence, self.costly + 1, self.episodes - self.costly))
+        return costly_fraction(self.costly, self.episodes, self.confidence)
 
     @property
     def verdict(self) -> str:
@@ -170,6 +168,11 @@ class CostBound:
         return (
             f"{head}, {self.costly} of {self.episodes} episodes cost anything: too little spread to tell, evaluate more"
         )
+
+
+def costly_fraction(costly: int, episodes: int, confidence: float) -> float:
+    """Upper bound on the fraction of episodes that cost anything (Clopper and Pearson, 1934)."""
+    return 1.0 if costly == episodes else float(scipy.stats.beta.ppf(confidence, costly + 1, episodes - costly))
 
 
 def cost_bound(

@@ -31,6 +31,7 @@ from prudence.run.learning import make_learning
 from prudence.run.logging import Logger, Progress
 from prudence.run.provenance import FILE as PROVENANCE
 from prudence.run.provenance import note_provenance
+from prudence.run.shipped import require_trainable
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
 
@@ -49,10 +50,14 @@ def train(
 
     Raises:
         ConfigError: the directory holds a run of another configuration, or a copy would be of another kind.
+        RunDirectoryError: one of the two is a record, or a policy of one, on which nothing can be trained; or the
+            directory is in use.
         CheckpointMismatch: networks of other sizes cannot be taken over.
         TrainingDiverged: a loss is no longer finite.
     """
     run, origin = RunDirectory(Path(directory)), None
+    for named in (directory, *([] if start_from is None else [start_from])):
+        require_trainable(RunDirectory(Path(named)))
     with run.lock(), contextlib.ExitStack() as stack:
         _claim(run, config)
         taking_over = stack.enter_context(contextlib.ExitStack())

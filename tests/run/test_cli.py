@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "budget 3: " in said
     assert status("evaluate", str(run), "--episodes", "2", "--explore") == 0
     assert "acting as in training" in capsys.readouterr().out
+    assert status("evaluate", str(run), "--until-decided", "--max-episodes", "20", "--out", "decided") == 0
+    said = capsys.readouterr()
+    assert "budget 3: mean " in said.err, "after every look"
+    assert re.search(r"budget 3: mean \S+ after 20 episodes, (shown to be|not decided)", said.out)
+    assert "a verdict is wrong in at most 5 % of such evaluations" in said.out
+    assert "Evaluated until decided, looking after 20 episodes" in (here / "decided/report.html").read_text()
+    for options, code, message in (
+        (["--max-episodes", "19"], 1, "at most 19 episodes are too few to decide anything by"),
+        (["--episodes", "30"], 2, "--until-decided chooses the number of episodes: give --max-episodes"),
+        (["--deadline", "50"], 1, "leave --until-decided out and give --episodes"),
+    ):
+        assert status("evaluate", str(run), "--until-decided", *options) == code
+        assert message in capsys.readouterr().err
+    assert status("evaluate", str(run), "--max-episodes", "30") == 2
+    assert "--max-episodes goes with --until-decided" in capsys.readouterr().err
     assert status("inspect", str(run), "--context", "4", "--ahead", "4", "--sequences", "2") == 0
     said = capsys.readouterr().out
     assert "cost, correlation" in said
@@ -58,6 +74,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (entry["raw_steps"], len(entry["evaluation"]["returns"])) == (48, 2)
     assert len(entry["provenance"]) == 1
     assert (here / "kept" / "curve.png").stat().st_size > 0
+    assert (here / "kept/policies/seed-0/policy").is_dir()
     for source in (str(run), "kept"):
         assert status("compare", source, "--out", f"of-{Path(source).name}", "--budget", "5") == 0
         said = capsys.readouterr().out

@@ -68,6 +68,28 @@ def test_a_full_run_has_everything_and_names_are_escaped(run):
     assert page.sources[1:] == ["videos/evaluation.mp4", "videos/evaluation.mp4"]
 
 
+def test_what_was_decided_on_the_way_stands(run):
+    """Not the bound of a fixed number of episodes, which would say that the budget holds."""
+    decision = {"status": "open", "verdict": "not decided: as it was written", "looks": [{"episodes": 20}]}
+    evaluation = {"returns": [4.0] * 20, "costs": [[0.0], [1.0]] * 10, "cost_names": ["cost"], "budgets": [2.0]}
+    evaluation["until_decided"] = {"confidence": 0.95, "decisions": [decision]}
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    text = " ".join(Checker(write_report(run).read_text()).text)
+    assert "not decided: as it was written" in text
+    assert "looking after 20 episodes: a verdict is wrong in at most 5 %" in text
+    assert ": holds" not in text
+
+
+def test_a_report_can_lie_beside_its_run(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("elsewhere")
+    evaluation = {"returns": [4.0], "costs": [[60.0]], "cost_names": ["cost"], "budgets": None}
+    (out / "evaluation.json").write_text(json.dumps(evaluation))
+    assert write_report(run, out) == out / "report.html"
+    page = Checker((out / "report.html").read_text())
+    assert {"10,000", "60.00"} <= set(page.text), "the run's figures and that evaluation"
+    assert not (run / "report.html").exists()
+
+
 def test_an_agent_without_budgets_has_no_verdict(run):
     evaluation = {"returns": [4.0], "costs": [[60.0]], "cost_names": ["cost"], "budgets": None}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
