@@ -21,7 +21,7 @@ from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, RunConfig
 from prudence.run import doctor, plot, report, simulate
 from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.run.config import ConfigError
-from prudence.run.directory import RunDirectoryError
+from prudence.run.directory import RunDirectory, RunDirectoryError
 from prudence.run.session import configure, default_directory, train, use_compilation_cache
 from prudence.run.train import TrainingDiverged
 
@@ -34,7 +34,7 @@ Safe reinforcement learning with world models.
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
   inspect RUN    what its world model foresees, beside what came: costs, rewards, observations, pictures
   export RUN     its policy in one file that needs neither Prudence nor what only training saw
-  plot RUN...    learning curves of one run, or of several beside each other
+  plot RUN...    learning curves of one run, or of several beside each other; --frontier: return against cost
   record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
   compare RUN... systems beside each other: one table and one figure over runs and records
   list           agents, presets and tasks
@@ -315,17 +315,29 @@ class Export:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds."""
+    """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds.
+
+    Lines are means of the training episodes in windows of steps. With --frontier, return is drawn against cost
+    instead: a path for each agent, pale at first, and where its evaluation lies.
+    """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Directories of runs."""
+    """Directories of runs; with --frontier also of records, such as those in results/."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The picture. By default curve.png in the run, or comparison.png here."""
+    """The picture. By default curve.png in the run, comparison.png here, or frontier.png in the only run or here."""
+    frontier: bool = False
+    """Return against cost over training."""
 
     def run(self, rest: list[str]) -> int:
         _refuse(rest)
         if not self.runs:
             raise _UsageError("name at least one run: prudence plot runs/...")
+        if self.frontier:
+            from prudence.run.frontier import plot_frontier
+
+            alone = self.runs[0] if len(self.runs) == 1 and RunDirectory(self.runs[0]).exists else Path()
+            print(plot_frontier(self.runs, self.out or alone / "frontier.png"))
+            return 0
         if len(self.runs) == 1:
             print(plot.plot_run(self.runs[0], self.out))
             return 0

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from prudence.run.curves import Series, load_series
 from prudence.run.directory import RunDirectory
-from prudence.run.plot import Series, load_series, plot_run, raw_config, run_title
+from prudence.run.plot import plot_run, raw_config, run_title
 from prudence.run.statistics import bootstrap_interval, cost_bound, interquartile_mean
 
 RECENT = 20
