@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
@@ -145,6 +145,28 @@ class Moment(NamedTuple):
 Watch = Callable[[Moment], None]
 
 
+class Step(NamedTuple):
+    """One decision of an evaluation in all E environments, and what came of it.
+
+    Attributes:
+        before: the row that it answered.
+        carry: what the agent remembers after it.
+        after: the row that came.
+        goals: ``[E]`` that it reached, NaN where the environment does not say.
+        counts: ``[E]`` whether it belongs to an episode of the evaluation; others are there to be stepped with them.
+    """
+
+    envs: VectorEnv
+    before: Transition
+    carry: Any
+    after: Transition
+    goals: Float[np.ndarray, " E"]
+    counts: Bool[np.ndarray, " E"]
+
+
+Witness = Callable[[Step], None]
+
+
 def evaluate_agent(
     agent: Agent,
     state: Any,
@@ -156,6 +178,7 @@ def evaluate_agent(
     parallel: int = _PARALLEL,
     deadline: float | None = None,
     watch: Watch | None = None,
+    witness: Witness | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Runs ``episodes`` whole episodes.
@@ -170,6 +193,7 @@ def evaluate_agent(
         deadline: seconds that a planner has for a decision; then a single environment is stepped, so that the episodes
             are not the same ones.
         watch: called before every decision while the first environment's first episode lasts, to film it.
+        witness: called after every decision of all environments, to keep a record of the episodes.
         progress: called with the number of finished episodes.
     """
     quota = _quota(episodes, 1 if deadline is not None else parallel)
@@ -177,7 +201,7 @@ def evaluate_agent(
     by_deadline = None if deadline is None else RealTime(agent, state, deadline)
     act = partial(agent.act, state, mode=mode) if by_deadline is None else by_deadline.act
     with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
-        finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, progress)
+        finished = _run_episodes(act, agent.init_carry(parallel), envs, quota, seed, watch, witness, progress)
         spaces = envs.spaces
     limits = getattr(agent, "cost_limits", None)
     returns, costs, lengths, goals = (np.array(column) for column in zip(*finished, strict=True))
@@ -202,6 +226,7 @@ def _run_episodes(
     quota: np.ndarray,
     seed: int,
     watch: Watch | None,
+    witness: Witness | None,
     progress: Callable[[int], None] | None,
 ) -> list[tuple[float, np.ndarray, int, float]]:
     number = envs.num_envs
@@ -212,7 +237,11 @@ def _run_episodes(
         if watch is not None and not finished[0]:
             watch(Moment(envs, row, carry, jax.random.fold_in(key, step)))
         action, carry, _ = act(carry, row.observation, row.is_first, key=jax.random.fold_in(key, step))
+        before, reached = row, envs.goals.copy()
         row, step = envs.step(np.asarray(action)), step + 1
+        if witness is not None:
+            counts = ~np.asarray(row.is_first) & np.array([len(f) < q for f, q in zip(finished, quota, strict=True)])
+            witness(Step(envs, before, carry, row, envs.goals - reached, counts))
         returns = np.where(row.is_first, 0, returns) + row.reward
         costs = np.where(row.is_first[:, None], 0, costs) + row.cost
         lengths = np.where(row.is_first, 0, lengths + 1)
