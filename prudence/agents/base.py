@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -19,6 +19,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(*static: str) -> Callable[[F], F]:
     """``jax.jit`` as a decorator that keeps the function's type; ``static`` names static arguments."""
     return lambda function: cast(F, jax.jit(function, static_argnames=static))
+
+
+class Outlook(NamedTuple):
+    """What an agent expects of E environments, from all that it has seen of their episodes.
+
+    Attributes:
+        value: ``[E]`` its critic's discounted return.
+        cost_value: ``[E, C]`` likewise of costs; None without such a critic.
+        costs: ``[E, H, C]`` that one imagined future under its policy brings with each of the next H decisions.
+    """
+
+    value: Float[Array, " E"]
+    cost_value: Float[Array, "E C"] | None
+    costs: Float[Array, "E H C"]
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """What an agent has besides being one, if it can say what it expects."""
+
+    def foresee(self, state: Any, carry: Any, *, key: Key) -> Outlook | None:
+        """The outlook from where ``act`` has just acted, with the carry that it returned; None where what acts does not
+        hold all that the critics see."""
+        ...
 
 
 class Agent(abc.ABC):

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor
-from prudence.agents.base import Agent, Mode, compiled
+from prudence.agents.base import Agent, Mode, Outlook, compiled
 from prudence.agents.dreamer_config import DreamerCarry, DreamerConfig, DreamerState, check
 from prudence.agents.imagination import Imagination
 from prudence.agents.planning import (
@@ -402,6 +402,23 @@ class Dreamer(Agent):
         truth |= {"reward": batch.reward, "cost": batch.cost}
         out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
         return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+
+    @compiled("self")
+    def foresee(self, state: DreamerState, carry: DreamerCarry, *, key: Key) -> Outlook | None:
+        """What the critics say of the states in which ``act`` left ``carry`` in evaluation, and one imagined future of each under the
+        actor, as long as training imagines. None with privileged observations: critics see more than what acts."""
+        if self.config.privileged is not None:
+            return None
+        state = self.acting(state, "evaluate")
+        parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
+        model, actor, critic, cost_critic = self._compute(parts)
+        action_key, dynamics_key = jax.random.split(key)
+        noise = actor.noise(self.config.horizon, len(carry.prev_action), key=action_key)
+        policy = lambda features, noise: actor(features).sample(noise)
+        costs = model.imagine(policy, carry.latent, noise, key=dynamics_key).costs[1:]
+        features = model.critic_features(carry.latent)
+        cost_value = None if cost_critic is None else cost_critic.values(features)
+        return Outlook(critic.values(features), cost_value, jnp.swapaxes(costs, 0, 1))
 
     def predictions_by_model(
         self, state: DreamerState, batch: Batch, *, key: Key, context: int, draws: int = 4, common_noise: bool = False

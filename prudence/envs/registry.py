@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 
 from prudence.envs import probes, quadrotor, safety_gymnasium, wrappers
-from prudence.envs.base import Description, EnvConfig, EnvError, Layout
+from prudence.envs.base import Description, Entry, EnvConfig, EnvError, Layout, entries
 from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
 
@@ -110,9 +111,32 @@ def _cost_function_of(env: gym.Env) -> CostFunction | None:
 
 
 def layout_of(env: gym.Env) -> Layout:
-    """The named entries of its vector observations; those of a custom environment in its ``layout``
-    attribute, else none."""
-    return env.get_wrapper_attr("layout") if env.has_wrapper_attr("layout") else {}
+    """The named entries of its vector observations: those of a custom environment in its ``layout`` attribute, else
+    none.
+
+    For each observation that is a tuple of :class:`~prudence.envs.base.Entry`, or a mapping from every part's name to
+    its length or shape, in their order.
+
+    Raises:
+        EnvError: it names an observation that there is not, or one's parts do not make up its length.
+    """
+    declared = env.get_wrapper_attr("layout") if env.has_wrapper_attr("layout") else {}
+    assert isinstance(env.observation_space, spaces.Dict)
+    sizes = {name: math.prod(space.shape or ()) for name, space in env.observation_space.spaces.items()}
+    placed = {name: parts if isinstance(parts, tuple) else _placed(parts) for name, parts in declared.items()}
+    for name, parts in placed.items():
+        ends, size = max(entry.stop for entry in parts), sizes.get(name, 0)
+        if ends > size or not (isinstance(declared[name], tuple) or ends == size):
+            raise EnvError(
+                f"the environment's layout gives {name!r} parts up to {ends}, and it has "
+                + (f"{size} numbers" if name in sizes else f"only the observations {', '.join(sizes)}")
+                + ": name every part with its length, in order, as layout = {'state': {'speed': 3, 'lidar': 16}}"
+            )
+    return placed
+
+
+def _placed(parts: Mapping[str, int | tuple[int, ...]]) -> tuple[Entry, ...]:
+    return entries((name, (shape,) if isinstance(shape, int) else tuple(shape)) for name, shape in parts.items())
 
 
 def describe(env: gym.Env, config: EnvConfig) -> Description:

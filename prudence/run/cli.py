@@ -21,7 +21,7 @@ from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, RunConfig
 from prudence.run import doctor, plot, report, simulate
 from prudence.run.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.run.config import ConfigError
-from prudence.run.directory import RunDirectoryError
+from prudence.run.directory import RunDirectory, RunDirectoryError
 from prudence.run.session import configure, default_directory, train, use_compilation_cache
 from prudence.run.shipped import LIMIT_MB, find_policy, repetition
 from prudence.run.train import TrainingDiverged
@@ -33,9 +33,9 @@ Safe reinforcement learning with world models.
   train AGENT    train an agent on a task, or go on with a run
   simulate       plan in the true simulator, without learning: what a model without mistakes would be worth
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
-  inspect RUN    what its world model foresees, beside what came: costs, rewards, observations, pictures
+  inspect RUN    what it foresees, beside what came: observations by part, costs; where its time and costs go
   export RUN     its policy in one file that needs neither Prudence nor what only training saw
-  plot RUN...    learning curves of one run, or of several beside each other
+  plot RUN...    learning curves of one run, or of several beside each other; --frontier: return against cost
   record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
   compare RUN... systems beside each other: one table and one figure over runs and records
   list           agents, presets and tasks
@@ -255,12 +255,16 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Compare what a run's world model foresees with what came, on the newest sequences of its replay.
+    """Compare what an agent foresees with what came: on the newest sequences of its replay, and in episodes.
 
     The model sees --context steps, then imagines under the recorded actions. A policy can only avoid costs that
-    its model foresees: where the correlation falls to nothing, planning further ahead is of no use. Draws
-    foresight.png and, for image observations, open_loop_NAME.png into the run; for an agent with a posterior over
-    models (LAMBDA's) also doubt.png: how far its models disagree, and whether the truth lies among them.
+    its model foresees. Says how far each named part of the observations is foreseen, and whether the costs that
+    are foreseen are those that come. In episodes of the policy: how much time is lost where goals take long, how
+    costs come about, and what was foreseen just before. An agent without a world model has the episodes only.
+
+    Writes inspection.json and report.html, and draws foresight.png, entries.png, calibration.png, episodes.png
+    and, for image observations, open_loop_NAME.png into the run; for an agent with a posterior over models
+    (LAMBDA's) also doubt.png: how far its models disagree, and whether the truth lies among them.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
@@ -271,44 +275,42 @@ class Inspect:
     """Decisions that it imagines."""
     sequences: int = 128
     """How many of the newest sequences to average over."""
+    episodes: int = 20
+    """Of the policy, on seeds apart from training's; 0 for none."""
     seed: int = 0
-    """Of the imagined samples."""
+    """Of the imagined samples and of the episodes."""
     against: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     """Another task with the same observations, to see whether the models disagree where they have not been."""
 
     def run(self, rest: list[str]) -> int:
         import jax
 
-        from prudence.run.foresight import inspect_run
+        from prudence.run.inspection import inspect_run
+        from prudence.run.inspection_tables import sheets
 
         _refuse(rest)
         use_compilation_cache()
-        found, doubts, pictures = inspect_run(
+        found = inspect_run(
             self.run_directory,
             key=jax.random.key(self.seed),
             sequences=self.sequences,
             context=self.context,
             ahead=self.ahead,
             against=self.against,
+            episodes=self.episodes,
+            seed=self.seed,
         )
-        console, shown = Console(), [n for n in (1, 2, 4, 8, 12, 16, 24, 32, 45) if n <= self.ahead]
-        table = Table("decisions ahead", *map(str, shown), box=None)
-        rows = {f"{name}, correlation": curve for name, curve in found.correlation.items()}
-        rows |= {f"{name}, variance explained": curve for name, curve in found.explained.items()}
-        rows |= {f"{name}, predicted": curve for name, curve in found.predicted.items()}
-        rows |= {f"{name}, real": curve for name, curve in found.real.items()}
-        for label, doubt in doubts.items():
-            rows[f"{label}, return so far: models' disagreement"] = doubt.spread
-            rows[f"{label}, return so far: error"] = doubt.error
-            rows[f"{label}, mean cost so far: least of the models"] = doubt.costs.min(0)
-            rows[f"{label}, mean cost so far: most of the models"] = doubt.costs.max(0)
-            rows[f"{label}, mean cost so far: real"] = doubt.real_cost
-        for name, curve in rows.items():
-            table.add_row(name, *(f"{curve[n - 1]:.2f}" for n in shown))
-        console.print(table)
-        for label, doubt in doubts.items():
-            console.print(f"{label}: {doubt.coverage[4]:.0%} of returns lie within the central 50 % of the models'")
-        print("\n".join(map(str, pictures)))
+        console = Console()
+        for sheet in sheets(found.numbers()):
+            table = Table(*sheet.heads, box=None, show_header=any(sheet.heads), padding=(0, 1, 0, 0))
+            for row in sheet.rows:
+                table.add_row(*row)
+            console.print(f"\n{sheet.title}", style="bold", highlight=False)
+            console.print(table)
+            if sheet.note:
+                console.print(sheet.note, style="dim", highlight=False)
+        print("\n".join(["", *map(str, found.pictures)]))
+        print(f"report: {report.write_report(self.run_directory)}")
         return 0
 
 
@@ -340,17 +342,29 @@ class Export:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds."""
+    """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds.
+
+    Lines are means of the training episodes in windows of steps. With --frontier, return is drawn against cost
+    instead: a path for each agent, pale at first, and where its evaluation lies.
+    """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Directories of runs."""
+    """Directories of runs; with --frontier also of records, such as those in results/."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The picture. By default curve.png in the run, or comparison.png here."""
+    """The picture. By default curve.png in the run, comparison.png here, or frontier.png in the only run or here."""
+    frontier: bool = False
+    """Return against cost over training."""
 
     def run(self, rest: list[str]) -> int:
         _refuse(rest)
         if not self.runs:
             raise _UsageError("name at least one run: prudence plot runs/...")
+        if self.frontier:
+            from prudence.run.frontier import plot_frontier
+
+            alone = self.runs[0] if len(self.runs) == 1 and RunDirectory(self.runs[0]).exists else Path()
+            print(plot_frontier(self.runs, self.out or alone / "frontier.png"))
+            return 0
         if len(self.runs) == 1:
             print(plot.plot_run(self.runs[0], self.out))
             return 0

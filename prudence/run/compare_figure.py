@@ -16,7 +16,7 @@ from prudence.run import plot
 from prudence.run.statistics import Interval
 from prudence.run.systems import System, curve_names
 
-_MARKERS = "oDs^vPX*"
+MARKERS = "oDs^vPX*"
 
 
 def plot_comparison(systems: Sequence[System], budgets: Mapping[str, float | None], out: Path | str) -> Path:
@@ -36,6 +36,8 @@ def plot_comparison(systems: Sequence[System], budgets: Mapping[str, float | Non
         parts = figure.subfigures(1, 1 + learned, squeeze=False)[0]
         if learned:
             _draw_curves(list(parts[0].subplots(len(names), sharex=True)), systems, names, budgets)
+            said = plot.caption({system.label: [run.curves for run in system.runs] for system in systems}, names)
+            parts[0].supxlabel(said, fontsize="small", color="0.35")
         panels = parts[-1].subplots(len(budgets), squeeze=False)[:, 0]
         for index, (axes, (name, limit)) in enumerate(zip(panels, budgets.items(), strict=True), start=1):
             _draw_evaluation(axes, systems, index, name, limit)
@@ -68,7 +70,7 @@ def _draw_level(axes: Axes, level: Interval, colour: Any) -> None:
 
 def _draw_evaluation(axes: Axes, systems: Sequence[System], index: int, name: str, limit: float | None) -> None:
     colours = plot.colours_of([system.label for system in systems])
-    for system, marker in zip(systems, itertools.cycle(_MARKERS), strict=False):
+    for system, marker in zip(systems, itertools.cycle(MARKERS), strict=False):
         score, cost, colour = system.returns.mean, _scores(system)[index], colours[system.label]
         if len(system.runs) > 1:
             costs, returns = system.means[:, index], system.means[:, 0]
@@ -76,8 +78,8 @@ def _draw_evaluation(axes: Axes, systems: Sequence[System], index: int, name: st
         axes.errorbar(
             cost.estimate,
             score.estimate,
-            xerr=_reach(cost),
-            yerr=_reach(score),
+            xerr=reach(cost),
+            yerr=reach(score),
             fmt=marker,
             color=colour,
             markersize=10,
@@ -99,7 +101,7 @@ def _scores(system: System) -> list[Interval]:
     return [system.returns.mean, *(cost.score.mean for cost in system.costs)]
 
 
-def _reach(interval: Interval) -> np.ndarray:
+def reach(interval: Interval) -> np.ndarray:
     """``[2, 1]`` how far an interval reaches to either side of its estimate; nil where there is none."""
     reach = np.array([[interval.estimate - interval.low], [interval.high - interval.estimate]])
     return np.maximum(np.nan_to_num(reach), 0)

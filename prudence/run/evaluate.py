@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from prudence.agents.base import Agent, Mode
 from prudence.envs.base import EnvConfig
@@ -189,6 +189,28 @@ class _Episode(NamedTuple):
 Watch = Callable[[Moment], None]
 
 
+class Step(NamedTuple):
+    """One decision of an evaluation in all E environments, and what came of it.
+
+    Attributes:
+        before: the row that it answered.
+        carry: what the agent remembers after it.
+        after: the row that came.
+        goals: ``[E]`` that it reached, NaN where the environment does not say.
+        counts: ``[E]`` whether it belongs to an episode of the evaluation; others are there to be stepped with them.
+    """
+
+    envs: VectorEnv
+    before: Transition
+    carry: Any
+    after: Transition
+    goals: Float[np.ndarray, " E"]
+    counts: Bool[np.ndarray, " E"]
+
+
+Witness = Callable[[Step], None]
+
+
 def evaluate_agent(
     agent: Agent,
     state: Any,
@@ -201,6 +223,7 @@ def evaluate_agent(
     deadline: float | None = None,
     until_decided: bool = False,
     watch: Watch | None = None,
+    witness: Witness | None = None,
     progress: Callable[[int], None] | None = None,
     looked: Callable[[tuple[Decision, ...]], None] | None = None,
 ) -> Evaluation:
@@ -220,6 +243,7 @@ def evaluate_agent(
         deadline: seconds that a planner has for a decision; then a single environment is stepped, so that the episodes
             are not the same ones.
         watch: called before every decision while the first environment's first episode lasts, to film it.
+        witness: called after every decision of all environments, to keep a record of the episodes.
         progress: called with the number of finished episodes.
         looked: called with what is known after each look.
 
@@ -234,7 +258,7 @@ def evaluate_agent(
     by_deadline = None if deadline is None else RealTime(agent, state, deadline)
     act = partial(agent.act, state, mode=mode) if by_deadline is None else by_deadline.act
     with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
-        stream = _stream(act, agent.init_carry(parallel), envs, seed, watch)
+        stream = _stream(act, agent.init_carry(parallel), envs, quotas[-1], seed, watch, witness)
         finished = _run_episodes(stream, quotas, progress, decider)
         spaces = envs.spaces
     returns, costs, lengths, goals = (np.array(column) for column in zip(*finished, strict=True))
@@ -303,21 +327,32 @@ def _run_episodes(
 
 
 def _stream(
-    act: Callable[..., tuple[Any, Any, Metrics]], carry: Any, envs: VectorEnv, seed: int, watch: Watch | None
+    act: Callable[..., tuple[Any, Any, Metrics]],
+    carry: Any,
+    envs: VectorEnv,
+    quota: np.ndarray,
+    seed: int,
+    watch: Watch | None,
+    witness: Witness | None,
 ) -> Iterator[tuple[int, _Episode]]:
-    """Episodes as they finish, with the number of their environment, without an end."""
-    number = envs.num_envs
+    """Episodes as they finish, with the number of their environment, without an end. Those within the ``quota`` of
+    their environment count for the witness."""
+    number, ended = envs.num_envs, np.zeros(envs.num_envs, int)
     returns, costs, lengths = np.zeros(number), np.zeros((number, envs.spaces.num_costs)), np.zeros(number, int)
     row, key = envs.reset(), jax.random.key(seed)
     for step in itertools.count():
         if watch is not None:
             watch(Moment(envs, row, carry, jax.random.fold_in(key, step)))
         action, carry, _ = act(carry, row.observation, row.is_first, key=jax.random.fold_in(key, step))
+        before, reached = row, envs.goals.copy()
         row = envs.step(np.asarray(action))
+        if witness is not None:
+            witness(Step(envs, before, carry, row, envs.goals - reached, ~np.asarray(row.is_first) & (ended < quota)))
         returns = np.where(row.is_first, 0, returns) + row.reward
         costs = np.where(row.is_first[:, None], 0, costs) + row.cost
         lengths = np.where(row.is_first, 0, lengths + 1)
         if row.is_last[0]:
             watch = None
         for i in np.flatnonzero(row.is_last):
+            ended[i] += 1
             yield int(i), _Episode(float(returns[i]), costs[i].copy(), int(lengths[i]), float(envs.goals[i]))

@@ -6,25 +6,15 @@ filters the first steps of recorded sequences and then imagines under the record
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import cycle
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from prudence.agents.base import Agent
-from prudence.agents.dreamer import Dreamer
-from prudence.data.replay import Replay
-from prudence.presets import LoopConfig
-from prudence.run.doubt import Doubt, draw_doubt, measure_doubt, record
-from prudence.run.plot import BLUE, GREEN, ORANGE
-from prudence.run.policy import load_run
-from prudence.run.shipped import find_policy
-from prudence.run.video import open_loop_picture
+from prudence.envs.base import Layout
 from prudence.types import Batch, Key, Metrics
 
 LEADS = (1, 4, 12)
@@ -60,6 +50,66 @@ class Foresight:
             metrics[f"foresight/{name}_predicted"] = float(curve.mean())
             metrics[f"foresight/{name}_real"] = float(self.real[name].mean())
         return metrics
+
+
+class Explained(NamedTuple):
+    """How far one part of the observations is foreseen: shares of its variance explained, 1 − squared error / variance,
+    both summed over its numbers, over the lead. 0 is what the mean over sequences would score, and below 0 worse.
+
+    Vectors are compared as the model has them, in symlog space.
+
+    Attributes:
+        one: by one imagined future, which is what policies are trained on.
+        mean: by the mean of several, a better guess than any of them.
+        copy: if nothing changed since the last observation that the model saw.
+        spread: standard deviation of one number of it.
+    """
+
+    one: Curve
+    mean: Curve
+    copy: Curve
+    spread: float
+
+
+def explain(
+    one: Mapping[str, np.ndarray], mean: Mapping[str, np.ndarray], layout: Layout, context: int
+) -> dict[str, Explained]:
+    """By part, ``observation/entry`` where the layout names an observation's entries and else ``observation``.
+
+    Args:
+        one, mean: reports (``Agent.report``) on the same sequences, with one future and with several.
+        layout: of the environment.
+    """
+    found = {}
+    for name in sorted(n.removeprefix("prediction/") for n in one if n.startswith("prediction/")):
+        if name in ("reward", "cost"):
+            continue
+        truth = _unit(one, one, name).astype(np.float64)
+        last, ahead = truth[:, context - 1 : context], truth[:, context:]
+        sides = [report[f"prediction/{name}"][:, context:].astype(np.float64) for report in (one, mean)]
+        sides.append(np.broadcast_to(last, ahead.shape))
+        for label, part in _parts(name, layout).items():
+            real = ahead[..., part]
+            first, mean_of, copy = (_explained(side[..., part], real) for side in sides)
+            found[label] = Explained(first, mean_of, copy, float(np.sqrt(np.square(real - real.mean(0)).mean())))
+    return found
+
+
+def _parts(name: str, layout: Layout) -> dict[str, slice]:
+    """Of the last axis of an observation, by label."""
+    if not layout.get(name):
+        return {name: slice(None)}
+    return {f"{name}/{entry.name}": slice(entry.start, entry.stop) for entry in layout[name]}
+
+
+def short_names(labels: Sequence[str]) -> list[str]:
+    """Labels of :func:`explain` without their observations, where that leaves them different.
+
+    >>> short_names(["lidar/gyro", "image"])
+    ['gyro', 'image']
+    """
+    short = [label.split("/", 1)[-1] for label in labels]
+    return short if len(set(short)) == len(short) else list(labels)
 
 
 def foresight(report: Mapping[str, np.ndarray], cost_names: tuple[str, ...], context: int) -> Foresight:
@@ -109,94 +159,3 @@ def measure(
     """The foresight on sequences, and the report that it was computed from (predictions averaged over ``samples``)."""
     report = agent.report(state, batch, key=key, context=context, samples=samples)
     return foresight(report, agent.spaces.costs, context), report
-
-
-def inspect_run(
-    directory: Path | str,
-    *,
-    key: Key,
-    sequences: int = 128,
-    context: int = 25,
-    ahead: int = 45,
-    against: str | None = None,
-) -> tuple[Foresight, dict[str, Doubt], list[Path]]:
-    """Measures the newest checkpoint of a run on the newest sequences of its replay; returns the pictures it drew.
-
-    ``foresight.png`` has the curves; ``open_loop_<name>.png`` compares the frames of an image observation. With a
-    posterior over models, ``doubt.png`` has its disagreement and calibration on these sequences and, if given, on as
-    many of the task ``against``, in which the agent acts as in training.
-
-    Raises:
-        RunDirectoryError, CheckpointError: as :func:`prudence.run.policy.load_run`; the former also while it trains.
-        ValueError: a number is not positive, the replay has no ``context + ahead`` consecutive steps without a new
-            episode in the last ``ahead`` of them, or the
-            agent has no world model; the directory is a policy without a replay; or ``against`` is given without a
-            posterior over models, or has other spaces.
-    """
-    if min(sequences, context, ahead) < 1:
-        raise ValueError(f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1")
-    run, _ = find_policy(Path(directory))
-    if run.ships:
-        raise ValueError(f"{run.path} is a policy without its replay, in which there is nothing to foresee: name a run")
-    config, agent, state, _ = load_run(run.path)
-    loop = config.loop
-    if not isinstance(loop, LoopConfig):
-        raise ValueError(f"{config.agent_name} has no world model to look into")
-    with run.lock():  # Opening a replay drops chunks that are not whole, such as one that a training run is writing.
-        replay = Replay(run.replay, agent.spaces, loop.num_envs, capacity=loop.replay_capacity, seed=0)
-        # Imagination knows of no resets: sequences in whose imagined part an episode begins are left out.
-        recorded = replay.newest(2 * sequences, context + ahead)
-    inside = ~np.asarray(recorded.is_first)[:, context:].any(1)
-    if not inside.any():
-        raise ValueError(f"no episode in the replay of {run.path} lasts {ahead} decisions: choose fewer ahead")
-    batch = jax.tree.map(lambda x: x[inside][:sequences], recorded)
-    found, report = measure(agent, state, batch, context=context, key=key)
-    if not report:
-        raise ValueError(f"{config.agent_name} has no world model to look into")
-    pictures, doubts = [draw(found, run.path / "foresight.png")], {}
-    if isinstance(agent, Dreamer) and agent.config.uncertainty is not None:
-        sets = {"replay": batch}
-        if against is not None:
-            env, length = replace(config.env, task=against), context + ahead
-            sets[against] = record(agent, state, env, sequences=sequences, length=length, seed=config.seed)
-        doubts = {
-            name: measure_doubt(agent, state, seen, context=context, key=jax.random.fold_in(key, 1 + i))
-            for i, (name, seen) in enumerate(sets.items())
-        }
-        pictures.append(draw_doubt(doubts, run.path / "doubt.png"))
-    elif against is not None:
-        raise ValueError(f"{config.agent_name} has no posterior over models whose doubts could be compared")
-    for name, spec in agent.spaces.observations.items():
-        if spec.is_image and f"prediction/{name}" in report:
-            path = run.path / f"open_loop_{name}.png"
-            pictures.append(
-                open_loop_picture(report[f"truth/{name}"][0], report[f"prediction/{name}"][0], context, path)
-            )
-    return found, doubts, pictures
-
-
-def draw(found: Foresight, path: Path) -> Path:
-    """Three panels over the lead: correlation of reward and costs, observations explained, mean costs."""
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    numbers, observations, costs = figure.subplots(1, 3)
-    for (name, curve), colour in zip(found.correlation.items(), cycle((BLUE, ORANGE, GREEN)), strict=False):
-        numbers.plot(_leads(curve), curve, label=name, color=colour)
-    numbers.set(title="correlation with what came", ylim=(-0.1, 1.02))
-    for name, curve in found.explained.items():
-        observations.plot(_leads(curve), curve, label=name)
-    observations.set(title="variance explained", ylim=(-0.1, 1.02))
-    for (name, curve), colour in zip(found.predicted.items(), cycle((ORANGE, GREEN, BLUE)), strict=False):
-        costs.plot(_leads(curve), curve, label=f"{name}, predicted", color=colour)
-        costs.plot(_leads(curve), found.real[name], label=f"{name}, real", color=colour, linestyle="--")
-    costs.set(title="mean cost of a decision")
-    costs.set_ylim(bottom=0)
-    for axes in (numbers, observations, costs):
-        axes.set_xlabel("decisions ahead")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
-    return path
-
-
-def _leads(curve: Curve) -> np.ndarray:
-    return np.arange(1, len(curve) + 1)

@@ -9,49 +9,21 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 import seaborn as sns
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from prudence.envs.registry import offers_observations
+from prudence.run.curves import BAND, Series, Windows, in_steps, load_series, seeds_windows, window_width, windows
 from prudence.run.directory import RunDirectory
-from prudence.run.logging import read_metrics
-
-Steps = Float[np.ndarray, " N"]
 
 BLUE, ORANGE, GREEN, RED, PURPLE, *_ = sns.color_palette("colorblind", 6)
 CONSTRAINT_COLOURS = (RED, PURPLE, GREEN, ORANGE)
-GRID_POINTS = 200
-
-
-class Series(NamedTuple):
-    """One metric: ``steps`` ``[N]`` in raw environment steps, ascending, and ``values`` ``[N]``."""
-
-    steps: Steps
-    values: Steps
-
-
-def load_series(run: Path | str) -> dict[str, Series]:
-    """The metrics of a run directory by name, without the values that are not finite.
-
-    Raises:
-        FileNotFoundError: there is no ``metrics.jsonl``.
-    """
-    path = RunDirectory(Path(run)).metrics
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: name a directory that `prudence train` wrote")
-    points: dict[str, list[tuple[float, float]]] = {}
-    for record in read_metrics(path):
-        for name, value in record.items():
-            if name != "step" and math.isfinite(value):
-                points.setdefault(name, []).append((record["step"], value))
-    return {name: _series(pairs) for name, pairs in points.items()}
 
 
 def raw_config(run: Path | str) -> dict[str, Any]:
@@ -63,7 +35,8 @@ def raw_config(run: Path | str) -> dict[str, Any]:
 def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
     """Draws return, cost against its budget, and multiplier over environment steps.
 
-    Dots are training episodes, lines their running means, diamonds evaluations.
+    Dots are training episodes, lines their means in windows of steps, bands the middle 80 % of a window's episodes,
+    diamonds evaluations.
 
     Args:
         out: picture to write, by default ``curve.png`` in the run directory.
@@ -85,7 +58,8 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
         if "episode/return" in metrics:
             _draw_return(next(remaining), metrics)
         if costs:
-            _draw_costs(next(remaining), metrics, costs, _budgets(config))
+            said = [label for axes in panels[:1] for label in axes.get_legend_handles_labels()[1]]
+            _draw_costs(next(remaining), metrics, costs, budgets_of(config), said)
         if multipliers:
             _draw_multipliers(next(remaining), multipliers)
         step_axis(panels[-1])
@@ -113,26 +87,14 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
         figure = Figure(figsize=(5.4 * len(names), 4.2), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         colours = colours_of(loaded)
-        limits = {limit for group in runs.values() for run in group for limit in _budgets(raw_config(run))}
+        limits = {limit for group in runs.values() for run in group for limit in budgets_of(raw_config(run))}
         for axes, name in zip(panels, names, strict=True):
             draw_groups(axes, loaded, name, colours)
             if name == "episode/cost":
                 draw_limits(axes, sorted(limits))
         panels[0].legend(loc="best", frameon=False)
+        figure.supxlabel(caption(loaded, names), fontsize="small", color="0.35")
         return save(figure, Path(out))
-
-
-def running_mean(values: Steps, window: int) -> Steps:
-    """Mean of the last ``window`` values at each place, of as many as there are at the start."""
-    total = np.cumsum(np.concatenate([[0.0], values]))
-    end = np.arange(1, len(values) + 1)
-    start = np.maximum(end - window, 0)
-    return (total[end] - total[start]) / (end - start)
-
-
-def _series(pairs: list[tuple[float, float]]) -> Series:
-    array = np.array(sorted(pairs, key=lambda pair: pair[0]), dtype=float)
-    return Series(array[:, 0], array[:, 1])
 
 
 def _by_constraint(metrics: Mapping[str, Series], name: str) -> dict[str, Series]:
@@ -150,7 +112,8 @@ def _at(config: Any, *path: str) -> Any:
     return config
 
 
-def _budgets(config: Mapping[str, Any]) -> list[float]:
+def budgets_of(config: Mapping[str, Any]) -> list[float]:
+    """The agent's, one or one for each constraint; empty where there is none."""
     limit = _at(config, "agent", "cost_limit")
     return [] if limit is None else [float(x) for x in (limit if isinstance(limit, list) else [limit])]
 
@@ -180,7 +143,7 @@ def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]
 
 
 def _system(config: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    task, limits = str(_at(config, "env", "task") or ""), _budgets(config)
+    task, limits = str(_at(config, "env", "task") or ""), budgets_of(config)
     # Not all tasks offer observations to choose from.
     seen = _at(config, "env", "obs") if offers_observations(task) else None
     budget = f"budget {' '.join(f'{limit:g}' for limit in limits)}" if limits else ""
@@ -203,9 +166,21 @@ def style() -> Any:
 
 
 def _draw_episodes(axes: Axes, series: Series, colour: Any, label: str) -> None:
-    window = max(5, len(series.values) // 20)
-    axes.scatter(*series, s=9, color=colour, alpha=0.25, linewidths=0)
-    axes.plot(series.steps, running_mean(series.values, window), color=colour, linewidth=2, label=label)
+    found = windows(series)
+    axes.scatter(*series, s=7, color=colour, alpha=0.2, linewidths=0)
+    _draw_windows(axes, found, colour, label or f"mean of the training episodes in {in_steps([found.width])}")
+    if len(found.steps) > 1:
+        band = "{:g} to {:g} % of them".format(*BAND) if not label else None
+        axes.fill_between(found.steps, found.low, found.high, color=colour, alpha=0.13, linewidth=0, label=band)
+
+
+def _draw_windows(axes: Axes, found: Windows, colour: Any, label: str) -> None:
+    # A line through one point, or between two gaps, cannot be seen.
+    known = np.isfinite(found.mean)
+    alone = known & ~np.r_[False, known[:-1]] & ~np.r_[known[1:], False]
+    axes.plot(found.steps, found.mean, color=colour, linewidth=2, label=label)
+    if alone.any():
+        axes.plot(found.steps[alone], found.mean[alone], "o", color=colour, markersize=5)
 
 
 def _draw_evaluations(axes: Axes, metrics: Mapping[str, Series], name: str, colour: Any) -> None:
@@ -214,25 +189,34 @@ def _draw_evaluations(axes: Axes, metrics: Mapping[str, Series], name: str, colo
 
 
 def _draw_return(axes: Axes, metrics: Mapping[str, Series]) -> None:
-    _draw_episodes(axes, metrics["episode/return"], BLUE, "training episodes")
+    _draw_episodes(axes, metrics["episode/return"], BLUE, "")
     _draw_evaluations(axes, metrics, "evaluation/return_mean", BLUE)
     axes.set_ylabel("return of an episode")
     axes.legend(loc="best", frameon=False)
 
 
-def _draw_costs(axes: Axes, metrics: Mapping[str, Series], costs: Mapping[str, Series], budgets: list[float]) -> None:
+def _draw_costs(
+    axes: Axes,
+    metrics: Mapping[str, Series],
+    costs: Mapping[str, Series],
+    budgets: list[float],
+    said: Collection[str] = (),
+) -> None:
+    """``said`` are labels that a legend above explains already."""
     if len(budgets) == 1:
         budgets = budgets * len(costs)
     for index, (name, series) in enumerate(costs.items()):
         colour = CONSTRAINT_COLOURS[index % len(CONSTRAINT_COLOURS)]
-        _draw_episodes(axes, series, colour, name or "training episodes")
+        _draw_episodes(axes, series, colour, name)
         if len(costs) == 1:
             _draw_evaluations(axes, metrics, "evaluation/cost_mean", colour)
         if index < len(budgets) and (index == 0 or budgets[index] != budgets[0]):
             _draw_budget(axes, budgets[index], "0.2" if len(set(budgets)) == 1 else colour, name)
     axes.set_ylabel("cost of an episode")
     cost_axis(axes, max(budgets, default=1.0))
-    axes.legend(loc="best", frameon=False)
+    new = [handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True) if label not in said]
+    if new:
+        axes.legend(handles=new, loc="best", edgecolor="none", framealpha=0.8)
 
 
 def _draw_budget(axes: Axes, limit: float, colour: Any, name: str) -> None:
@@ -279,10 +263,18 @@ def draw_limits(axes: Axes, limits: Sequence[float]) -> None:
 def _draw_group(axes: Axes, group: Sequence[Series], label: str, colour: Any) -> None:
     if not group:
         return
-    grid = np.linspace(max(s.steps[0] for s in group), min(s.steps[-1] for s in group), GRID_POINTS)
-    curves = np.stack([np.interp(grid, s.steps, running_mean(s.values, max(5, len(s.values) // 20))) for s in group])
-    axes.plot(grid, curves.mean(axis=0), color=colour, linewidth=2, label=f"{label}, {count_seeds(len(group))}")
-    axes.fill_between(grid, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+    found = seeds_windows(group)
+    _draw_windows(axes, found, colour, f"{label}, {count_seeds(len(group))}")
+    if len(group) > 1:
+        axes.fill_between(found.steps, found.low, found.high, color=colour, alpha=0.18, linewidth=0)
+
+
+def caption(systems: Mapping[str, Sequence[Mapping[str, Series]]], names: Sequence[str]) -> str:
+    """What the lines and bands of :func:`draw_groups` are."""
+    groups = [[metrics[name] for metrics in group if name in metrics] for group in systems.values() for name in names]
+    widths = {window_width(group) for group in groups if group}
+    said = f"lines: means of the training episodes in {in_steps(widths)}"
+    return f"{said}, over seeds\nbands: the least and the largest seed's" if max(map(len, groups)) > 1 else said
 
 
 def count_seeds(seeds: int) -> str:
@@ -293,7 +285,7 @@ def count_seeds(seeds: int) -> str:
 def cost_axis(axes: Axes, budget: float, which: Literal["x", "y"] = "y") -> None:
     """From 0; logarithmic above the budget where costs are so large that the budget could not be seen."""
     axis, set_scale = (axes.xaxis, axes.set_xscale) if which == "x" else (axes.yaxis, axes.set_yscale)
-    high = max((float(np.nanmax(data)) for data in _drawn(axes, which)), default=1.0)
+    high = max((float(np.nanmax(data)) for data in _drawn(axes, which) if np.isfinite(data).any()), default=1.0)
     unit = max(budget, 1.0)
     if high > 15 * unit:
         set_scale("symlog", linthresh=unit, linscale=0.8)

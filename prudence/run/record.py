@@ -10,6 +10,7 @@ from typing import Any
 
 from prudence.agents.base import Agent
 from prudence.run import checkpoint, plot, provenance
+from prudence.run.curves import load_series
 from prudence.run.directory import RECORD, RunDirectory, RunDirectoryError
 from prudence.run.policy import load_run
 from prudence.run.shipped import LIMIT_MB, write_policies
@@ -78,20 +79,23 @@ def _anywhere(start: dict[str, Any]) -> dict[str, Any]:
     return start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])}
 
 
-def describe(run: RunDirectory) -> dict[str, Any]:
+def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
     """A run's entry in a record. What an agent that does not learn lacks is empty: curves, steps, minutes.
 
+    Args:
+        evaluated: whether it must have been; otherwise the evaluation may be None.
+
     Raises:
-        RunDirectoryError: the directory holds no run, or it was not evaluated.
+        RunDirectoryError: the directory holds no run, or it was not evaluated and must be.
     """
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json")
     if run.ships:
         raise RunDirectoryError(f"{run.path} is a policy of a record, not a run: name the record, or the run")
     evaluation = run.path / "evaluation.json"
-    if not evaluation.exists():
+    if evaluated and not evaluation.exists():
         raise RunDirectoryError(f"{run.path} was not evaluated yet: run `prudence evaluate {run.path}` first")
-    series = plot.load_series(run.path) if run.metrics.exists() else {}
+    series = load_series(run.path) if run.metrics.exists() else {}
     curves = {
         name: [[int(step), round(float(value), 4)] for step, value in zip(*series[name], strict=True)]
         for name in series
@@ -103,6 +107,6 @@ def describe(run: RunDirectory) -> dict[str, Any]:
         "provenance": [_anywhere(entry) for entry in json.loads(origin.read_text())] if origin.exists() else [],
         "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
         "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.checkpoints.exists() else None,
-        "evaluation": json.loads(evaluation.read_text()),
+        "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,
         "curves": curves,
     }

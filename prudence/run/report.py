@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from prudence.run import inspection_tables
+from prudence.run.curves import Series, load_series
 from prudence.run.directory import RunDirectory
-from prudence.run.plot import Series, load_series, plot_run, raw_config, run_title
+from prudence.run.plot import plot_run, raw_config, run_title
 from prudence.run.statistics import bootstrap_interval, cost_bound, interquartile_mean
 
 RECENT = 20
@@ -65,6 +67,7 @@ def write_report(run: Path | str, out: Path | str | None = None) -> Path:
         _figures(series),
         _curve(source.path, series),
         _evaluation(directory.path / "evaluation.json"),
+        _inspection(directory.path / inspection_tables.FILE),
         _pictures(directory.path),
         _videos(directory),
         _configuration(config),
@@ -148,6 +151,19 @@ def _row(name: str, values: np.ndarray) -> str:
         f"{values.min():.2f}, {values.max():.2f}",
     ]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _inspection(path: Path) -> str:
+    """What `prudence inspect` said."""
+    if not path.exists():
+        return ""
+    parts = ["<h2>Inspection</h2>"]
+    for sheet in inspection_tables.sheets(json.loads(path.read_text())):
+        heads = "".join(f"<th>{escape(head)}</th>" for head in sheet.heads)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in sheet.rows)
+        note = f'<p class="soft">{escape(sheet.note)}</p>' if sheet.note else ""
+        parts.append(f"<h3>{escape(sheet.title)}</h3><table><tr>{heads}</tr>{rows}</table>{note}")
+    return "".join(parts)
 
 
 def _pictures(run: Path) -> str:

@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.run import plot, record
+from prudence.run.curves import Series
 from prudence.run.directory import RunDirectory, RunDirectoryError
-from prudence.run.plot import Series
 from prudence.run.statistics import Interval, hierarchical_interval, interquartile_mean
 
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluated run, with N episodes and C constraints.
+    """One run, with N evaluation episodes (0 if it was not evaluated yet) and C constraints.
 
     Attributes:
         source: the directory that it was read from: its own or that of a record.
@@ -112,18 +112,21 @@ class Normalised(NamedTuple):
     regrets: tuple[float | None, ...]
 
 
-def load_runs(source: Path | str) -> list[Run]:
+def load_runs(source: Path | str, *, evaluated: bool = True) -> list[Run]:
     """The run of a run directory, or all runs of a record directory.
 
+    Args:
+        evaluated: whether runs must have been.
+
     Raises:
-        RunDirectoryError: it is neither, or a run was not evaluated.
+        RunDirectoryError: it is neither, or a run was not evaluated and must be.
         ValueError: the record cannot be read.
     """
     path, directory = Path(source) / record.FILE, RunDirectory(Path(source))
     if path.exists():
         return [_run(source, entry) for entry in _entries(path)]
     if directory.exists:
-        return [_run(source, record.describe(directory))]
+        return [_run(source, record.describe(directory, evaluated=evaluated))]
     raise RunDirectoryError(
         f"{source} holds neither a run (config.json) nor a record ({record.FILE}): name directories that "
         "`prudence train` or `prudence record` wrote"
@@ -139,15 +142,25 @@ def score_systems(runs: Sequence[Run], budget: Sequence[float] | None = None) ->
     Raises:
         ValueError: the runs differ in task, constraints or budget, or one is named twice.
     """
+    groups = group_systems(runs)
+    budgets = _budgets(runs, budget)
+    return [_score_system(label, group, budgets) for label, group in groups.items()]
+
+
+def group_systems(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of one task by what :func:`prudence.run.plot.system_labels` tells apart.
+
+    Raises:
+        ValueError: the runs differ in task or constraints, or one is named twice.
+    """
     _require_same(runs, "tasks", lambda run: run.task, "compare one task at a time")
     _require_same(runs, "constraints", lambda run: ", ".join(run.cost_names), "give all runs the same --env.costs")
-    budgets = _budgets(runs, budget)
     groups: dict[str, list[Run]] = {}
     for run, label in zip(runs, plot.system_labels([run.config for run in runs])[1], strict=True):
         groups.setdefault(label, []).append(run)
     for group in groups.values():
         _require_distinct(group)
-    return [_score_system(label, group, budgets) for label, group in groups.items()]
+    return groups
 
 
 def cost_regret(costs: Series) -> float | None:
@@ -201,8 +214,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 
 def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:
-    found, budgets = entry["evaluation"], entry["evaluation"].get("budgets")
+    found = entry["evaluation"] or _not_evaluated(entry)
     curves = {name: np.array(points, dtype=float) for name, points in entry["curves"].items() if points}
+    budgets = found.get("budgets")
     return Run(
         source=str(source),
         config=entry["config"],
@@ -210,12 +224,22 @@ def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:
         minutes=entry["training_minutes"],
         curves={name: Series(points[:, 0], points[:, 1]) for name, points in curves.items()},
         returns=np.array(found["returns"], dtype=float),
-        costs=np.array(found["costs"], dtype=float),
+        costs=np.array(found["costs"], dtype=float).reshape(-1, len(found["cost_names"])),
         cost_names=tuple(found["cost_names"]),
         budgets=None if budgets is None else tuple(map(float, budgets)),
         evaluation_seed=found.get("seed"),
         explored=found.get("mode") == "train",
     )
+
+
+def _not_evaluated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """No episodes; what the constraints are called is in the curves, and their budgets in the configuration."""
+    several = sorted(n.removeprefix("episode/cost_") for n in entry["curves"] if n.startswith("episode/cost_"))
+    names = several if len(several) > 1 else ["cost"]
+    budgets = plot.budgets_of(entry["config"]) or None
+    if budgets is not None and len(budgets) == 1:
+        budgets = budgets * len(names)
+    return {"returns": [], "costs": [], "cost_names": names, "budgets": budgets}
 
 
 def _require_same(runs: Sequence[Run], what: str, key: Callable[[Run], str], remedy: str) -> None:

@@ -497,3 +497,29 @@ def test_report_predicts_observations_reward_and_cost():
     assert report["prediction/state"].shape == report["truth/state"].shape == (2, 6, 3)
     assert report["prediction/cost"].shape == report["truth/cost"].shape == (2, 6, 1)
     np.testing.assert_array_equal(report["truth/reward"], batch.reward)
+
+
+def test_the_outlook_is_that_of_the_states_in_which_it_acted() -> None:
+    agent = toys.dreamer(COSTS)
+    state = started(agent)
+    _, carry, _ = act(agent, state, toys.batch(COSTS, 3), first=True, mode="evaluate")
+    outlook = agent.foresee(state, carry, key=jax.random.key(1))
+    assert outlook is not None
+    assert outlook.costs.shape == (3, agent.config.horizon, 2)
+    np.testing.assert_allclose(outlook.value, state.critic.values(carry.latent.features), rtol=1e-5)
+    assert state.cost_critic is not None
+    np.testing.assert_allclose(outlook.cost_value, state.cost_critic.values(carry.latent.features), rtol=1e-5)
+
+
+@pytest.mark.parametrize("spaces", [CONTINUOUS, DISCRETE])
+def test_without_a_cost_critic_costs_are_imagined_only(spaces: Spaces) -> None:
+    agent = toys.dreamer(spaces, "dreamerv3")
+    outlook = agent.foresee(started(agent), agent.init_carry(2), key=jax.random.key(1))
+    assert outlook is not None
+    assert outlook.cost_value is None
+    assert outlook.costs.shape == (2, agent.config.horizon, 1)
+
+
+def test_critics_that_see_more_than_what_acts_have_no_outlook() -> None:
+    agent = toys.dreamer(PRIVILEGED_COSTS, "asymdreamer")
+    assert agent.foresee(started(agent), agent.init_carry(2), key=jax.random.key(1)) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -64,6 +64,12 @@ class Goals(Counter):
 
     def _info(self) -> dict[str, Any]:
         return {**Counter._info(self), "goals": int(self.count % 2 == 0)}
+
+
+class Moving(Goals):
+    """Names its only number a velocity."""
+
+    layout: ClassVar[dict[str, dict[str, int]]] = {"state": {"velocimeter": 1}}
 
 
 class OtherGoals(Counter):

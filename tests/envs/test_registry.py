@@ -5,9 +5,10 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+from envs import custom
 
-from prudence.envs.base import EnvConfig, EnvError
-from prudence.envs.registry import describe, make, spaces_of, task_ids
+from prudence.envs.base import Entry, EnvConfig, EnvError
+from prudence.envs.registry import describe, layout_of, make, spaces_of, task_ids
 from prudence.types import ActionSpec, CostFunction, ObservationSpec
 
 
@@ -197,3 +198,32 @@ def test_spent_has_a_column_for_each_constraint():
     _, _, (after, *_) = one_step(config, np.array([0.75], np.float32))
     assert after["spent"].dtype == np.float32
     np.testing.assert_allclose(after["spent"], [0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("layout", "found"),
+    [
+        ({"state": {"left": 1, "right": (3,)}}, {"state": [("left", 0, 1, (1,)), ("right", 1, 4, (3,))]}),
+        ({"state": {"square": (2, 2)}}, {"state": [("square", 0, 4, (2, 2))]}),
+        ({"state": (Entry("middle", 1, 3, (2,)),)}, {"state": [("middle", 1, 3, (2,))]}),
+    ],
+)
+def test_parts_of_observations_are_named_by_lengths_or_entries(layout, found, monkeypatch):
+    monkeypatch.setattr(custom.Mixed, "layout", layout, raising=False)
+    placed = layout_of(make(EnvConfig("envs.custom:Mixed")))
+    assert {name: [tuple(entry) for entry in parts] for name, parts in placed.items()} == found
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ({"state": {"left": 1}}, "parts up to 1, and it has 4 numbers: name every part"),
+        ({"state": {"left": 5}}, "parts up to 5, and it has 4 numbers"),
+        ({"state": (Entry("middle", 1, 5, (4,)),)}, "parts up to 5"),
+        ({"lidar": {"left": 1}}, "'lidar' parts up to 1, and it has only the observations eye, floor, state"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(layout, said, monkeypatch):
+    monkeypatch.setattr(custom.Mixed, "layout", layout, raising=False)
+    with pytest.raises(EnvError, match=said):
+        layout_of(make(EnvConfig("envs.custom:Mixed")))

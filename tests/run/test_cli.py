@@ -58,13 +58,17 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert message in capsys.readouterr().err
     assert status("evaluate", str(run), "--max-episodes", "30") == 2
     assert "--max-episodes goes with --until-decided" in capsys.readouterr().err
-    assert status("inspect", str(run), "--context", "4", "--ahead", "4", "--sequences", "2") == 0
+    assert status("inspect", str(run), "--context", "4", "--ahead", "4", "--sequences", "2", "--episodes", "2") == 0
     said = capsys.readouterr().out
-    assert "cost, correlation" in said
-    assert str(run / "foresight.png") in said
-    assert (run / "foresight.png").stat().st_size > 0
+    for words in ("cost, correlation", "of the decision 2 ahead", "costly events in 100 episodes", "state"):
+        assert words in said
+    for name in ("foresight", "entries", "calibration", "episodes"):
+        assert str(run / f"{name}.png") in said.replace("\n", "")
+        assert (run / f"{name}.png").stat().st_size > 0
+    assert "Costly events" in (run / "report.html").read_text()
+    assert json.loads((run / "inspection.json").read_text())["episodes"]["episodes"] == 2
     assert status("inspect", str(run), "--context", "0") == 1
-    assert "context=0 and ahead=45 must be at least 1" in capsys.readouterr().err
+    assert "context=0 and ahead=45 must be at least 1, episodes=20 at least 0" in capsys.readouterr().err
     assert status("inspect", str(run), "--context", "40", "--ahead", "40") == 1
     assert "holds no 80 consecutive steps" in capsys.readouterr().err
     assert status("record", str(run), "--out", "kept", "--note", "tiny") == 0

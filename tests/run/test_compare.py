@@ -9,8 +9,8 @@ from PIL import Image
 
 from prudence.run import plot
 from prudence.run.compare import compare
+from prudence.run.curves import Series
 from prudence.run.directory import RunDirectoryError
-from prudence.run.plot import Series
 from prudence.run.record import record
 from prudence.run.systems import cost_regret, normalise, score_systems
 

@@ -13,7 +13,8 @@ from prudence.agents.dreamer import Dreamer
 from prudence.envs.base import EnvConfig
 from prudence.presets import preset
 from prudence.run.doubt import LEVELS, Doubt, coverage, draw_doubt, measure_doubt, record
-from prudence.run.foresight import inspect_run
+from prudence.run.inspection import inspect_run
+from prudence.run.inspection_tables import sheets
 from prudence.run.train import train
 
 
@@ -53,10 +54,12 @@ def test_a_run_is_inspected_against_another_task(tmp_path):
     config = replace(config, loop=replace(config.loop, steps=200, prefill=200))
     run = train(config, tmp_path / "run")
     ask = {"sequences": 6, "context": 3, "ahead": 5}
-    _, doubts, pictures = inspect_run(run, key=jax.random.key(0), against="probe/value", **ask)
-    assert set(doubts) == {"replay", "probe/value"}
-    assert all(isinstance(d, Doubt) for d in doubts.values())
-    assert (run / "doubt.png") in pictures
+    found = inspect_run(run, key=jax.random.key(0), against="probe/value", **ask)
+    assert set(found.doubts) == {"replay", "probe/value"}
+    assert all(isinstance(d, Doubt) for d in found.doubts.values())
+    assert (run / "doubt.png") in found.pictures
+    titles = [sheet.title for sheet in sheets(found.numbers())]
+    assert "Models on probe/value, decisions ahead" in titles
     with pytest.raises(ValueError, match="probe/memory has other observations"):
         inspect_run(run, key=jax.random.key(0), against="probe/memory", **ask)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prudence.run.foresight import foresight
+from prudence.envs.base import entries
+from prudence.run.foresight import explain, foresight, short_names
 
 
 def report(predicted_cost: list[list[float]], real_cost: list[list[float]]) -> dict[str, np.ndarray]:
@@ -52,3 +53,41 @@ def test_several_constraints_have_curves_of_their_own():
 
 def test_an_agent_without_a_model_has_no_foresight():
     assert foresight({}, ("cost",), context=1).metrics() == {}
+
+
+def parts() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Two sequences of a vector of three numbers, seen once and predicted twice: the truth is 0 and 2 in the first
+    number, 1 and 3 in the others."""
+    truth = np.zeros((2, 3, 3), np.float32)
+    truth[:, 1:] = [[[0, 1, 1]], [[2, 3, 3]]]
+    truth[:, 0] = [[0, 1, 1], [0, 3, 3]]
+    one, mean = truth.copy(), truth.copy()
+    one[:, 1:, 1:] = 2  # The mean of 1 and 3.
+    mean[:, 2, 0] = [2, 0]  # The wrong way round.
+    return {"prediction/x": one, "truth/x": truth}, {"prediction/x": mean, "truth/x": truth}
+
+
+def test_parts_of_a_vector_are_explained_apart() -> None:
+    one, mean = parts()
+    found = explain(one, mean, {"x": entries([("left", (1,)), ("right", (2,))])}, context=1)
+    assert list(found) == ["x/left", "x/right"]
+    np.testing.assert_allclose(found["x/left"].one, [1, 1])
+    # Errors of 2 against deviations of 1 from the mean: 1 - 8 / 2.
+    np.testing.assert_allclose(found["x/left"].mean, [1, -3])
+    np.testing.assert_allclose(found["x/right"].one, [0, 0])
+    # Copies of 0 where 0 and 2 come: 1 - 4 / 2; copies of what comes: 1.
+    np.testing.assert_allclose(found["x/left"].copy, [-1, -1])
+    np.testing.assert_allclose(found["x/right"].copy, [1, 1])
+    assert found["x/left"].spread == 1
+
+
+def test_a_vector_without_names_is_explained_as_a_whole() -> None:
+    one, mean = parts()
+    found = explain(one, mean, {"another": entries([("a", (3,))])}, context=1)
+    # Of 2 squared deviations in each of 3 numbers, those of the last two are not explained.
+    np.testing.assert_allclose(found["x"].one, [1 / 3, 1 / 3])
+
+
+def test_names_are_short_where_that_is_clear() -> None:
+    assert short_names(["lidar/gyro", "lidar/goal", "image"]) == ["gyro", "goal", "image"]
+    assert short_names(["lidar/gyro", "privileged/gyro"]) == ["lidar/gyro", "privileged/gyro"]

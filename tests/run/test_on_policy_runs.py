@@ -14,7 +14,7 @@ import pytest
 from run.helpers import assert_same_run, content, history, run_config
 
 from prudence.agents.on_policy import OnPolicy
-from prudence.run.foresight import inspect_run
+from prudence.run.inspection import inspect_run
 from prudence.run.policy import load_policy
 from prudence.run.train import train
 
@@ -83,6 +83,10 @@ def test_there_is_no_model_to_look_into(tmp_path: Path) -> None:
     run = train(run_config(agent="ppo", steps=40, evaluate_every=0), tmp_path / "run")
     with pytest.raises(ValueError, match="ppo has no world model to look into"):
         inspect_run(run, key=jax.random.key(0))
+    found = inspect_run(run, key=jax.random.key(0), episodes=2)
+    assert found.anatomy is not None
+    assert (found.anatomy.episodes, found.foresight) == (2, None)
+    assert all(event.warned is None for event in found.anatomy.events)
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prudence.run.plot import load_series, plot_run, plot_runs, running_mean
+from prudence.run.curves import load_series
+from prudence.run.plot import plot_run, plot_runs
 
 
 @pytest.fixture
@@ -33,12 +34,6 @@ def episodes(count, cost=3.0):
 def height(picture):
     with Image.open(picture) as image:
         return image.height
-
-
-def test_running_mean_by_hand():
-    values = np.array([1.0, 3.0, 5.0, 9.0])
-    np.testing.assert_allclose(running_mean(values, 2), [1, 2, 4, 7])
-    np.testing.assert_allclose(running_mean(values, 10), [1, 2, 3, 4.5])
 
 
 def test_metrics_are_read_in_order_without_what_is_no_number(run):
@@ -77,7 +72,7 @@ def test_every_constraint_has_its_line_and_budget(run, monkeypatch):
     records = [(1000 * i, {"episode/cost_hazards": 50.0 * i, "episode/cost_vases": 1.0}) for i in range(1, 20)]
     plot_run(run("run", records, {"agent_name": "a", "env": {"task": "T-v0"}, "agent": {"cost_limit": [2.0, 5.0]}}))
     (figure,) = drawn
-    labels = {line.get_label() for line in figure.axes[0].lines}
+    labels = {line.get_label() for line in figure.axes[0].lines if not line.get_label().startswith("_")}
     assert labels == {"hazards", "vases", "budget 2 hazards", "budget 5 vases"}
     assert figure.axes[0].get_yscale() == "symlog", "a cost of 950 would hide a budget of 2"
     assert figure.get_suptitle() == "a  ·  T-v0"
@@ -95,6 +90,30 @@ def test_comparison_ends_with_the_shortest_seed(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(line.get_ydata(), 4.0)
     assert costs.collections[0].get_datalim(costs.transData).intervaly.tolist() == [2.0, 6.0]
     assert len(returns.lines) == 1
+
+
+def test_one_episode_is_a_dot_and_a_pause_is_a_gap(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("prudence.run.plot.save", lambda figure, path: drawn.append(figure) or path)
+    plot_run(run("one", episodes(1)))
+    (line, dot) = drawn[0].axes[0].lines
+    assert (line.get_xdata().tolist(), dot.get_ydata().tolist()) == ([1000], [1])
+    early, late = episodes(10), [(50_000 + step, metrics) for step, metrics in episodes(10)]
+    plot_run(run("paused", [*early, *late]))
+    line = drawn[1].axes[0].lines[0]
+    assert np.isnan(line.get_ydata()[(line.get_xdata() > 15_000) & (line.get_xdata() < 45_000)]).all()
+
+
+def test_the_legend_and_the_caption_say_what_is_averaged(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("prudence.run.plot.save", lambda figure, path: drawn.append(figure) or path)
+    plot_run(run("a", episodes(40)))
+    labels = drawn[0].axes[0].get_legend_handles_labels()[1]
+    assert labels == ["mean of the training episodes in 2k steps", "10 to 90 % of them"]
+    plot_runs({"ours": [run("b", episodes(40)), run("c", episodes(400))]}, tmp_path / "out.png")
+    assert "in 20k steps, over seeds" in drawn[1].get_supxlabel()
+    plot_runs({"ours": [run("d", episodes(40))]}, tmp_path / "out.png")
+    assert drawn[2].get_supxlabel() == "lines: means of the training episodes in 2k steps"
 
 
 def test_comparison_is_written(run, tmp_path):

@@ -102,3 +102,20 @@ def test_an_agent_without_budgets_has_no_verdict(run):
 def test_a_directory_without_metrics_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="prudence train"):
         write_report(tmp_path)
+
+
+def test_an_inspection_is_shown_as_tables(run):
+    content = {
+        "correlation": {"cost": [0.5, None]},
+        "mean_cost": {"predicted": {"cost": [1.0, 2.0]}, "real": {"cost": [1.0, 3.0]}},
+        "entries": {"lidar/hazards": {"one": [0.91, -0.5], "mean": [0.95, 0.0], "copy": [0.7, None], "spread": 0.2}},
+        "costs": {"cost": {"leads": {"1": {"mean_predicted": 0.5, "mean_real": 1.0, "slope": None}}, "sums": {}}},
+        "doubts": {},
+        "episodes": {"episodes": 4, "decisions": 800, "goals": 2.0, "traps": None, "events": [], "speed": None},
+    }
+    (run / "inspection.json").write_text(json.dumps(content))
+    page = Checker(write_report(run).read_text())
+    assert {".91 (.95)", "-.50 (.00)", ".70", "hazards"} <= set(page.text)
+    assert page.text[page.text.index("of the decision 1 ahead") + 1 :][:3] == ["0.50", "1.00", "–"]
+    assert page.text[page.text.index("costly events in 100 episodes") + 1] == "0"
+    assert "Time between goals" not in page.text
