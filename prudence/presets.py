@@ -8,6 +8,7 @@ baselines are in :mod:`prudence.baselines`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
@@ -143,6 +144,10 @@ class LoopConfig(Schedule):
     def run_updates(self, raw_steps: int) -> int:
         return max(1, int(self.updates_per_decision * (self.steps // raw_steps - self.prefill)))
 
+    def steps_at(self, update: int, raw_steps: int) -> int:
+        """Raw steps after which an update is made."""
+        return raw_steps * (self.prefill + math.ceil(update / self.updates_per_decision))
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -159,8 +164,27 @@ class RunConfig:
         """Updates of the whole run."""
         return self.loop.run_updates(self.env.action_repeat)
 
+    @property
+    def planning_starts(self) -> int | None:
+        """Raw steps from which on plans are acted on; None for an agent that does not plan."""
+        if not isinstance(self.agent, DreamerConfig) or self.agent.planning is None:
+            return None
+        assert isinstance(self.loop, LoopConfig)
+        return self.loop.steps_at(self.agent.planning.start, self.env.action_repeat) if self.agent.planning.start else 0
+
     def make_agent(self, spaces: Spaces) -> Agent:
-        """The agent that this run trains. Raises ValueError: as :func:`make_agent`."""
+        """The agent that this run trains.
+
+        Raises:
+            ValueError: as :func:`make_agent`, or the run ends before an agent that plans would begin to.
+        """
+        start = self.planning_starts
+        if start is not None and start >= self.loop.steps:
+            raise ValueError(
+                f"{self.agent_name} acts by plans from {start:,} steps on, and this run ends at {self.loop.steps:,}: "
+                "until then its policy acts, so that no plan ever would. Give more --steps, or begin sooner "
+                "(--agent.planning.start, in gradient steps)"
+            )
         return make_agent(self.agent_name, spaces, self.agent, run_updates=self.run_updates)
 
 
@@ -323,7 +347,7 @@ def _lambda_paper(agent: AgentName, env: EnvConfig) -> RunConfig:
             planning=PlanningConfig(_LAMBDA_SEARCH),
             uncertainty=UncertaintyConfig(),
         ),
-        loop=LoopConfig(prefill=2500, updates_per_decision=0.2, batch_size=32, batch_length=50),
+        loop=LoopConfig(prefill=2500, updates_per_decision=0.2, batch_size=32, batch_length=50, evaluate_episodes=10),
     )
 
 
@@ -359,7 +383,7 @@ def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         model = replace(model, scales=replace(model.scales, vector=5.0))
     return RunConfig(
         agent_name=agent,
-        env=replace(env, action_repeat=_PAPER_REPEATS[agent]),
+        env=replace(env, action_repeat=_PAPER_REPEATS[agent], cameras="both" if vision else env.cameras),
         agent=DreamerConfig(
             model,
             actor,
@@ -368,7 +392,7 @@ def _paper(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
             constraint=AugmentedLagrangian() if agent in _CONSTRAINED else Unconstrained(),
             planning=PlanningConfig(CrossEntropy(proposals=0.0 if vision else 0.05), PIDLagrangian()),
         ),
-        loop=LoopConfig(steps=2_000_000),
+        loop=LoopConfig(steps=2_000_000, evaluate_episodes=10),
     )
 
 

@@ -405,8 +405,9 @@ class Dreamer(Agent):
 
     @compiled("self")
     def foresee(self, state: DreamerState, carry: DreamerCarry, *, key: Key) -> Outlook | None:
-        """What the critics say of the states in which ``act`` left ``carry`` in evaluation, and one imagined future of each under the
-        actor, as long as training imagines. None with privileged observations: critics see more than what acts."""
+        """What the critics say of the states in which ``act`` left ``carry`` in evaluation, and one imagined future of
+        each under the actor, as long as training imagines. None with privileged observations: critics see more than
+        what acts."""
         if self.config.privileged is not None:
             return None
         state = self.acting(state, "evaluate")

@@ -20,7 +20,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prudence.agents.base import Agent
+from prudence.agents.base import Agent, Mode
 from prudence.agents.planning import Preview
 from prudence.envs.base import Layout, Overhead
 from prudence.ops.kinematics import dead_reckoning
@@ -64,14 +64,15 @@ class Shot(NamedTuple):
 class PlanRecorder:
     """Watches an evaluation (``watch`` of :func:`~prudence.run.evaluate.evaluate_agent`) and keeps its shots."""
 
-    def __init__(self, agent: Agent, state: Any) -> None:
-        """Raises ValueError: the agent does not act by plans, or does not yet."""
+    def __init__(self, agent: Agent, state: Any, mode: Mode = "evaluate") -> None:
+        """``mode`` is how the agent acts. Raises ValueError: it does not act by plans, or does not yet."""
         self._agent, self._state = planner_of(agent, state), state
+        self._mode: Mode = mode
         self.shots: list[Shot] = []
 
     def __call__(self, moment: Moment) -> None:
         envs, row, carry, key = moment
-        preview = self._agent.preview(self._state, carry, row.observation, row.is_first, key=key)
+        preview = self._agent.preview(self._state, carry, row.observation, row.is_first, key=key, mode=self._mode)
         views = tuple(view for view in (envs.overhead(0, _CLOSE), envs.overhead(0)) if view is not None)
         found = motion(preview.observations, envs.layout)
         paths = np.asarray(_paths(*found, views[0].seconds)) if found is not None and views else None

@@ -73,7 +73,7 @@ def evaluate_run(
     if show_plan and deadline is not None:
         raise ValueError("plans are shown as they are without a deadline: leave --show-plan or --deadline out")
     frames: list[np.ndarray] = []
-    recorder = PlanRecorder(agent, state) if show_plan else None
+    recorder = PlanRecorder(agent, state, mode) if show_plan else None
 
     def watch(moment: Moment) -> None:
         if video:

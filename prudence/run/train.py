@@ -172,7 +172,7 @@ class Trainer:
         budget = getattr(self._agent, "cost_limits", None)
         progress = Progress(loop.steps, start=self.raw_steps, budget=None if budget is None else np.asarray(budget))
         with contextlib.closing(self._learning), _on_signals(self._ask_to_stop), progress:
-            progress.log(f"{self._run.path}: {self._learning.plan}")
+            progress.log(f"{self._run.path}: {self._learning.plan}{self._planning()}")
             if self.raw_steps >= loop.steps:
                 progress.log(f"has its {loop.steps:,} steps already ({self.raw_steps:,}); a larger --steps extends it")
             elif self.raw_steps:
@@ -188,6 +188,11 @@ class Trainer:
             self._save()
             if self._stop:
                 progress.log(f"stopped at {self.raw_steps:,} steps and saved; the same command goes on from here")
+
+    def _planning(self) -> str:
+        """When plans begin to be acted on, if that is not at once."""
+        start = self._config.planning_starts
+        return f"; its policy acts, and plans do from {start:,} steps on" if start else ""
 
     # ---- between iterations ------------------------------------------------------------------
 

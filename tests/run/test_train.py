@@ -40,7 +40,7 @@ class Killed(BaseException):
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains an agent without networks, which is enough where the loop is what is tested."""
-    monkeypatch.setattr(training, "make_agent", lambda name, spaces, config: PlainAgent(spaces))
+    monkeypatch.setattr(RunConfig, "make_agent", lambda config, spaces: PlainAgent(spaces))
 
 
 def after(monkeypatch: pytest.MonkeyPatch, steps: int, react: Any) -> None:
