@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
+# Half as many updates for a step as the preset has, over twice as many steps as these would take otherwise.
+DEMO = --cost-limit 25 --steps 150000 --loop.updates-per-decision 0.2
 
 # A mirror that drops a connection should cost a retry, not the set-up.
 retry = for attempt in 1 2 3; do $(1) && break || { [ $$attempt = 3 ] && exit 1; sleep $$((attempt * 5)); }; done
@@ -54,9 +56,15 @@ format: $(STAMP)  ## Apply Ruff's fixes and format
 	$(BIN)/ruff format .
 
 demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its curve
-	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --steps 75000 --out $(RUN)
-	$(BIN)/prudence evaluate $(RUN) --video
+	@printf '%s\n' "" \
+		"A budget is what an episode may cost on average. On SafetyPointGoal1 a robot earns about 1 for every goal that it" \
+		"reaches, and pays 1 for every step, of 1,000, that it spends in a hazard. The suite's customary budget is 25;" \
+		"an agent that minds no costs earns about 25 and pays 50 to 60." ""
+	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu $(DEMO) --out $(RUN)
 	$(BIN)/prudence plot $(RUN)
+	$(BIN)/prudence evaluate $(RUN) --episodes 100 --video
+	@printf '%s\n' "" "Beside it, OmniSafe's published benchmark of this task at the same budget, after 10,000,000 steps (5 seeds):" \
+		"  PPO-Lag  return 13.0, cost 25.8" "  CPO      return 20.5, cost 28.8"
 
 bench: setup  ## Speed of the update, of planning, of the environments and of the training loop
 	@for name in update posterior asymmetric planning simulate environments replay_memory train_loop on_policy; do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from prudence.actors import Actor, ActorConfig, Policy
 from prudence.ops.distributions import Normal
@@ -72,3 +73,10 @@ def test_tanh_normal_starts_wide():
     noise = net.noise(2000, key=jax.random.key(2))
     actions = jax.vmap(lambda n: net(jnp.zeros(4)).sample(n))(noise)
     assert float((jnp.abs(actions) > 0.9).mean()) > 0.7
+
+
+def test_a_clipped_sample_has_the_likelihood_of_the_tail():
+    """Mean .9 and std .5: an action of 1 stands for all samples beyond, Φ(-.2); inside it is the Gaussian's density."""
+    policy = Policy(Normal(jnp.array([0.9, 0.9]), jnp.array([0.5, 0.5])))
+    beyond, inside = scipy.stats.norm.cdf(-0.2), scipy.stats.norm.pdf(-1.8) / 0.5
+    assert float(policy.log_prob(jnp.array([1.0, 0.0]))) == pytest.approx(np.log(beyond) + np.log(inside), rel=1e-5)

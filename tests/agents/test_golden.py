@@ -18,7 +18,7 @@ import pytest
 import toys
 
 from prudence.envs.base import EnvConfig
-from prudence.presets import make_agent, preset
+from prudence.presets import preset
 from prudence.types import EpisodeSummary, ObservationSpec, Spaces
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "updates.json"
@@ -53,7 +53,7 @@ CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
 def two_updates(name: str) -> dict[str, float]:
     """Of all that is recorded; an episode that costs more than the budget has finished before."""
     spaces, metrics, parts = CASES[name]
-    agent = make_agent(name, spaces, preset("debug", name, EnvConfig("probe/value")).agent)
+    agent = preset("debug", name, EnvConfig("probe/value")).make_agent(spaces)
     state = agent.init(key=jax.random.key(0, impl="threefry2x32"))
     state = agent.on_episode(state, EpisodeSummary(1.0, np.full(spaces.num_costs, 30.0), 20))
     state, found = agent.update(state, toys.batch(spaces, 2, 2, 8), key=jax.random.key(1, impl="threefry2x32"))

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prudence.envs.lidar import closeness
+from prudence.envs.lidar import closeness, nearness
+from prudence.ops.normalise import symlog
 
 ZERO = np.zeros(1, int)
 
@@ -28,3 +29,10 @@ def test_outside_of_the_arc_nothing_is_seen():
     # Something may look along its y axis.
     turned = [closeness(p[None], ZERO, 1, 16, 3.0, 120.0, np.pi / 2).any() for p in positions]
     assert turned == [False, True, True, False, False, False]
+
+
+def test_nearness_is_a_logarithm_of_distance_to_a_world_model():
+    """At 3 m reach and ε = .03 the symlog at distance d is ln(1.03 / (d/3 + .03)): ln(1.03/.13) at 30 cm."""
+    distances = np.array([0.0, 0.3, 1.5, 3.0, 9.0])
+    seen = symlog(nearness(np.maximum(0.0, 1 - distances / 3)))
+    np.testing.assert_allclose(seen, np.log(1.03 / np.array([0.03, 0.13, 0.53, 1.03, 1.03])), atol=1e-6)

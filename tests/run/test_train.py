@@ -23,7 +23,6 @@ from prudence.agents.dreamer import Dreamer
 from prudence.envs.base import EnvError
 from prudence.presets import RunConfig
 from prudence.run import checkpoint
-from prudence.run import train as training
 from prudence.run.checkpoint import CheckpointMismatch
 from prudence.run.collect import random_actions
 from prudence.run.config import ConfigError
