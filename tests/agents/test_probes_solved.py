@@ -58,6 +58,8 @@ def quick(name: str, env: EnvConfig, steps: int, **changes: Any) -> RunConfig:
         imagination_starts=64,
         discount=0.9,
         cost_discount=0.9,
+        cooldown=0.0,
+        averaging=None,
     )
     loop = replace(
         config.loop,
