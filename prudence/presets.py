@@ -419,8 +419,6 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
     model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
     # A mean that is right for rare costs needs no weight on them.
     model = replace(model, vector_std=0.1, unsafe_weight=1.0, cost=replace(model.cost, kind="normal", out_scale=0.0))
-    # What could be foreseen before the observation: not that a goal has moved, nor which layout this is.
-    model = replace(model, heads_see="deter")
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
     # learn from what really came, too.
@@ -456,7 +454,6 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         averaging=0.999,
         horizon=horizon,
         imagination_starts=starts,
-        entropy=1e-4,
         replay_loss=replay_loss,
         planning=PlanningConfig(search, price, common_noise=True, start=23_700),
         uncertainty=uncertainty,

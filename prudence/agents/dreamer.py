@@ -89,7 +89,7 @@ class Dreamer(Agent):
             return_scale=PercentileScale.init(floor=c.return_scale_floor),
             constraint=c.constraint.init(num_costs),
             price=None if c.planning is None else c.planning.price.init(num_costs),
-            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(())),
+            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.05),
             usual_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.02),
             cost_scale=CostScale(jnp.zeros(num_costs)),
             average=None,

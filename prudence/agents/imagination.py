@@ -218,20 +218,25 @@ class Imagination:
         c, sg = self.config, jax.lax.stop_gradient
         if c.violation_source == "episodes":
             scaled = estimate / self.unit_of_costs(state)
-            return sg(self.lived_violation(state, state.episode_cost.mean)) + scaled - sg(scaled)
+            return sg(self.bounded(self.lived_violation(state, state.episode_cost.mean))) + scaled - sg(scaled)
         violation, limits = estimate - self.targets(state), self.cost_limits
         if c.violation_bound is not None:
             violation = jnp.clip(violation, -c.violation_bound * limits, c.violation_bound * limits)
         return sg(violation) + estimate - sg(estimate)
 
     def lived_violation(self, state: DreamerState, cost: Float[Array, " C"]) -> Float[Array, " C"]:
-        """What episodes that cost so much exceed their target by: in budgets, and bounded, where episodes set the
-        pressure; else as it is (the papers)."""
-        c, targets = self.config, self.targets(state)
-        if c.violation_source == "imagined":
+        """What episodes that cost so much exceed their target by: in budgets where episodes set the pressure, else as it
+        is (the papers)."""
+        targets = self.targets(state)
+        if self.config.violation_source == "imagined":
             return cost - targets
-        violation = (cost - targets) / state.cost_scale.of_violations(targets)
-        return violation if c.violation_bound is None else jnp.clip(violation, -c.violation_bound, c.violation_bound)
+        return (cost - targets) / state.cost_scale.of_violations(targets)
+
+    def bounded(self, violation: Float[Array, " C"]) -> Float[Array, " C"]:
+        """A mean violation in budgets, clipped to ``violation_bound``. Never that of a single episode: costs are rare and
+        large, so that bounded ones have another mean, and a budget would seem to hold that does not."""
+        bound = self.config.violation_bound
+        return violation if bound is None else jnp.clip(violation, -bound, bound)
 
     def unit_of_costs(self, state: DreamerState) -> Float[Array, " C"]:
         """By which costs are divided in the actor's objective, as returns are by their scale."""

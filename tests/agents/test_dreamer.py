@@ -189,8 +189,8 @@ def test_episode_costs_are_averaged_without_bias_of_the_start():
     np.testing.assert_array_equal(state.episode_cost.mean, [0.0, 0.0])
     for cost in ([10.0, 0.0], [0.0, 4.0]):
         state = agent.on_episode(state, EpisodeSummary(0.0, np.array(cost, np.float32), 20))
-    # Weights .9·.1 and .1 of .19 in all.
-    np.testing.assert_allclose(state.episode_cost.mean, [0.9 / 0.19, 0.4 / 0.19], rtol=1e-5)
+    # Weights .95·.05 and .05 of .0975 in all.
+    np.testing.assert_allclose(state.episode_cost.mean, [0.475 / 0.0975, 0.2 / 0.0975], rtol=1e-5)
 
 
 def test_violation_from_episodes_has_the_gradient_of_imagination():
@@ -273,7 +273,7 @@ def test_the_same_gains_hold_any_budget(limits):
     @jax.jit
     def episode(state, cost):
         state = agent.on_episode(state, EpisodeSummary(0.0, cost, 20))
-        violation = agent.imagination.lived_violation(state, state.episode_cost.mean)
+        violation = agent.imagination.bounded(agent.imagination.lived_violation(state, state.episode_cost.mean))
         for _ in range(60):
             constraint = agent.imagination.update_constraint(state, violation)
             state = eqx.tree_at(lambda s: s.constraint, state, constraint)
@@ -300,8 +300,8 @@ def test_on_the_way_to_the_budget_costs_are_held_against_a_share_of_the_usual_on
     assert of(state) == pytest.approx(1.0, rel=1e-3)  # Half of what stays the same is too much: by as much again.
     for _ in range(40):
         state = agent.on_episode(state, episode(10.0))
-    # Recent episodes weigh .9^k, the usual cost .98^k: 10.3 against half of 16.
-    recent, usual = 10 + 20 * (0.9**40 - 0.9**80) / (1 - 0.9**80), 10 + 20 * (0.98**40 - 0.98**80) / (1 - 0.98**80)
+    # Recent episodes weigh .95^k, the usual cost .98^k: 12.3 against half of 16.
+    recent, usual = (10 + 20 * (keep**40 - keep**80) / (1 - keep**80) for keep in (0.95, 0.98))
     assert of(state) == pytest.approx((recent - usual / 2) / (usual / 2), rel=1e-3)
     for _ in range(400):
         state = agent.on_episode(state, episode(3.0))
@@ -399,6 +399,17 @@ def test_the_actors_price_rests_while_plans_act():
         assert not differs(getattr(after, part), getattr(later, part)), part
     assert differs(after.price, later.price)
     assert not differs(agent.imagination.update_constraint(later, violation), later.constraint)
+
+
+def test_a_price_of_plans_is_not_deceived_by_rare_costs():
+    """One episode in ten costs 40, the others nothing: 4 on average, twice the budget, and the price rises."""
+    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", violation_source="episodes", violation_bound=2.0)
+    price = replace(agent.config.planning.price, proportional=0.0, integral=0.01, derivative=0.0, maximum=5.0, warmup=0)
+    agent = replace(agent, config=replace(agent.config, planning=replace(agent.config.planning, price=price)))
+    state = started(agent)
+    for number in range(200):
+        state = agent.on_episode(state, EpisodeSummary(1.0, np.array([40.0 * (number % 10 == 0)], np.float32), 20))
+    assert float(price.multiplier(state.price)[0]) > 1.0
 
 
 def test_a_planners_price_is_the_actors_exchange_rate():
