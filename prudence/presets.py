@@ -448,7 +448,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         # A price of half the usual cost buys safety without return; what the budget takes beyond is found in the run.
-        constraint=AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=1.5),
+        constraint=AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=1.8),
         constraint_start=2000,
         cooldown=0.2,
         averaging=0.999,

@@ -225,16 +225,16 @@ class Imagination:
         return sg(violation) + estimate - sg(estimate)
 
     def lived_violation(self, state: DreamerState, cost: Float[Array, " C"]) -> Float[Array, " C"]:
-        """What episodes that cost so much exceed their target by: in budgets where episodes set the pressure, else as it
-        is (the papers)."""
+        """What episodes that cost so much exceed their target by: in budgets where episodes set the pressure, else in
+        costs (the papers)."""
         targets = self.targets(state)
         if self.config.violation_source == "imagined":
             return cost - targets
         return (cost - targets) / state.cost_scale.of_violations(targets)
 
     def bounded(self, violation: Float[Array, " C"]) -> Float[Array, " C"]:
-        """A mean violation in budgets, clipped to ``violation_bound``. Never that of a single episode: costs are rare and
-        large, so that bounded ones have another mean, and a budget would seem to hold that does not."""
+        """A mean violation in budgets, clipped to ``violation_bound``. Never that of a single episode: costs are rare
+        and large, so that bounded ones have another mean, and a budget would seem to hold that does not."""
         bound = self.config.violation_bound
         return violation if bound is None else jnp.clip(violation, -bound, bound)
 
