@@ -157,7 +157,7 @@ class Dreamer(Agent):
         acting = jnp.broadcast_to(searches.astype(jnp.float32), len(first))
         return action, DreamerCarry(latent, action, plans), metrics | diagnostics | {"plan/acting": acting}
 
-    @compiled("self")
+    @compiled("self", "mode")
     def preview(
         self,
         state: DreamerState,

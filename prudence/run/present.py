@@ -57,7 +57,7 @@ def evaluate_run(
         CheckpointMismatch: ``task`` is given and the run is of another one.
         RunDirectoryError: there is no such policy, or ``out`` holds another run or a record.
         ValueError: ``show_plan`` or a ``deadline`` is asked of an agent that does not act by plans, or both at once; or
-            nothing can be decided: too few episodes, no budget, or a deadline.
+            nothing can be decided: too few episodes, no budget, or a deadline; or a record's policy is to explore.
     """
     if episodes is None:
         episodes = MOST_EPISODES if until_decided else EPISODES
@@ -69,6 +69,11 @@ def evaluate_run(
     if task is not None and task != config.env.task:
         raise CheckpointMismatch(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
+        )
+    if run.ships and mode != "evaluate":
+        raise ValueError(
+            f"{run.path} keeps what is evaluated, not the networks that training explored with: leave --explore out, "
+            "or evaluate the run itself"
         )
     if show_plan and deadline is not None:
         raise ValueError("plans are shown as they are without a deadline: leave --show-plan or --deadline out")

@@ -36,8 +36,8 @@ LIMIT_MB = 2.0
 def acting_parts(agent: Agent, state: Any) -> Any:
     """``state`` with None for every array that acting does not read; numbers and scalars (counters) stay.
 
-    Acting is ``act``, in evaluation and in training, and ``preview`` for an agent that acts by plans. What they read is
-    what remains of the traced program once everything is removed that its results do not depend on.
+    Acting is ``act`` in evaluation, and ``preview`` for an agent that acts by plans. What they read is what remains of
+    the traced program once everything is removed that its results do not depend on.
     """
     leaves, structure = jax.tree.flatten(state)
     arrays = [index for index, leaf in enumerate(leaves) if eqx.is_array(leaf) and leaf.ndim]
@@ -46,10 +46,9 @@ def acting_parts(agent: Agent, state: Any) -> Any:
     def acting(some: list[Any], carry: Any, observation: Any, is_first: Any) -> Any:
         given = dict(zip(arrays, some, strict=True))
         full = jax.tree.unflatten(structure, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
-        key = jax.random.split(jax.random.key(0), 3)
-        found = [agent.act(full, carry, observation, is_first, key=key[0], mode="evaluate")]
-        found += [agent.act(full, carry, observation, is_first, key=key[1], mode="train")]
-        return found, None if planner is None else planner.preview(full, carry, observation, is_first, key=key[2])
+        key, other = jax.random.split(jax.random.key(0))
+        found = agent.act(full, carry, observation, is_first, key=key, mode="evaluate")
+        return found, None if planner is None else planner.preview(full, carry, observation, is_first, key=other)
 
     struct = jax.ShapeDtypeStruct
     observation = {name: struct((1, *s.shape), np.dtype(s.dtype)) for name, s in agent.spaces.unprivileged.items()}

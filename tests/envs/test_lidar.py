@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 
 from prudence.envs.lidar import closeness, nearness
@@ -34,5 +35,5 @@ def test_outside_of_the_arc_nothing_is_seen():
 def test_nearness_is_a_logarithm_of_distance_to_a_world_model():
     """At 3 m reach and ε = .03 the symlog at distance d is ln(1.03 / (d/3 + .03)): ln(1.03/.13) at 30 cm."""
     distances = np.array([0.0, 0.3, 1.5, 3.0, 9.0])
-    seen = symlog(nearness(np.maximum(0.0, 1 - distances / 3)))
+    seen = symlog(jnp.asarray(nearness(np.maximum(0.0, 1 - distances / 3)), jnp.float32))
     np.testing.assert_allclose(seen, np.log(1.03 / np.array([0.03, 0.13, 0.53, 1.03, 1.03])), atol=1e-6)
