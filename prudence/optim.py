@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from prudence.types import Metrics
 
@@ -64,6 +64,28 @@ class OptimiserConfig:
             optax.ema(decay=0.9, debias=True),
             optax.scale_by_learning_rate(self.rate),
         )
+
+
+class Averaged(eqx.Module, Generic[M]):
+    r"""The exponential average of a module's weights over its gradient steps, θ̄ ← kθ̄ + (1 − k)θ.
+
+    For the first steps k is smaller, :math:`n / (n + 10)` after n of them, so that the average soon forgets the weights
+    that it began with: an average that begins in the middle of a run begins at the weights of its first step.
+    """
+
+    module: M
+    updates: Int[Array, ""]
+
+    @classmethod
+    def init(cls, module: M) -> Averaged[M]:
+        """Before any step."""
+        return cls(module, jnp.zeros((), jnp.int32))
+
+    def update(self, module: M, keep: float) -> Averaged[M]:
+        """After a step that led to ``module``; ``keep`` is the largest k."""
+        k = jnp.minimum(keep, self.updates / (self.updates + 10))
+        mix = lambda old, new: k * old + (1 - k) * new if eqx.is_inexact_array(old) else old
+        return Averaged(jax.tree.map(mix, self.module, module), self.updates + 1)
 
 
 class Optimised(eqx.Module, Generic[M]):

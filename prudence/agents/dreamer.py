@@ -41,7 +41,7 @@ from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel, symmetric
 from prudence.ops.normalise import PercentileScale, symexp, symlog
 from prudence.ops.returns import lambda_returns
-from prudence.optim import Optimised
+from prudence.optim import Averaged, Optimised
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
 
 RUN_UPDATES = 25_000
@@ -95,7 +95,9 @@ class Dreamer(Agent):
             average=None,
             step=jnp.zeros((), jnp.int32),
         )
-        return state if c.averaging is None else _with_average(state, self._what_acts(state))
+        if c.averaging is None:
+            return state
+        return _with_average(state, tuple(Averaged.init(module) for module in self._what_acts(state)))
 
     def _what_acts(self, state: DreamerState) -> tuple[Any, ...]:
         """The networks by which decisions are taken: the actor's, and of a planner the model's and the critics'."""
@@ -108,7 +110,7 @@ class Dreamer(Agent):
         """The state with the networks that act in ``mode``: in evaluation the averaged ones, if there are any."""
         if state.average is None or mode != "evaluate":
             return state
-        return eqx.tree_at(self._what_acts, state, state.average)
+        return eqx.tree_at(self._what_acts, state, tuple(averaged.module for averaged in state.average))
 
     def _fresh_model(self, *, key: Key) -> Imaginable:
         """The only place that knows which kind of world model the agent has."""
@@ -316,15 +318,10 @@ class Dreamer(Agent):
             step=state.step + 1,
         )
         if state.average is not None:
-            state = _with_average(state, self._averaged(state.average, self._what_acts(state), state.step))
+            assert self.config.averaging is not None
+            pairs = zip(state.average, self._what_acts(state), strict=True)
+            state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
         return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
-
-    def _averaged(self, average: tuple[Any, ...], present: tuple[Any, ...], step: Int[Array, ""]) -> tuple[Any, ...]:
-        """The average after gradient step ``step``; at first over fewer steps, to forget the initial weights."""
-        assert self.config.averaging is not None
-        keep = jnp.minimum(self.config.averaging, (step - 1) / (step + 9))
-        mix = lambda old, new: keep * old + (1 - keep) * new if eqx.is_inexact_array(old) else old
-        return jax.tree.map(mix, average, present)
 
     def _update_model(
         self, world_model: Optimised[Imaginable], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
@@ -450,7 +447,7 @@ class Dreamer(Agent):
         return {"reward": np.concatenate(rewards), "cost": np.concatenate(costs)}
 
 
-def _with_average(state: DreamerState, average: tuple[Any, ...]) -> DreamerState:
+def _with_average(state: DreamerState, average: tuple[Averaged[Any], ...]) -> DreamerState:
     return eqx.tree_at(lambda s: s.average, state, average, is_leaf=lambda x: x is None)
 
 

@@ -17,7 +17,7 @@ from prudence.models.base import Imaginable
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
 from prudence.models.rssm import LatentState
 from prudence.ops.normalise import PercentileScale
-from prudence.optim import Optimised, OptimiserConfig
+from prudence.optim import Averaged, Optimised, OptimiserConfig
 from prudence.types import Spaces
 
 
@@ -127,7 +127,7 @@ class DreamerState(eqx.Module):
     episode_cost: EpisodeCost
     usual_cost: EpisodeCost
     cost_scale: CostScale
-    average: tuple[Any, ...] | None
+    average: tuple[Averaged[Any], ...] | None
     step: Int[Array, ""]
 
 

@@ -346,7 +346,7 @@ def test_learning_rates_fall_to_nothing_over_the_last_share_of_a_run():
 def test_an_average_of_the_actor_acts_in_evaluation_and_not_in_training():
     agent, batch = toys.dreamer(CONTINUOUS, averaging=0.9), toys.batch(CONTINUOUS, 3)
     state = started(agent)
-    assert not differs(state.average, (state.actor.module,))
+    assert not differs(state.average[0].module, state.actor.module)
     weights = []
     for number in range(3):
         state, _ = agent.update(state, toys.batch(CONTINUOUS, 1, 2, 8), key=jax.random.key(number))
@@ -355,12 +355,24 @@ def test_an_average_of_the_actor_acts_in_evaluation_and_not_in_training():
     average = weights[0]
     for keep, weight in ((1 / 11, weights[1]), (2 / 12, weights[2])):
         average = keep * average + (1 - keep) * weight
-    np.testing.assert_allclose(state.average[0].net.output.weight, average, rtol=1e-5, atol=1e-7)
-    swapped = eqx.tree_at(lambda s: s.average[0], state, started(toys.dreamer(CONTINUOUS)).actor.module)
-    swapped = eqx.tree_at(lambda s: s.average[0].net.output.bias, swapped, swapped.average[0].net.output.bias + 1)
+    np.testing.assert_allclose(state.average[0].module.net.output.weight, average, rtol=1e-5, atol=1e-7)
+    bias = lambda s: s.average[0].module.net.output.bias
+    swapped = eqx.tree_at(bias, state, bias(state) + 1)
     np.testing.assert_array_equal(act(agent, state, batch)[0], act(agent, swapped, batch)[0])
     of = [np.asarray(act(agent, s, batch, mode="evaluate")[0]) for s in (state, swapped)]
     assert np.abs(of[0] - of[1]).max() > 1e-3
+
+
+def test_an_average_that_begins_late_begins_at_the_weights_of_its_time():
+    """As a planner's does that starts from a run without one: its fresh weights count for nothing."""
+    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", averaging=0.999)
+    learned = started(agent)
+    for number in range(3):
+        learned, _ = agent.update(learned, toys.batch(CONTINUOUS, 1, 2, 8), key=jax.random.key(number))
+    late = eqx.tree_at(lambda s: s.average[1:], learned, agent.init(key=jax.random.key(9)).average[1:])
+    after, _ = agent.update(late, toys.batch(CONTINUOUS, 1, 2, 8), key=jax.random.key(5))
+    assert not differs(after.average[1].module, after.world_model.module)
+    assert differs(after.average[0].module, after.actor.module)
 
 
 def test_what_a_planner_plans_with_is_averaged_too():

@@ -88,11 +88,15 @@ def test_only_weights_that_acting_needs_are_exported(dtype):
     agent = toys.dreamer(SPACES, "asymdreamer", compute_dtype=dtype)
     state = agent.init(key=jax.random.key(0))
     model = state.world_model.module
-    acts = (model.observation.encoder, model.observation.rssm, state.average[0])
+    acts = (model.observation.encoder, model.observation.rssm, state.average[0].module)
     size = lambda tree: sum(x.size for x in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
     other = jax.tree.map(lambda x: x + 1 if eqx.is_inexact_array(x) else x, state)
     twin = eqx.tree_at(
-        lambda s: (s.world_model.module.observation.encoder, s.world_model.module.observation.rssm, s.average[0]),
+        lambda s: (
+            s.world_model.module.observation.encoder,
+            s.world_model.module.observation.rssm,
+            s.average[0].module,
+        ),
         other,
         acts,
     )
