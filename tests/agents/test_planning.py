@@ -179,7 +179,7 @@ def test_the_last_plan_is_forgotten_when_an_episode_begins():
 def test_until_the_start_the_policy_acts_and_the_price_waits():
     price = PIDLagrangian(1.0, 0.0, 0.0, maximum=9.0, integral_init=0.5, warmup=0)
     agent, batch = planner(), toys.batch(CONTINUOUS, 3)
-    agent = planner(planning=replace(agent.config.planning, start=2, price=price), evaluation="mode")
+    agent = planner(planning=replace(agent.config.planning, start=2, price=price), evaluation="mode", averaging=None)
     policy = replace(agent, config=replace(agent.config, planning=None))
     state, costly = agent.init(key=jax.random.key(0)), EpisodeSummary(1.0, np.array([30.0, 30.0]), 20)
     action, carry, metrics = act(agent, state, batch)
