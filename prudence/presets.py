@@ -462,6 +462,7 @@ def _cpu(agent: AgentName, env: EnvConfig, vision: bool) -> RunConfig:
         cost_estimate="episode",
         violation_source="episodes",
         violation_bound=2.0,
+        margin=0.2,
     )
     return RunConfig(
         agent_name=agent,

@@ -48,6 +48,8 @@ class DreamerConfig:
         violation_bound: violations are clipped to ± this many budgets, since a cost can
             exceed its budget far more than it can fall short of it, and the multiplier would rise much
             faster than it falls; None (the papers) clips nothing.
+        margin: share of a budget that is aimed below it: costs that come to rest at a budget exceed it half of the
+            time, and can never be shown to hold it. 0 (the papers) aims at the budget.
         approach: what is asked of costs on the way to the budget: no more than this share of what episodes have lately
             cost (the mean of the last 50 or so). While a policy is making its costs fall at that pace the multiplier
             waits for it; None (the papers) asks for the budget from the beginning.
@@ -92,6 +94,7 @@ class DreamerConfig:
     cost_estimate: Literal["sum", "mean", "episode"] = "sum"
     violation_source: Literal["imagined", "episodes"] = "imagined"
     violation_bound: float | None = None
+    margin: float = 0.0
     approach: float | None = None
     replay_loss: float = 0.0
     privileged: PrivilegedConfig | None = None
@@ -142,6 +145,8 @@ class DreamerCarry(NamedTuple):
 def check(config: DreamerConfig, spaces: Spaces) -> None:
     """Raises ValueError where the configuration does not suit the spaces, or itself."""
     limits = config.cost_limit
+    if not 0 <= config.margin < 1:
+        raise ValueError(f"margin={config.margin} is a share of the budget: choose a number from 0 to below 1")
     if not 0 <= config.cooldown <= 1:
         raise ValueError(f"cooldown={config.cooldown} is a share of the run: choose a number from 0 to 1")
     if config.averaging is not None and not 0 <= config.averaging < 1:

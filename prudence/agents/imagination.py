@@ -253,9 +253,9 @@ class Imagination:
         return price * self.cost_unit * self._return_scale(state)
 
     def targets(self, state: DreamerState) -> Float[Array, " C"]:
-        """What costs are held against at present: the budgets, or what is asked for on the way to them."""
-        share = self.config.approach
-        return self.cost_limits if share is None else jnp.maximum(self.cost_limits, share * state.usual_cost.mean)
+        """What costs are held against at present: the budgets less their margin, or what is asked for on the way."""
+        aims, share = (1 - self.config.margin) * self.cost_limits, self.config.approach
+        return aims if share is None else jnp.maximum(aims, share * state.usual_cost.mean)
 
     def _minds_costs(self, state: DreamerState) -> Bool[Array, ""]:
         return state.step >= self.config.constraint_start

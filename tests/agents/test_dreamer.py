@@ -308,6 +308,14 @@ def test_on_the_way_to_the_budget_costs_are_held_against_a_share_of_the_usual_on
     assert of(state) == pytest.approx(0.5, rel=1e-2)  # 1.5 would be asked for, but 2 is allowed.
 
 
+def test_a_margin_is_aimed_below_the_budget():
+    """A cost of 20 is what a budget of 25 with a margin of a fifth asks for, and 25 exceeds it by a quarter."""
+    agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=25.0, margin=0.2)
+    of = lambda cost: float(agent.imagination.lived_violation(started(agent), jnp.array([cost]))[0])
+    assert (of(20.0), of(25.0)) == pytest.approx((0.0, 0.25))
+    assert agent.cost_limits == 25.0
+
+
 def test_the_pace_of_an_approach_is_a_share():
     with pytest.raises(ValueError, match="is the share of their usual costs"):
         toys.dreamer(CONTINUOUS, approach=1.0)
@@ -388,7 +396,12 @@ def test_what_a_planner_plans_with_is_averaged_too():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"cooldown": 1.5}, "share of the run"), ({"averaging": 1.0}, "stays of")]
+    ("change", "message"),
+    [
+        ({"cooldown": 1.5}, "share of the run"),
+        ({"averaging": 1.0}, "stays of"),
+        ({"margin": 1.0}, "share of the budget"),
+    ],
 )
 def test_ends_of_runs_that_mean_nothing_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
