@@ -57,9 +57,9 @@ format: $(STAMP)  ## Apply Ruff's fixes and format
 
 demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its curve
 	@printf '%s\n' "" \
-		"A budget is what an episode may cost on average. On SafetyPointGoal1 a robot earns about 1 for every goal that it" \
-		"reaches, and pays 1 for every step, of 1,000, that it spends in a hazard. The suite's customary budget is 25;" \
-		"an agent that minds no costs earns about 25 and pays 50 to 60." ""
+		"A budget is what an episode may cost on average. On SafetyPointGoal1 a robot earns about 2 for every goal that it" \
+		"reaches, and pays 1 for each of 1,000 steps that it spends in a hazard. The suite's customary budget is 25; an" \
+		"agent that minds no costs earns about 25 and pays 50 to 60." ""
 	$(BIN)/prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu $(DEMO) --out $(RUN)
 	$(BIN)/prudence plot $(RUN)
 	$(BIN)/prudence evaluate $(RUN) --episodes 100 --video
