@@ -223,7 +223,7 @@ class Dreamer(Agent):
         assert planning is not None
         act = lambda search, key: planning.search.action(search, key=key)
         action = jax.vmap(act)(underway.search, underway.key)
-        return action, DreamerCarry(underway.latent, action, planning.search.executed(underway.search))
+        return action, DreamerCarry(underway.latent, action, jax.vmap(planning.search.executed)(underway.search))
 
     def _filter(
         self, model: Imaginable, carry: DreamerCarry, observation: Observation, is_first: Bool[Array, " E"], *, key: Key

@@ -12,12 +12,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from prudence.agents.base import Agent, Mode
 from prudence.presets import RunConfig
 from prudence.run import checkpoint
 from prudence.run.logging import read_metrics
 from prudence.run.session import configure
+from prudence.run.train import Trainer, train
 from prudence.types import Batch, EpisodeSummary, Key, Observation, Spaces
 
 
@@ -27,6 +29,23 @@ def run_config(
     """The debug preset with fields of its loop replaced."""
     config = configure(agent, task, preset_name="debug", seed=seed)
     return replace(config, loop=replace(config.loop, **loop))
+
+
+def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:
+    """Trains, and is asked to stop at each of ``stops`` steps, one call after another. (A run that is meant to be shorter is
+    another run: its learning rates fall sooner.)"""
+    original = Trainer._after_iteration
+    for steps in stops:
+
+        def stopping(self: Trainer, *arguments: Any, steps: int = steps) -> None:
+            original(self, *arguments)
+            if self.raw_steps >= steps:
+                self._ask_to_stop()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "_after_iteration", stopping)
+            train(config, directory)
+    return directory
 
 
 def content(run: Path) -> dict[str, Any]:

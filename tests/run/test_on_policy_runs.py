@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from run.helpers import assert_same_run, content, history, run_config
+from run.helpers import assert_same_run, content, history, run_config, train_in_pieces
 
 from prudence.agents.on_policy import OnPolicy
 from prudence.run.inspection import inspect_run
@@ -23,9 +23,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """Twice, in the middle of episodes; observations' moments, multiplier and environments among it."""
     config = run_config(agent="ppo-lag", steps=240, evaluate_every=80)
     whole = train(config, tmp_path / "whole")
-    for steps in (40, 160, 240):
-        train(replace(config, loop=replace(config.loop, steps=steps)), tmp_path / "pieces")
-    assert_same_run(whole, tmp_path / "pieces")
+    assert_same_run(whole, train_in_pieces(config, tmp_path / "pieces", 40, 160, 240))
     names = {name for row in history(whole) for name in row}
     assert {"constraint/multiplier", "actor/kl", "evaluation/return_mean", "episode/cost"} <= names
 
@@ -95,9 +93,7 @@ def test_safety_gymnasium_resumes_bit_for_bit(tmp_path: Path) -> None:
     config = run_config("SafetyPointGoal1-v0", agent="saute-trpo", steps=240, evaluate_every=0, workers=2)
     config = replace(config, env=replace(config.env, time_limit=60))
     whole = train(config, tmp_path / "whole")
-    for steps in (120, 240):
-        train(replace(config, loop=replace(config.loop, steps=steps)), tmp_path / "pieces")
-    assert_same_run(whole, tmp_path / "pieces")
+    assert_same_run(whole, train_in_pieces(config, tmp_path / "pieces", 120, 240))
 
 
 def test_nothing_is_kept_of_a_rollout(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_motion_is_found_by_name_and_in_metres_a_second(axes):
 
 def untrained(path: Path, task: str, agent: str, *, start: int = 0) -> Path:
     """A run whose only checkpoint is of its first weights."""
-    config = run_config(task, agent=agent)
+    config = run_config(task, agent=agent, steps=10_000)
     config = replace(config, env=replace(config.env, time_limit=8))
     planning = config.agent.planning
     if planning is not None:

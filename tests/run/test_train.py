@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from envs import custom
 from run.faulty import Registrar
-from run.helpers import PlainAgent, assert_same_run, content, history, run_config
+from run.helpers import PlainAgent, assert_same_run, content, history, run_config, train_in_pieces
 
 from prudence.agents.dreamer import Dreamer
 from prudence.envs.base import EnvError
@@ -54,13 +54,6 @@ def after(monkeypatch: pytest.MonkeyPatch, steps: int, react: Any) -> None:
             react()
 
     monkeypatch.setattr(Trainer, "_after_iteration", patched)
-
-
-def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:
-    """Trains to each of ``stops`` steps, one call after another."""
-    for steps in stops:
-        train(replace(config, loop=replace(config.loop, steps=steps)), directory)
-    return directory
 
 
 def kill() -> None:
