@@ -32,8 +32,8 @@ def run_config(
 
 
 def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:
-    """Trains, and is asked to stop at each of ``stops`` steps, one call after another. (A run that is meant to be shorter is
-    another run: its learning rates fall sooner.)"""
+    """Trains, and is asked to stop at each of ``stops`` steps, one call after another. (A run that is meant to be
+    shorter is another run: its learning rates fall sooner.)"""
     original = Trainer._after_iteration
     for steps in stops:
 
