@@ -50,11 +50,12 @@ def test_snapshots_are_taken_on_schedule():
 
 
 def test_samples_are_copies_of_the_present_weights_before_there_are_enough_snapshots():
+    """The first snapshot has no deviation: three deviations are there after four."""
     swag = SWAG(deviations=3, warm=3)
-    drawn = swag.draw(after(swag, 1.0, 2.0), tree(7.0), 4, key=jax.random.key(0))
+    drawn = swag.draw(after(swag, 1.0, 2.0, 4.0), tree(7.0), 4, key=jax.random.key(0))
     np.testing.assert_array_equal(drawn["a"], np.full((4, 2), 7.0))
     assert drawn["b"]["name"] == "static"
-    assert np.ptp(swag.draw(after(swag, 1.0, 2.0, 4.0), tree(7.0), 4, key=jax.random.key(0))["a"]) > 0
+    assert np.ptp(swag.draw(after(swag, 1.0, 2.0, 4.0, 8.0), tree(7.0), 4, key=jax.random.key(0))["a"]) > 0
 
 
 def test_samples_have_the_stated_covariance():

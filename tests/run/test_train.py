@@ -141,14 +141,13 @@ def test_an_environment_that_cannot_be_brought_back_begins_anew(
 
 
 def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path) -> None:
-    config = run_config(steps=160)
-    longer = replace(config, loop=replace(config.loop, steps=240))
-    first = train(config, tmp_path / "first")
-    copy = train(longer, tmp_path / "copy", start_from=first)
-    assert_same_run(train(longer, tmp_path / "whole"), copy)
+    config = run_config(steps=240)
+    first = train_in_pieces(config, tmp_path / "first", 160)
+    copy = train(config, tmp_path / "copy", start_from=first)
+    assert_same_run(train(config, tmp_path / "whole"), copy)
     assert content(first)["manifest"]["step"] == 160
     assert len(json.loads((copy / "provenance.json").read_text())) == 2
-    assert_same_run(train(longer, first), copy)
+    assert_same_run(train(config, first), copy)
 
 
 def test_a_planner_starts_from_a_run_of_the_policy(tmp_path: Path) -> None:
