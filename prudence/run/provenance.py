@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -27,6 +28,13 @@ def note_provenance(directory: Path) -> None:
     partial = path.with_name(f".{FILE}.partial")
     partial.write_text(json.dumps([*entries, describe()], indent=1) + "\n")
     os.replace(partial, path)
+
+
+def anywhere(directory: Path) -> list[dict[str, Any]]:
+    """The starts of a run, with commands for any machine: folders of this one are left out of runs' names."""
+    path = directory / FILE
+    starts = json.loads(path.read_text()) if path.exists() else []
+    return [start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])} for start in starts]
 
 
 def describe() -> dict[str, Any]:

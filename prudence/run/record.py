@@ -74,11 +74,6 @@ def _one_line_pairs(text: str) -> str:
     return re.sub(r"\[\s+([^][\s,]+),\s+([^][\s,]+)\s+\]", r"[\1, \2]", text)
 
 
-def _anywhere(start: dict[str, Any]) -> dict[str, Any]:
-    """A start of a run with a command for any machine: folders of this one are left out of runs' names."""
-    return start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])}
-
-
 def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
     """A run's entry in a record. What an agent that does not learn lacks is empty: curves, steps, minutes.
 
@@ -101,10 +96,10 @@ def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
         for name in series
         if name.startswith(_CURVES)
     }
-    wall, origin = series.get("time/wall"), run.path / provenance.FILE
+    wall = series.get("time/wall")
     return {
         "config": plot.raw_config(run.path),
-        "provenance": [_anywhere(entry) for entry in json.loads(origin.read_text())] if origin.exists() else [],
+        "provenance": provenance.anywhere(run.path),
         "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
         "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.checkpoints.exists() else None,
         "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,

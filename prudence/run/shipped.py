@@ -202,7 +202,8 @@ def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb
             f"the policy of {run.path} takes {size:.1f} MB, more than {limit_mb:g}: say --policy-limit "
             f"{size + 0.1:.1f} to keep it all the same, or --no-policies to record without policies"
         )
-    for name in (run.config.name, provenance.FILE, EVALUATION):
+    for name in (run.config.name, EVALUATION):
         if (run.path / name).exists():
             shutil.copy(run.path / name, target.path / name)
+    (target.path / provenance.FILE).write_text(json.dumps(provenance.anywhere(run.path), indent=1) + "\n")
     return target.path.name
