@@ -45,7 +45,7 @@ class DreamerConfig:
             running mean of finished training episodes' costs sets the pressure, imagination only its gradient. Then
             nothing has a unit: a violation is in budgets, a cost in what episodes cost at worst
             (:class:`~prudence.constraints.CostScale`), and the same gains serve any budget.
-        violation_bound: violations are clipped to ± this many budgets, since a cost can
+        violation_bound: violations are clipped to ± this many budgets (imagined ones: of at least 1), since a cost can
             exceed its budget far more than it can fall short of it, and the multiplier would rise much
             faster than it falls; None (the papers) clips nothing.
         margin: share of a budget that is aimed below it: costs that come to rest at a budget exceed it half of the

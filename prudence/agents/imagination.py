@@ -219,9 +219,10 @@ class Imagination:
         if c.violation_source == "episodes":
             scaled = estimate / self.unit_of_costs(state)
             return sg(self.bounded(self.lived_violation(state, state.episode_cost.mean))) + scaled - sg(scaled)
-        violation, limits = estimate - self.targets(state), self.cost_limits
-        if c.violation_bound is not None:
-            violation = jnp.clip(violation, -c.violation_bound * limits, c.violation_bound * limits)
+        violation = estimate - self.targets(state)
+        if c.violation_bound is not None:  # Of a budget of 0, too.
+            reach = c.violation_bound * jnp.maximum(self.cost_limits, 1.0)
+            violation = jnp.clip(violation, -reach, reach)
         return sg(violation) + estimate - sg(estimate)
 
     def lived_violation(self, state: DreamerState, cost: Float[Array, " C"]) -> Float[Array, " C"]:

@@ -75,18 +75,7 @@ def _draw_evaluation(axes: Axes, systems: Sequence[System], index: int, name: st
         if len(system.runs) > 1:
             costs, returns = system.means[:, index], system.means[:, 0]
             axes.plot(costs, returns, marker, color=colour, markersize=6, markeredgecolor="white")
-        axes.errorbar(
-            cost.estimate,
-            score.estimate,
-            xerr=reach(cost),
-            yerr=reach(score),
-            fmt=marker,
-            color=colour,
-            markersize=10,
-            markeredgecolor="black",
-            capsize=3,
-            label=f"{system.label}, {plot.count_seeds(len(system.runs))}",
-        )
+        draw_evaluation(axes, cost, score, marker, colour, f"{system.label}, {plot.count_seeds(len(system.runs))}")
     axes.set_title("evaluation with 95 % intervals (small: single seeds)", loc="left", fontsize="medium")
     axes.set(xlabel=f"{name} of an episode", ylabel="return of an episode")
     axes.margins(y=0.12)
@@ -101,7 +90,24 @@ def _scores(system: System) -> list[Interval]:
     return [system.returns.mean, *(cost.score.mean for cost in system.costs)]
 
 
-def reach(interval: Interval) -> np.ndarray:
+def draw_evaluation(axes: Axes, cost: Interval, score: Interval, marker: str, colour: Any, label: str) -> None:
+    """A mean return over a mean cost, with the intervals of both."""
+    axes.errorbar(
+        cost.estimate,
+        score.estimate,
+        xerr=_reach(cost),
+        yerr=_reach(score),
+        fmt=marker,
+        color=colour,
+        markersize=10,
+        markeredgecolor="black",
+        capsize=3,
+        zorder=5,
+        label=label,
+    )
+
+
+def _reach(interval: Interval) -> np.ndarray:
     """``[2, 1]`` how far an interval reaches to either side of its estimate; nil where there is none."""
     reach = np.array([[interval.estimate - interval.low], [interval.high - interval.estimate]])
     return np.maximum(np.nan_to_num(reach), 0)

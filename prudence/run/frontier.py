@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from prudence.run import plot
-from prudence.run.compare_figure import MARKERS, reach
+from prudence.run.compare_figure import MARKERS, draw_evaluation
 from prudence.run.curves import Windows, in_steps, nice, seeds_windows, short, window_width
 from prudence.run.statistics import hierarchical_interval
 from prudence.run.systems import Run, curve_names, group_systems, load_runs
@@ -123,19 +123,7 @@ def _draw_evaluation(axes: Axes, group: Sequence[Run], index: int, colour: Any, 
         return
     score = hierarchical_interval([run.returns for run in evaluated])
     cost = hierarchical_interval([run.costs[:, index] for run in evaluated])
-    axes.errorbar(
-        cost.estimate,
-        score.estimate,
-        xerr=reach(cost),
-        yerr=reach(score),
-        fmt=marker,
-        color=colour,
-        markersize=11,
-        markeredgecolor="black",
-        capsize=3,
-        zorder=5,
-        label=label,
-    )
+    draw_evaluation(axes, cost, score, marker, colour, label)
 
 
 def _draw_budgets(axes: Axes, limits: Sequence[float]) -> None:

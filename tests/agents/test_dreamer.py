@@ -235,11 +235,11 @@ def test_nothing_depends_on_the_unit_in_which_costs_are_counted(unit):
 
 
 def test_bounded_violations_keep_their_gradient():
-    agent = toys.dreamer(COSTS, violation_bound=1.5, cost_limit=(2.0, 0.1))
+    agent = toys.dreamer(COSTS, violation_bound=1.5, cost_limit=(2.0, 0.0))
     state = started(agent)
-    estimate = jnp.array([100.0, 0.2])
-    # The papers' violations have costs' unit; within ±1.5 budgets.
-    np.testing.assert_allclose(agent.imagination.violation(state, estimate), [3.0, 0.1], rtol=1e-5)
+    estimate = jnp.array([100.0, 1.0])
+    # The papers' violations have costs' unit; within ±1.5 budgets, of at least 1.
+    np.testing.assert_allclose(agent.imagination.violation(state, estimate), [3.0, 1.0], rtol=1e-5)
     slope = jax.jacobian(lambda e: agent.imagination.violation(state, e))(estimate)
     np.testing.assert_allclose(slope, np.eye(2))
 
