@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from prudence.actors import Actor
 from prudence.agents.dreamer_config import DreamerConfig, DreamerState
 from prudence.agents.uncertainty import Counted, choose
+from prudence.constraints import Unconstrained
 from prudence.critics import Lesson
 from prudence.models.base import Imaginable
 from prudence.models.posterior import imagine_each
@@ -246,12 +247,14 @@ class Imagination:
         return state.cost_scale.of_costs(self.cost_limits)
 
     def exchange_rate(self, state: DreamerState) -> Float[Array, " C"]:
-        """What the actor gives in return for a unit of cost return, λ · unit · S: a planner's price of 1. Where prices
-        have a unit (the papers), 1."""
-        if self.config.violation_source == "imagined" or not self.config.constrained:
+        """What the actor gives in return for a unit of cost return, λ · unit · S: a planner's price of 1. λ counts as
+        at least λ0: a factor on a price that has fallen to nothing could never raise it. Where prices have a unit (the
+        papers), 1."""
+        constraint = self.config.constraint
+        if self.config.violation_source == "imagined" or isinstance(constraint, Unconstrained):
             return jnp.ones(self.spaces.num_costs)
-        price = self.config.constraint.multiplier(state.constraint) / self.unit_of_costs(state)
-        return price * self.cost_unit * self._return_scale(state)
+        multiplier = jnp.maximum(constraint.multiplier(state.constraint), constraint.multiplier_init)
+        return multiplier / self.unit_of_costs(state) * self.cost_unit * self._return_scale(state)
 
     def targets(self, state: DreamerState) -> Float[Array, " C"]:
         """What costs are held against at present: the budgets less their margin, or what is asked for on the way."""

@@ -453,6 +453,8 @@ def test_a_planners_price_is_the_actors_exchange_rate():
     np.testing.assert_allclose(agent.imagination.exchange_rate(state), [0.5 / 50 * 2 * 6], rtol=1e-5)
     multiplier = agent.config.planning.price.multiplier(state.price)
     np.testing.assert_allclose(agent.imagination.planning_price(state), multiplier * 0.12, rtol=1e-5)
+    free = eqx.tree_at(lambda s: s.constraint.multiplier, state, jnp.zeros(1))
+    np.testing.assert_allclose(agent.imagination.exchange_rate(free), [0.12], rtol=1e-5)
     papers = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag")
     np.testing.assert_array_equal(papers.imagination.exchange_rate(started(papers)), [1.0])
 
