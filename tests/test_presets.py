@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import get_args
 
 import jax
 import pytest
 import toys
+from golden import configurations
 
 from prudence.agents.uncertainty import UncertaintyConfig
 from prudence.baselines import BASELINES
@@ -133,3 +135,10 @@ def test_an_explicit_choice_of_the_environment_wins_over_the_presets():
     of = lambda **env: configure("safedreamer-bsrp-lag", "SafetyPointGoal1-v0", **env).env
     assert (of().lidar_scale, of().action_repeat) == ("inverse", 5)
     assert (of(lidar_scale="linear").lidar_scale, of(action_repeat=2).action_repeat) == ("linear", 2)
+
+
+def test_no_configuration_moves_unnoticed():
+    kept, found = configurations.whole(json.loads(configurations.FILE.read_text())), configurations.configurations()
+    assert list(found) == list(kept)
+    moved = {name: changes for name in kept if (changes := configurations.differences(kept[name], found[name]))}
+    assert not moved, "on purpose? python tests/golden/configurations.py keeps them anew"
