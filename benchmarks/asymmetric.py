@@ -21,7 +21,8 @@ from rows import show
 from update import UPDATES, VECTOR, batches_of
 
 from prudence.envs.base import EnvConfig
-from prudence.presets import make_agent, preset
+from prudence.presets import preset
+from prudence.systems import find_system
 from prudence.types import ActionSpec, ObservationSpec, Spaces
 
 PRIVILEGED = 24
@@ -33,7 +34,7 @@ def stepper_of(name: str, preset_name: str) -> Any:
     config = preset(preset_name, name, EnvConfig("SafetyPointGoal1-v0"))
     seen = (("state", ObservationSpec((VECTOR,), "float32")), ("privileged", ObservationSpec((PRIVILEGED,), "float32")))
     spaces = Spaces(seen, ActionSpec("continuous", 2), ("cost",), 200, privileged=("privileged",))
-    agent = make_agent(name, spaces, config.agent)
+    agent = find_system(name).agent(spaces, config.agent)
     batches = batches_of(config.loop.batch_length)
     hidden = np.random.default_rng(1).random((*batches.reward.shape, PRIVILEGED), dtype=np.float32)
     batches = batches._replace(observation={**batches.observation, "privileged": jax.device_put(hidden)})

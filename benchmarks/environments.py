@@ -26,7 +26,7 @@ import numpy as np
 from prudence.envs import safety_gymnasium
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import make
-from prudence.envs.safety.loader import suite
+from prudence.envs.safety_gymnasium.loader import suite
 
 DECISIONS = 200  # An episode of PointGoal1, if actions are repeated five times.
 AGENTS = "Point|Car|Racecar|Doggo|Ant"

@@ -23,16 +23,17 @@ import jax
 import numpy as np
 from rows import show
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig, DreamerState
-from prudence.agents.uncertainty import UncertaintyConfig
 from prudence.constraints import AugmentedLagrangian
+from prudence.cores.dreamer.dreamer import Dreamer, DreamerConfig, DreamerState
+from prudence.cores.dreamer.sizes import sizes
+from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.data.replay import Replay
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import make_vector
+from prudence.evidence.evaluate import evaluate_agent
 from prudence.models.ensemble import Ensemble
 from prudence.optim import OptimiserConfig
-from prudence.presets import preset, sizes
-from prudence.run.evaluate import evaluate_agent
+from prudence.presets import preset
 from prudence.types import Batch, Key, Spaces
 
 ENV = EnvConfig("probe/ledge")

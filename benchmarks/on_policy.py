@@ -18,8 +18,8 @@ from typing import Any
 
 from rows import show
 
-from prudence.run.logging import METRICS_FILE, read_metrics
-from prudence.run.session import configure, train
+from prudence.cli.api import configure, train
+from prudence.runs.metrics import METRICS_FILE, read_metrics
 
 _WARM = 2
 

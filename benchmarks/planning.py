@@ -19,8 +19,8 @@ import numpy as np
 from rows import show
 from update import SIZES, VECTOR, agent_of, median_ms
 
-from prudence.agents.planning import PlanningConfig
 from prudence.constraints import PIDLagrangian
+from prudence.cores.dreamer.planning import PlanningConfig
 from prudence.planners import CrossEntropy
 
 

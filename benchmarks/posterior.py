@@ -19,7 +19,7 @@ import jax
 from rows import show
 from update import UPDATES, VECTOR, batches_of, median_ms
 
-from prudence.agents.dreamer import Dreamer
+from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.envs.base import EnvConfig
 from prudence.presets import preset
 from prudence.types import ActionSpec, ObservationSpec, Spaces

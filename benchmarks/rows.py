@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prudence.run.provenance import describe
+from prudence.runs.provenance import describe
 
 
 def show(rows: Iterable[dict[str, Any]], out: Path | None) -> None:

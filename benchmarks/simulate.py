@@ -21,8 +21,8 @@ from rows import show
 
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import make, spaces_of
+from prudence.evidence.mpc_sim import decide
 from prudence.planners import CrossEntropy
-from prudence.run.simulate import decide
 
 
 def measure(task: str, search: str, sleeping: bool, repeats: int) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from prudence.run.logging import METRICS_FILE, read_metrics
-from prudence.run.provenance import describe
-from prudence.run.session import train
+from prudence.cli.api import train
+from prudence.runs.metrics import METRICS_FILE, read_metrics
+from prudence.runs.provenance import describe
 
 
 def main() -> None:

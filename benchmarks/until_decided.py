@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from rows import show
 
-from prudence.run.sequential import bootstrap_t, bounds, planned_looks, spent
+from prudence.evidence.sequential import bootstrap_t, bounds, planned_looks, spent
 
 RESULTS = Path(__file__).parent.parent / "results"
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]

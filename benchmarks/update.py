@@ -21,9 +21,9 @@ import jax
 import numpy as np
 from rows import show
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig
 from prudence.constraints import AugmentedLagrangian
-from prudence.presets import sizes
+from prudence.cores.dreamer.dreamer import Dreamer, DreamerConfig
+from prudence.cores.dreamer.sizes import sizes
 from prudence.types import ActionSpec, ObservationSpec, Spaces, Transition
 
 UPDATES = 4

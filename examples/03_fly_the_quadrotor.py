@@ -18,7 +18,7 @@ import numpy as np
 import prudence.envs.quadrotor  # noqa: F401 -- registers the task in Gymnasium
 from prudence.envs.quadrotor.control import feasible, hold_velocity, limited, rotor_forces
 from prudence.envs.quadrotor.flight import SWING
-from prudence.run.video import write_video
+from prudence.inspection.video import write_video
 
 CLEAR = 0.38  # Metres from a hazard's middle: its radius, the quadrotor's, and some margin.
 CRUISE = 1.35  # Above the hazards, which are a metre high.

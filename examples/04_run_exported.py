@@ -58,7 +58,7 @@ def main(file: str) -> None:
 
 def trained(directory: str) -> str:
     import prudence
-    from prudence.run.export import export_run
+    from prudence.deploy.export import export_run
 
     run = prudence.train("safedreamer-bsrp-lag", "probe/cost", preset="debug", steps=100, out=f"{directory}/run")
     return str(export_run(run).path)

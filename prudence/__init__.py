@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prudence.run.policy import Policy, load_policy
-    from prudence.run.session import train
+    from prudence.cli.api import train
+    from prudence.deploy.policy import Policy, load_policy
 
 __all__ = ["Policy", "load_policy", "train"]
 
@@ -20,11 +20,11 @@ __all__ = ["Policy", "load_policy", "train"]
 def __getattr__(name: str) -> Any:
     # Late, so that taking one part of the library does not import all of it.
     if name == "train":
-        from prudence.run.session import train
+        from prudence.cli.api import train
 
         return train
     if name in ("Policy", "load_policy"):
-        from prudence.run import policy
+        from prudence.deploy import policy
 
         return getattr(policy, name)
     raise AttributeError(f"module 'prudence' has no attribute '{name}'")

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from prudence.cores.dreamer.config import DreamerConfig
 from prudence.critics import Critic, CriticConfig, Lesson, together
 from prudence.envs.base import EnvConfig
 from prudence.models.world_model import HeadConfig
 from prudence.nets import cast
 from prudence.optim import OptimiserConfig
-from prudence.presets import DREAMERS, preset
+from prudence.presets import preset
+from prudence.systems import SYSTEMS
 
 CONFIG = CriticConfig(HeadConfig(layers=1, units=16, bins=21, limit=3.0), OptimiserConfig(1e-2))
 FEATURES = jnp.array([[1.0, -0.5], [-1.0, 0.5]])
@@ -116,7 +118,7 @@ def test_lessons_are_balanced():
 def safe_cost_heads() -> list[str]:
     """The kinds of head by which safe agents value costs in the presets that are ours; ``paper`` has the papers'."""
     env = EnvConfig("SafetyPointGoal1-v0")
-    agents = [name for name in DREAMERS if name != "dreamerv3"]
+    agents = [n for n, system in SYSTEMS.items() if system.config is DreamerConfig and n != "dreamerv3"]
     return sorted({preset(name, agent, env).agent.cost_critic.head.kind for agent in agents for name in ("cpu", "gpu")})
 
 

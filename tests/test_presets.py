@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import get_args
 
 import jax
 import pytest
 import toys
 from golden import configurations
 
-from prudence.agents.uncertainty import UncertaintyConfig
-from prudence.baselines import BASELINES
+from prudence.cli.api import configure
 from prudence.constraints import Unconstrained
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.envs.base import EnvConfig
 from prudence.models.swag import SWAG
-from prudence.presets import AGENTS, SUMMARIES, AgentName, PresetName, make_agent, preset
-from prudence.run.session import configure
+from prudence.presets import PRESETS, preset
+from prudence.systems import SYSTEMS, find_system
 from prudence.types import ObservationSpec
 
 LIDAR = toys.spaces(("lidar", ObservationSpec((60,), "float32")), steps=1000)
@@ -32,7 +32,7 @@ def configured(name: str, agent: str, obs: str):
     if getattr(config.agent, "privileged", None) is not None:
         privileged = ("privileged", ObservationSpec((24,), "float32"))
         spaces = replace(spaces, observation=(*spaces.observation, privileged), privileged=("privileged",))
-    return config, make_agent(agent, spaces, config.agent), spaces
+    return config, find_system(agent).agent(spaces, config.agent), spaces
 
 
 @pytest.mark.parametrize("obs", ["lidar", "vision"])
@@ -40,15 +40,15 @@ def configured(name: str, agent: str, obs: str):
     ("name", "agent"),
     [
         (name, agent)
-        for name in get_args(PresetName)
-        for agent in AGENTS
-        if name not in (("gpu", "comparison") if agent in BASELINES else ("suite",))
+        for name in PRESETS
+        for agent, system in SYSTEMS.items()
+        if name not in (("suite",) if system.config is DreamerConfig else ("gpu", "comparison"))
     ],
 )
 def test_builds(name, agent, obs):
     config, built, _ = configured(name, agent, obs)
     assert config.agent_name == agent
-    if agent not in BASELINES:
+    if isinstance(config.agent, DreamerConfig):
         constrained = agent.startswith(("safedreamer", "asymdreamer")) or agent in ("lambda", "lambda-greedy")
         assert isinstance(config.agent.constraint, Unconstrained) or constrained
         assert (config.agent.uncertainty is not None) == agent.startswith("lambda")
@@ -77,9 +77,9 @@ def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown agent 'sac': choose from safedreamer-bsrp-lag"):
         preset("debug", "sac", env)
     with pytest.raises(ValueError, match="unknown agent 'sac'"):
-        make_agent("sac", LIDAR, toys.debug_config())
-    with pytest.raises(ValueError, match="ppo is configured by a OnPolicyConfig, not by a DreamerConfig"):
-        make_agent("ppo", LIDAR, toys.debug_config())
+        find_system("sac")
+    with pytest.raises(ValueError, match="ppo is configured by an OnPolicyConfig, not by a DreamerConfig"):
+        find_system("ppo").agent(LIDAR, toys.debug_config())
 
 
 def test_lambdas_paper_preset_is_table_1():
@@ -101,7 +101,7 @@ def test_lambdas_paper_preset_is_table_1():
 
 
 def test_every_agent_is_described():
-    assert set(AGENTS) == set(SUMMARIES) == set(get_args(AgentName))
+    assert all(system.summary and system.paper and system.name == name for name, system in SYSTEMS.items())
 
 
 def test_a_run_that_ends_before_its_plans_begin_is_refused():

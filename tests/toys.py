@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig, DreamerState
+from prudence.cores.dreamer.dreamer import Dreamer, DreamerConfig, DreamerState
 from prudence.envs.base import EnvConfig
 from prudence.models.swag import SWAG
-from prudence.presets import make_agent, preset
+from prudence.presets import preset
+from prudence.systems import find_system
 from prudence.types import ActionSpec, Batch, ObservationSpec, Spaces
 
 VECTOR = ("state", ObservationSpec((3,), "float32"))
@@ -60,7 +61,7 @@ def debug_config(name: str = "safedreamer-bsrp-lag", **changes) -> DreamerConfig
 
 def dreamer(spaces: Spaces, name: str = "safedreamer-bsrp-lag", **changes) -> Dreamer:
     """A tiny agent."""
-    agent = make_agent(name, spaces, debug_config(name, **changes))
+    agent = find_system(name).agent(spaces, debug_config(name, **changes))
     assert isinstance(agent, Dreamer)
     return agent
 

@@ -10,8 +10,15 @@ anything privileged (section 7.2): the latter is BSRP-Lag.
 
 from __future__ import annotations
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig
+from dataclasses import replace
+
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.cores.dreamer.sizes import safedreamer_published
+from prudence.cores.system import Needs, System
 from prudence.types import Spaces
+
+_PAPER = "anonymous 2024 (AsymDreamer)"
 
 
 def asymdreamer(spaces: Spaces, config: DreamerConfig) -> Dreamer:
@@ -45,3 +52,50 @@ def asymdreamer_o(spaces: Spaces, config: DreamerConfig) -> Dreamer:
     if not config.constrained:
         raise ValueError("AsymDreamer needs a constraint: use AugmentedLagrangian, or train dreamerv3 to ignore costs")
     return Dreamer(spaces, config)
+
+
+def _asymdreamer(config: DreamerConfig) -> DreamerConfig:
+    """The critics see the states of both models."""
+    return replace(config, planning=None, uncertainty=None, evaluation="sample")
+
+
+def _asymdreamer_s(config: DreamerConfig) -> DreamerConfig:
+    assert config.privileged is not None
+    return replace(_asymdreamer(config), privileged=replace(config.privileged, critics_see="privileged"))
+
+
+def _asymdreamer_o(config: DreamerConfig) -> DreamerConfig:
+    return replace(_asymdreamer(config), privileged=None)
+
+
+SYSTEMS = (
+    System(
+        "asymdreamer",
+        "AsymDreamer: critics and heads also see privileged observations, in a second world model",
+        _PAPER,
+        DreamerConfig,
+        asymdreamer,
+        safedreamer_published,
+        _asymdreamer,
+        Needs(privileged=True),
+    ),
+    System(
+        "asymdreamer-s",
+        "its ablation whose critics see the privileged state only",
+        _PAPER,
+        DreamerConfig,
+        asymdreamer_s,
+        safedreamer_published,
+        _asymdreamer_s,
+        Needs(privileged=True),
+    ),
+    System(
+        "asymdreamer-o",
+        "its ablation without anything privileged, which is BSRP-Lag",
+        _PAPER,
+        DreamerConfig,
+        asymdreamer_o,
+        safedreamer_published,
+        _asymdreamer_o,
+    ),
+)

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig
 from prudence.constraints import Unconstrained
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.cores.dreamer.sizes import safedreamer_published
+from prudence.cores.system import Needs, System
 from prudence.types import Spaces
 
 
 def dreamerv3(spaces: Spaces, config: DreamerConfig) -> Dreamer:
     """The agent for an environment's spaces; any constraint in ``config`` is dropped."""
     return Dreamer(spaces, replace(config, constraint=Unconstrained()))
+
+
+def _compose(config: DreamerConfig) -> DreamerConfig:
+    return replace(config, constraint=Unconstrained(), planning=None, uncertainty=None, privileged=None)
+
+
+SYSTEMS = (
+    System(
+        "dreamerv3",
+        "DreamerV3: predicts costs but ignores them",
+        "Hafner et al. 2023, arXiv 2301.04104; sizes of SafeDreamer's Appendix C",
+        DreamerConfig,
+        dreamerv3,
+        safedreamer_published,
+        _compose,
+        Needs(budget=False),
+    ),
+)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from prudence.agents.on_policy import OnPolicy, OnPolicyConfig, compose
 from prudence.constraints import DualAscent, PIDLagrangian
-from prudence.improvement import PenalisedDivergence
+from prudence.cores.on_policy.improvement import PenalisedDivergence
+from prudence.cores.on_policy.on_policy import OnPolicy, OnPolicyConfig, compose
+from prudence.cores.on_policy.published import published
+from prudence.cores.system import System
 from prudence.types import Spaces
 
 
 def focops(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
     """Projects the optimal nearby policy on what the network can express. Raises ValueError as ``compose``."""
     return compose("focops", spaces, config, PenalisedDivergence, DualAscent, PIDLagrangian)
+
+
+SYSTEMS = (
+    System(
+        "focops",
+        "first-order constrained optimisation in policy space",
+        "Zhang et al. 2020, arXiv 2002.06506",
+        OnPolicyConfig,
+        focops,
+        published(OnPolicyConfig(PenalisedDivergence(), DualAscent(maximum=2.0))),
+    ),
+)

@@ -6,9 +6,11 @@ cost exceeds its budget; by dual ascent, or by a PID controller (Stooke et al. 2
 
 from __future__ import annotations
 
-from prudence.agents.on_policy import OnPolicy, OnPolicyConfig, compose
 from prudence.constraints import CostPenalty, DualAscent, PIDLagrangian, Unconstrained
-from prudence.improvement import ClippedSurrogate
+from prudence.cores.on_policy.improvement import ClippedSurrogate
+from prudence.cores.on_policy.on_policy import OnPolicy, OnPolicyConfig, compose
+from prudence.cores.on_policy.published import PID, published
+from prudence.cores.system import Needs, System
 from prudence.types import Spaces
 
 
@@ -25,3 +27,44 @@ def ppo_reward_shaping(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
 def ppo_lag(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
     """Prices costs so that the budget holds. Raises ValueError as ``compose``."""
     return compose("ppo-lag", spaces, config, ClippedSurrogate, DualAscent, PIDLagrangian)
+
+
+_PPO = "Schulman et al. 2017, arXiv 1707.06347"
+_LAGRANGIAN = "Ray et al. 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning"
+
+SYSTEMS = (
+    System(
+        "ppo",
+        "proximal policy optimisation: minds no costs",
+        _PPO,
+        OnPolicyConfig,
+        ppo,
+        published(OnPolicyConfig()),
+        needs=Needs(budget=False),
+    ),
+    System(
+        "ppo-reward-shaping",
+        "PPO with costs subtracted from rewards",
+        _PPO,
+        OnPolicyConfig,
+        ppo_reward_shaping,
+        published(OnPolicyConfig(constraint=CostPenalty())),
+        needs=Needs(budget=False),
+    ),
+    System(
+        "ppo-lag",
+        "PPO with a price on cost, by dual ascent",
+        _LAGRANGIAN,
+        OnPolicyConfig,
+        ppo_lag,
+        published(OnPolicyConfig(constraint=DualAscent())),
+    ),
+    System(
+        "ppo-pid",
+        "PPO with a price on cost, by a PID controller",
+        "Stooke et al. 2020, arXiv 2007.03964",
+        OnPolicyConfig,
+        ppo_lag,
+        published(OnPolicyConfig(constraint=PID)),
+    ),
+)

@@ -12,9 +12,16 @@ finished episodes.
 
 from __future__ import annotations
 
-from prudence.agents.dreamer import Dreamer, DreamerConfig
-from prudence.constraints import PIDLagrangian
+from dataclasses import replace
+
+from prudence.constraints import PIDLagrangian, Unconstrained
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.cores.dreamer.sizes import safedreamer_published
+from prudence.cores.system import System
 from prudence.types import Spaces
+
+_PAPER = "Huang et al. 2024, arXiv 2307.07176"
 
 
 def bsrp_lag(spaces: Spaces, config: DreamerConfig) -> Dreamer:
@@ -48,3 +55,50 @@ def osrp_lag(spaces: Spaces, config: DreamerConfig) -> Dreamer:
     if config.planning is not None and not isinstance(config.planning.price, PIDLagrangian):
         raise ValueError("OSRP-Lag needs a price of costs: use PIDLagrangian, or train safedreamer-osrp without one")
     return osrp(spaces, config)
+
+
+def _bsrp_lag(config: DreamerConfig) -> DreamerConfig:
+    """Its multiplier is in the actor's loss (equation 9), and the policy acts: by samples, as in the released code."""
+    return replace(config, planning=None, uncertainty=None, privileged=None, evaluation="sample")
+
+
+def _osrp_lag(config: DreamerConfig) -> DreamerConfig:
+    """Its multiplier is in the score of plans; the actor minds reward only."""
+    return replace(config, constraint=Unconstrained(), uncertainty=None, privileged=None, evaluation="sample")
+
+
+def _osrp(config: DreamerConfig) -> DreamerConfig:
+    """The budget decides which plans are safe, and nothing else."""
+    assert config.planning is not None
+    return replace(_osrp_lag(config), planning=replace(config.planning, price=Unconstrained()))
+
+
+SYSTEMS = (
+    System(
+        "safedreamer-bsrp-lag",
+        "SafeDreamer's actor trained in imagination under an augmented Lagrangian",
+        _PAPER,
+        DreamerConfig,
+        bsrp_lag,
+        safedreamer_published,
+        _bsrp_lag,
+    ),
+    System(
+        "safedreamer-osrp",
+        "SafeDreamer's planner: the best of the plans whose imagined cost keeps within the budget",
+        _PAPER,
+        DreamerConfig,
+        osrp,
+        safedreamer_published,
+        _osrp,
+    ),
+    System(
+        "safedreamer-osrp-lag",
+        "the same, with a price on cost that a PID controller sets from episodes",
+        _PAPER,
+        DreamerConfig,
+        osrp_lag,
+        safedreamer_published,
+        _osrp_lag,
+    ),
+)

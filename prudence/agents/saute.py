@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from prudence.agents.on_policy import OnPolicy, OnPolicyConfig, compose
 from prudence.constraints import Saute
-from prudence.improvement import ClippedSurrogate, TrustRegion
+from prudence.cores.on_policy.improvement import ClippedSurrogate, TrustRegion
+from prudence.cores.on_policy.on_policy import OnPolicy, OnPolicyConfig, compose
+from prudence.cores.on_policy.published import SECOND_ORDER_CRITIC, published
+from prudence.cores.system import Needs, System
 from prudence.types import Spaces
 
 
@@ -16,3 +18,27 @@ def saute_ppo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
 def saute_trpo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
     """With TRPO. Raises ValueError as ``compose``."""
     return compose("saute-trpo", spaces, config, TrustRegion, Saute)
+
+
+_PAPER = "Sootla et al. 2022, arXiv 2202.06558"
+
+SYSTEMS = (
+    System(
+        "saute-ppo",
+        "PPO that sees what is left of its budget, and earns nothing beyond",
+        _PAPER,
+        OnPolicyConfig,
+        saute_ppo,
+        published(OnPolicyConfig(constraint=Saute())),
+        needs=Needs(spent=True),
+    ),
+    System(
+        "saute-trpo",
+        "the same with TRPO",
+        _PAPER,
+        OnPolicyConfig,
+        saute_trpo,
+        published(OnPolicyConfig(TrustRegion(), Saute(), critic=SECOND_ORDER_CRITIC)),
+        needs=Needs(spent=True),
+    ),
+)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from prudence.agents.on_policy import OnPolicy, OnPolicyConfig, compose
 from prudence.constraints import DualAscent, PIDLagrangian
-from prudence.improvement import TrustRegion
+from prudence.cores.on_policy.improvement import TrustRegion
+from prudence.cores.on_policy.on_policy import OnPolicy, OnPolicyConfig, compose
+from prudence.cores.on_policy.published import PID, SECOND_ORDER_CRITIC, published
+from prudence.cores.system import System
 from prudence.types import Spaces
 
 
 def trpo_lag(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
     """Prices costs so that the budget holds. Raises ValueError as ``compose``."""
     return compose("trpo-lag", spaces, config, TrustRegion, DualAscent, PIDLagrangian)
+
+
+SYSTEMS = (
+    System(
+        "trpo-lag",
+        "trust-region policy optimisation with a price on cost, by dual ascent",
+        "Ray et al. 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
+        OnPolicyConfig,
+        trpo_lag,
+        published(OnPolicyConfig(TrustRegion(), DualAscent(), critic=SECOND_ORDER_CRITIC)),
+    ),
+    System(
+        "trpo-pid",
+        "the same, by a PID controller",
+        "Stooke et al. 2020, arXiv 2007.03964",
+        OnPolicyConfig,
+        trpo_lag,
+        published(OnPolicyConfig(TrustRegion(), PID, critic=SECOND_ORDER_CRITIC)),
+    ),
+)

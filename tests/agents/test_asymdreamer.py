@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import toys
 
-from prudence.agents.planning import PlanningConfig
-from prudence.agents.uncertainty import UncertaintyConfig
 from prudence.constraints import Unconstrained
+from prudence.cores.dreamer.planning import PlanningConfig
+from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.envs.base import EnvConfig
 from prudence.presets import preset
 from prudence.types import ObservationSpec

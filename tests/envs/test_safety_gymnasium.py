@@ -12,8 +12,8 @@ pytest.importorskip("mujoco")
 
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.registry import layout_of, make, spaces_of
-from prudence.envs.safety.loader import suite
 from prudence.envs.safety_gymnasium import TASKS
+from prudence.envs.safety_gymnasium.loader import suite
 
 SOME = ["SafetyPointGoal1-v0", "SafetyCarButton1-v0"]
 MANY = [

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from prudence.envs.base import EnvConfig
-from prudence.presets import AGENTS, PresetName, preset
+from prudence.presets import PRESETS, preset
+from prudence.systems import SYSTEMS
 
 FILE = Path(__file__).with_suffix(".json")
 TASKS = {"lidar": "SafetyPointGoal1-v0", "coordinates": "SafetyPointGoal1-v0", "vision": "SafetyPointGoal1-v0"}
@@ -33,9 +34,9 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
 def configurations() -> dict[str, dict[str, Any]]:
     """By ``preset/observation/system``, where the system has the preset."""
     found = {}
-    for name in get_args(PresetName):
+    for name in PRESETS:
         for obs, task in TASKS.items():
-            for agent in AGENTS:
+            for agent in SYSTEMS:
                 try:
                     config = preset(name, agent, EnvConfig(task, obs=(obs,)))
                 except ValueError:

@@ -18,7 +18,7 @@ from prudence.envs.quadrotor import TASKS
 from prudence.envs.quadrotor.env import QuadrotorEnv
 from prudence.envs.registry import layout_of, make, spaces_of
 from prudence.envs.vector import make_vector
-from prudence.run.video import write_video
+from prudence.inspection.video import write_video
 from prudence.types import ActionSpec
 
 TASK, VELOCITY = "SafetyQuadrotorGoal1-v0", "SafetyQuadrotorVelocityGoal1-v0"

@@ -1,0 +1,94 @@
+"""What a person asks for (agent, task, preset, budget) made into a run: shared by the command and the API."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from prudence.envs.base import EnvConfig
+from prudence.envs.registry import offers_observations
+from prudence.presets import preset, with_action_repeat
+from prudence.run_config import RunConfig
+from prudence.training.trainer import train as run_training
+
+
+def configure(
+    agent: str,
+    task: str,
+    *,
+    obs: tuple[str, ...] = ("lidar",),
+    preset_name: str = "cpu",
+    steps: int | None = None,
+    cost_limit: float | tuple[float, ...] | None = None,
+    seed: int = 0,
+    **env: Any,
+) -> RunConfig:
+    """A preset's configuration with the most asked-for choices applied; ``env`` are fields of ``EnvConfig``."""
+    config = preset(preset_name, agent, EnvConfig(task, obs=obs, **env))
+    if steps is not None:
+        config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
+    if cost_limit is not None:
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, cost_limit=cost_limit))
+    # An explicit choice wins over the preset's.
+    config = with_action_repeat(config, env.get("action_repeat", config.env.action_repeat))
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, **env))
+    return dataclasses.replace(config, seed=seed)
+
+
+def train(
+    agent: str = "safedreamer-bsrp-lag",
+    task: str = "SafetyPointGoal1-v0",
+    *,
+    obs: tuple[str, ...] = ("lidar",),
+    preset: str = "cpu",
+    steps: int | None = None,
+    cost_limit: float | tuple[float, ...] | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    config: RunConfig | None = None,
+    wandb: str | None = None,
+    start_from: Path | str | None = None,
+    **env: Any,
+) -> Path:
+    """Trains an agent, or resumes the run that ``out`` holds, and returns the run's directory.
+
+    Args:
+        agent, task, obs, preset, seed: what to train, on what, seeing what, with which sizes.
+        steps: raw environment steps in all; None is the preset's.
+        cost_limit: budget per episode, one for all constraints or one for each.
+        out: run directory; by default :func:`default_directory`.
+        config: a whole configuration, instead of all of the above but ``out``.
+        wandb: Weights & Biases project.
+        start_from: a run that the new one begins as a copy of; see :func:`prudence.training.trainer.train`.
+        env: further fields of :class:`prudence.envs.base.EnvConfig`, such as ``costs="separate"``.
+
+    Raises:
+        EnvError, ValueError, ConfigError, TrainingDiverged: with the cause and what to do.
+    """
+    config = config or configure(
+        agent, task, obs=obs, preset_name=preset, steps=steps, cost_limit=cost_limit, seed=seed, **env
+    )
+    use_compilation_cache()
+    return run_training(config, out or default_directory(config), wandb=wandb, start_from=start_from)
+
+
+def default_directory(config: RunConfig) -> Path:
+    """``runs/<agent>-<task>-<seed>``, with the observations after a suite's task, which offers several.
+
+    What file systems dislike in the task's name is replaced.
+    """
+    task = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.env.task)
+    observations = config.env.obs if offers_observations(config.env.task) else ()
+    return Path("runs") / "-".join([config.agent_name, task, *observations, str(config.seed)])
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between processes, unless the user configured a place for them already."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(base / "prudence" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

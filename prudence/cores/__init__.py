@@ -1,0 +1,1 @@
+"""The machinery that systems are compositions of."""

@@ -1,0 +1,1 @@
+"""World model, imagination, planning: what Dreamer and its kin share."""

@@ -1,0 +1,461 @@
+"""The core that SafeDreamer's BSRP-Lag, DreamerV3 and their kin share.
+
+Learn a world model from replay; improve an actor and its critics on trajectories imagined by it,
+under a constraint on imagined costs. Named systems are compositions of this core (their modules
+carry the papers' names).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from prudence.actors import Actor
+from prudence.constraints import CostScale, EpisodeCost
+from prudence.cores.base import Agent, Mode, Outlook, compiled
+from prudence.cores.dreamer.config import DreamerCarry, DreamerConfig, DreamerState, check
+from prudence.cores.dreamer.imagination import Imagination
+from prudence.cores.dreamer.planning import (
+    Believed,
+    Horizon,
+    Plans,
+    Preview,
+    Underway,
+    begin,
+    iterate,
+    plan,
+    preview,
+)
+from prudence.critics import Critic, Lesson, together
+from prudence.models.base import Imaginable
+from prudence.models.paired import PairedModel
+from prudence.models.posterior import ModelPosterior, open_loop_each
+from prudence.models.rssm import LatentState
+from prudence.models.world_model import WorldModel, symmetric
+from prudence.ops.normalise import PercentileScale, symexp, symlog
+from prudence.ops.returns import lambda_returns
+from prudence.optim import Averaged, Optimised
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
+
+RUN_UPDATES = 25_000
+"""Gradient steps of a run whose length nobody says."""
+
+
+@dataclass(frozen=True)
+class Dreamer(Agent):
+    """A world model, an actor trained in imagination, critics, and a constraint.
+
+    ``run_updates`` are the gradient steps of the whole run, over which learning rates fall and prices move.
+    """
+
+    spaces: Spaces
+    config: DreamerConfig
+    run_updates: int = RUN_UPDATES
+
+    def __post_init__(self) -> None:
+        check(self.config, self.spaces)
+
+    @property
+    def imagination(self) -> Imagination:
+        return Imagination(self.spaces, self.config, self.run_updates)
+
+    @property
+    def cost_limits(self) -> Float[Array, " C"]:
+        """The budgets d."""
+        return self.imagination.cost_limits
+
+    def init(self, *, key: Key) -> DreamerState:
+        c, num_costs = self.config, self.spaces.num_costs
+        model_key, actor_key, critic_key, cost_key = jax.random.split(key, 4)
+        model = self._fresh_model(key=model_key)
+        posterior = None
+        if c.uncertainty is not None:  # Folded by a number that ``split`` did not use.
+            posterior = c.uncertainty.posterior.init(symmetric(model), key=jax.random.fold_in(key, 4))
+        actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
+        cost_critic = Critic.init(model.critic_size, (num_costs,), c.cost_critic, key=cost_key)
+        state = DreamerState(
+            world_model=Optimised.init(model, c.model_optimiser),
+            posterior=posterior,
+            actor=Optimised.init(actor, c.actor_optimiser),
+            critic=Critic.init(model.critic_size, (), c.critic, key=critic_key),
+            cost_critic=cost_critic if c.values_costs else None,
+            return_scale=PercentileScale.init(floor=c.return_scale_floor),
+            constraint=c.constraint.init(num_costs),
+            price=None if c.planning is None else c.planning.price.init(num_costs),
+            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.05),
+            usual_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.02),
+            cost_scale=CostScale(jnp.zeros(num_costs)),
+            average=None,
+            step=jnp.zeros((), jnp.int32),
+        )
+        if c.averaging is None:
+            return state
+        return _with_average(state, tuple(Averaged.init(module) for module in self._what_acts(state)))
+
+    def _what_acts(self, state: DreamerState) -> tuple[Any, ...]:
+        """The networks by which decisions are taken: the actor's, and of a planner the model's and the critics'."""
+        if self.config.planning is None:
+            return (state.actor.module,)
+        critics = [c.online.module for c in (state.critic, state.cost_critic) if c is not None]
+        return (state.actor.module, state.world_model.module, *critics)
+
+    def acting(self, state: DreamerState, mode: Mode) -> DreamerState:
+        """The state with the networks that act in ``mode``: in evaluation the averaged ones, if there are any."""
+        if state.average is None or mode != "evaluate":
+            return state
+        return eqx.tree_at(self._what_acts, state, tuple(averaged.module for averaged in state.average))
+
+    def _fresh_model(self, *, key: Key) -> Imaginable:
+        """The only place that knows which kind of world model the agent has."""
+        c = self.config
+        if c.privileged is None:
+            return WorldModel(self.spaces, c.world_model, key=key)
+        return PairedModel(self.spaces, c.world_model, c.privileged, key=key)
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def init_carry(self, num_envs: int) -> DreamerCarry:
+        rssm, dtype = self.config.world_model.rssm, jnp.dtype(self.config.compute_dtype)
+        latent = LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
+        size, planning = self.spaces.action.size, self.config.planning
+        plan = None if planning is None else jnp.zeros((num_envs, planning.search.horizon, size))
+        return DreamerCarry(latent, jnp.zeros((num_envs, size)), plan)
+
+    @compiled("self", "mode")
+    def act(
+        self,
+        state: DreamerState,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array | np.ndarray, " E"],
+        *,
+        key: Key,
+        mode: Mode,
+    ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
+        """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
+        to sample. The diagnostics ``plan/*`` are 0 while plans wait for their start (``plan/acting``)."""
+        state = self.acting(state, mode)
+        model, actor = self._compute((state.world_model.module, state.actor.module))
+        first = jnp.asarray(is_first)
+        latent, action_key = self._filter(model, carry, observation, first, key=key)
+        policy = actor(latent.features)
+        metrics = {"policy/entropy": policy.entropy()}
+        greedy = mode == "evaluate" and self.config.evaluation == "mode"
+        follow = lambda: policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))
+        if carry.plan is None:
+            action = follow()
+            return action, DreamerCarry(latent, action, None), metrics
+        last, searches = carry.plan, self.imagination.acts_by_plan(state)
+        search = lambda: self._plan(state, latent, last, first, key=action_key)[:3]
+        _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
+        action, plans, diagnostics = jax.lax.cond(searches, search, lambda: (follow(), plans, nothing))
+        acting = jnp.broadcast_to(searches.astype(jnp.float32), len(first))
+        return action, DreamerCarry(latent, action, plans), metrics | diagnostics | {"plan/acting": acting}
+
+    @compiled("self", "mode")
+    def preview(
+        self,
+        state: DreamerState,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array | np.ndarray, " E"],
+        *,
+        key: Key,
+        mode: Mode = "evaluate",
+    ) -> Preview:
+        """What ``act``, given the same arguments and key, chooses the first environment's action from.
+
+        Raises:
+            ValueError: the agent does not plan.
+        """
+        if self.config.planning is None or carry.plan is None:
+            raise ValueError("an agent without a planner has no plans to look at")
+        state = self.acting(state, mode)
+        parts, first = self._believed(state), jnp.asarray(is_first)
+        latent, action_key = self._filter(parts.model, carry, observation, first, key=key)
+        found = self._plan(state, latent, carry.plan, first, key=action_key)
+        latent, executed, candidates = tree_index((latent, found.plan, found.candidates), 0)
+        # Folded by a number that ``split`` did not use.
+        futures_key = jax.random.fold_in(key, 2)
+        return preview(self.config.planning, parts, latent, executed, candidates, self.cost_limits, key=futures_key)
+
+    # A search step by step, for whoever must act by a deadline (prudence/deploy/deadline.py); as many iterations as
+    # configured make the action that ``act`` takes in evaluation.
+
+    @compiled("self")
+    def begin_search(
+        self,
+        state: DreamerState,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array | np.ndarray, " E"],
+        *,
+        key: Key,
+    ) -> Underway:
+        """Filters the observations and begins to search; the agent must be one that plans."""
+        planning, belief = self.config.planning, self._believed(self.acting(state, "evaluate"))
+        first = jnp.asarray(is_first)
+        assert planning is not None
+        assert carry.plan is not None
+        latent, action_key = self._filter(belief.model, carry, observation, first, key=key)
+        return begin(planning, belief, latent, carry.plan, first, key=action_key)
+
+    @compiled("self")
+    def iterate_search(
+        self, state: DreamerState, underway: Underway, index: int | Int[Array, ""]
+    ) -> tuple[Underway, Metrics]:
+        """One more iteration, the one numbered ``index``."""
+        assert self.config.planning is not None
+        belief = self._believed(self.acting(state, "evaluate"))
+        return iterate(self.config.planning, belief, self._horizon, underway, index, self.cost_limits)
+
+    @compiled("self")
+    def end_search(self, underway: Underway) -> tuple[Float[Array, "E A"], DreamerCarry]:
+        """The actions, and what the next decision remembers."""
+        planning = self.config.planning
+        assert planning is not None
+        act = lambda search, key: planning.search.action(search, key=key)
+        action = jax.vmap(act)(underway.search, underway.key)
+        return action, DreamerCarry(underway.latent, action, jax.vmap(planning.search.executed)(underway.search))
+
+    def _filter(
+        self, model: Imaginable, carry: DreamerCarry, observation: Observation, is_first: Bool[Array, " E"], *, key: Key
+    ) -> tuple[LatentState, Key]:
+        """The states after these observations, and the key for choosing actions."""
+        filter_key, action_key = jax.random.split(key)
+        return model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key), action_key
+
+    def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
+        assert self.config.planning is not None
+        belief, limits = self._believed(state), self.cost_limits
+        return plan(self.config.planning, belief, self._horizon, latent, last, is_first, limits, key=key)
+
+    @property
+    def _horizon(self) -> Horizon:
+        c = self.config
+        assert self.spaces.episode_steps is not None
+        return Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
+
+    def _believed(self, state: DreamerState) -> Believed:
+        planning = self.config.planning
+        assert planning is not None
+        parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
+        networks, uncertainty, predictors = self._compute(parts), self.config.uncertainty, None
+        if uncertainty is not None:  # The same ones until the next update: all plans are judged alike.
+            key = jax.random.fold_in(jax.random.key(0), state.step)
+            predictors = self._compute(uncertainty.posterior.sample(state.posterior, parts[0], key=key))
+        reads = partial(self._read_costs, networks[0]) if planning.costs == "observation" else None
+        price = self.imagination.planning_price(state)
+        return Believed(*networks, price=price, costs_of=reads, predictors=predictors)
+
+    def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
+        """What the environment's cost function makes of the decoded observations."""
+        lead, specs, function = features.shape[:-1], self.spaces.observations, self.spaces.cost_function
+        assert function is not None
+        restore = lambda name, x: x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)
+        costs = function({name: restore(name, x) for name, x in model.decoder(features).items()})
+        if costs.shape != (*lead, self.spaces.num_costs):
+            raise ValueError(
+                f"the cost function {function.path} returned shape {costs.shape} for a batch of shape {lead}: it must "
+                f"return {(*lead, self.spaces.num_costs)}, one cost for each of {', '.join(self.spaces.costs)}"
+            )
+        return costs
+
+    def _compute(self, tree: Any) -> Any:
+        return self.imagination.compute(tree)
+
+    # --- learning -----------------------------------------------------------------------------
+
+    @compiled("self")
+    def update(self, state: DreamerState, batches: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
+        def step(carry: DreamerState, inputs: tuple[Batch, Key]) -> tuple[DreamerState, Metrics]:
+            return self._update(carry, inputs[0], key=inputs[1])
+
+        keys = jax.random.split(key, len(batches.reward))
+        if len(keys) == 1:  # A loop, even of one, makes convolutions on a CPU several times slower.
+            return self._update(state, tree_index(batches, 0), key=keys[0])
+        state, metrics = jax.lax.scan(step, state, (batches, keys))
+        return state, jax.tree.map(lambda x: x.mean(0), metrics)
+
+    def _update(self, state: DreamerState, batch: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
+        """World model, actor and multiplier, reward critic, cost critic: the order of SafeDreamer's Algorithm 2."""
+        imagination, (model_key, start_key, imagine_key) = self.imagination, jax.random.split(key, 3)
+        rate = imagination.rate(state)
+        world_model, filtered, metrics = self._update_model(state.world_model, batch, rate, key=model_key)
+        start, alive = imagination.starts(filtered.states, batch, key=start_key)
+        model = self._compute(world_model.module)
+        posterior, predictors, more = self._update_posterior(state, world_model.module, filtered, batch, key=key)
+
+        dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
+        seen = model.critic_features(filtered.states)
+        replayed = self._replayed(state.critic, seen, batch, batch.reward, self.config.discount)
+        critic, critic_metrics = state.critic.update(together(dream.lesson, replayed), name="critic", rate=rate)
+        cost_critic, cost_metrics = state.cost_critic, {}
+        if cost_critic is not None:
+            replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.cost_discount)
+            lesson = together(dream.cost_lesson, replayed)
+            cost_critic, cost_metrics = cost_critic.update(lesson, name="cost_critic", rate=rate)
+        state = DreamerState(
+            world_model=world_model,
+            posterior=posterior,
+            actor=actor,
+            critic=critic,
+            cost_critic=cost_critic,
+            return_scale=state.return_scale.update(dream.returns),
+            constraint=imagination.update_constraint(state, dream.violation),
+            price=state.price,
+            episode_cost=state.episode_cost,
+            usual_cost=state.usual_cost,
+            cost_scale=state.cost_scale,
+            average=state.average,
+            step=state.step + 1,
+        )
+        if state.average is not None:
+            assert self.config.averaging is not None
+            pairs = zip(state.average, self._what_acts(state), strict=True)
+            state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
+        return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
+
+    def _update_model(
+        self, world_model: Optimised[Imaginable], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
+    ) -> tuple[Optimised[Imaginable], Any, Metrics]:
+        loss = lambda model: self._compute(model).loss(batch, key=key)
+        (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
+        world_model, more = world_model.descend(gradient, "model", rate)
+        return world_model, jax.lax.stop_gradient(filtered), metrics | more
+
+    def _update_posterior(
+        self, state: DreamerState, model: Imaginable, filtered: Any, batch: Batch, *, key: Key
+    ) -> tuple[Any, Any, Metrics]:
+        """The posterior over models, and N predictors drawn from it in the type they compute in; None without one."""
+        if self.config.uncertainty is None:
+            return None, None, {}
+        posterior: ModelPosterior = self.config.uncertainty.posterior
+        # Folded by numbers that ``split`` did not use.
+        update_key, draw_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+        evidence = (filtered, batch, state.step + 1)
+        updated: tuple[Any, Metrics] = posterior.update(state.posterior, symmetric(model), *evidence, key=update_key)
+        return updated[0], self._compute(posterior.sample(updated[0], symmetric(model), key=draw_key)), updated[1]
+
+    def _replayed(
+        self,
+        critic: Critic,
+        seen: Float[Array, "B T G"],
+        batch: Batch,
+        rewards: Float[Array | np.ndarray, "B T *C"],
+        discount: float,
+    ) -> Lesson | None:
+        """With ``replay_loss``, what a critic of ``rewards`` (or costs) learns at replayed states: λ-returns made of
+        what really came."""
+        share = self.config.replay_loss
+        if not share:
+            return None
+        time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
+        number = lambda x: time_major(x).astype(jnp.float32)
+        features, last, terminal = time_major(seen), number(batch.is_last), number(batch.is_terminal)
+        values = self._compute(critic).values(features)
+        by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)
+        lambdas = by_state(self.config.lambda_ * (1 - last))
+        targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
+        return Lesson.flat(features[:-1], targets, share * (1 - last[:-1]))
+
+    def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
+        """Episodes of the actor move what the actor's price rests on, planned ones the plans' price: each measures what
+        its own price does."""
+        cost = jnp.asarray(summary.episode_cost, jnp.float32)
+        violation = self.imagination.lived_violation(state, cost)
+        usual = state.usual_cost.update(cost)
+        actors = lambda s: (s.episode_cost, s.usual_cost, s.cost_scale, s.constraint)
+        constraint = self.config.constraint.on_episode(state.constraint, violation)
+        after = (state.episode_cost.update(cost), usual, state.cost_scale.update(usual), constraint)
+        if self.config.planning is None:
+            return eqx.tree_at(actors, state, after)
+        planned = self.imagination.acts_by_plan(state)
+        after = jax.tree.map(partial(jnp.where, planned), actors(state), after)
+        moved = self.config.planning.price.on_episode(state.price, violation)
+        price = jax.tree.map(partial(jnp.where, planned), moved, state.price)
+        return eqx.tree_at(lambda s: (*actors(s), s.price), state, (*after, price))
+
+    # --- diagnosis ----------------------------------------------------------------------------
+
+    def report(
+        self, state: DreamerState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Open-loop predictions of ``[B, T]`` sequences after ``context`` steps, averaged over ``samples`` futures.
+
+        ``prediction/<name>`` and ``truth/<name>`` for the decoded observations (vectors in symlog space), ``reward``
+        ``[B, T]`` and ``cost`` ``[B, T, C]``.
+        """
+        model = self._compute(state.world_model.module)
+        predicted = _mean_open_loop(model, batch, context, jax.random.split(key, samples))
+        truth = {k: v if v.dtype == np.uint8 else symlog(jnp.asarray(v)) for k, v in batch.observation.items()}
+        truth |= {"reward": batch.reward, "cost": batch.cost}
+        out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
+        return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+
+    @compiled("self")
+    def foresee(self, state: DreamerState, carry: DreamerCarry, *, key: Key) -> Outlook | None:
+        """What the critics say of the states in which ``act`` left ``carry`` in evaluation, and one imagined future of
+        each under the actor, as long as training imagines. None with privileged observations: critics see more than
+        what acts."""
+        if self.config.privileged is not None:
+            return None
+        state = self.acting(state, "evaluate")
+        parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
+        model, actor, critic, cost_critic = self._compute(parts)
+        action_key, dynamics_key = jax.random.split(key)
+        noise = actor.noise(self.config.horizon, len(carry.prev_action), key=action_key)
+        policy = lambda features, noise: actor(features).sample(noise)
+        costs = model.imagine(policy, carry.latent, noise, key=dynamics_key).costs[1:]
+        features = model.critic_features(carry.latent)
+        cost_value = None if cost_critic is None else cost_critic.values(features)
+        return Outlook(critic.values(features), cost_value, jnp.swapaxes(costs, 0, 1))
+
+    def predictions_by_model(
+        self, state: DreamerState, batch: Batch, *, key: Key, context: int, draws: int = 4, common_noise: bool = False
+    ) -> dict[str, np.ndarray]:
+        """What each of M models of the posterior foresees of ``[B, T]`` sequences after ``context`` steps, under the
+        recorded actions: ``reward [M, B, T - context]`` and ``cost [M, B, T - context, C]``.
+
+        M is ``draws`` times the posterior's samples. With ``common_noise`` the models differ in nothing else.
+
+        Raises:
+            ValueError: the agent has no posterior over models.
+        """
+        if self.config.uncertainty is None:
+            raise ValueError("an agent without a posterior over models has only one prediction")
+        posterior, module = self.config.uncertainty.posterior, symmetric(state.world_model.module)
+        draw_key, noise_key = jax.random.split(key)
+        batch = jax.tree.map(jnp.asarray, batch)
+
+        @eqx.filter_jit
+        def predict(draw_key: Key, noise_key: Key) -> tuple[Array, Array]:
+            predictors = posterior.sample(state.posterior, module, key=draw_key)
+            model, predictors = self._compute((module, predictors))
+            return open_loop_each(model, predictors, batch, context, key=noise_key, common_noise=common_noise)
+
+        fold, same = jax.random.fold_in, jax.random.clone
+        noise_keys = [same(noise_key) if common_noise else fold(noise_key, i) for i in range(draws)]
+        rewards, costs = zip(*(predict(fold(draw_key, i), k) for i, k in enumerate(noise_keys)), strict=True)
+        return {"reward": np.concatenate(rewards), "cost": np.concatenate(costs)}
+
+
+def _with_average(state: DreamerState, average: tuple[Averaged[Any], ...]) -> DreamerState:
+    return eqx.tree_at(lambda s: s.average, state, average, is_leaf=lambda x: x is None)
+
+
+@eqx.filter_jit
+def _mean_open_loop(model: Imaginable, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
+    def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
+        return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
+
+    # One future after the other: those of images do not fit side by side.
+    total, _ = jax.lax.scan(add, model.open_loop(batch, context, key=keys[0]), keys[1:])
+    return jax.tree.map(lambda x: x / len(keys), total)

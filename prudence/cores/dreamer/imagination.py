@@ -1,0 +1,338 @@
+"""How the Dreamer core improves its actor: along trajectories that a world model imagines, under a constraint on their
+costs (SafeDreamer section 4.3, LAMBDA section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from prudence.actors import Actor
+from prudence.constraints import Unconstrained
+from prudence.cores.dreamer.config import DreamerConfig, DreamerState
+from prudence.cores.dreamer.uncertainty import Counted, choose
+from prudence.critics import Lesson
+from prudence.models.base import Imaginable
+from prudence.models.posterior import imagine_each
+from prudence.models.world_model import symmetric
+from prudence.nets import cast
+from prudence.ops.returns import cumulative_discount, lambda_returns
+from prudence.optim import Optimised
+from prudence.types import Batch, Key, Metrics, Spaces, Trajectory
+
+
+class Dream(NamedTuple):
+    """Imagined trajectories, H steps in B columns, and what was computed along them; returns and lessons are of the
+    trajectories that count."""
+
+    trajectory: Trajectory
+    returns: Float[Array, "H MS"]
+    weights: Float[Array, "H B"]
+    violation: Float[Array, " C"]
+    advantage: Float[Array, "H B"]
+    lesson: Lesson
+    cost_lesson: Lesson
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Imagination:
+    """Start states, trajectories from them, what they are worth, and the actor's step on it."""
+
+    spaces: Spaces
+    config: DreamerConfig
+    run_updates: int
+
+    @property
+    def cost_limits(self) -> Float[Array, " C"]:
+        """The budgets d."""
+        return jnp.broadcast_to(jnp.asarray(self.config.cost_limit, jnp.float32), (self.spaces.num_costs,))
+
+    def compute(self, tree: Any) -> Any:
+        """``tree`` in the type that activations have."""
+        return cast(tree, jnp.dtype(self.config.compute_dtype))
+
+    def starts(self, latents: Any, batch: Batch, *, key: Key) -> tuple[Any, Float[Array, " S"]]:
+        """Flattens posterior states to start states ``[S, ...]``; ``alive`` is 0 after a termination."""
+        flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), latents)
+        alive = 1 - jnp.asarray(batch.is_terminal, jnp.float32).reshape(-1)
+        count = self.config.imagination_starts
+        if count is None or count >= len(alive):
+            return flat, alive
+        chosen = jax.random.choice(key, len(alive), (count,), replace=False)
+        return jax.tree.map(lambda x: x[chosen], flat), alive[chosen]
+
+    def improve(
+        self,
+        state: DreamerState,
+        model: Imaginable,
+        predictors: Any,
+        start: Any,
+        alive: Float[Array, " S"],
+        *,
+        key: Key,
+    ) -> tuple[Dream, Optimised[Actor], Metrics]:
+        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty
+        on the imagined cost (SafeDreamer eq. 9, LAMBDA eq. 10).
+
+        Pathwise: the objective is differentiated by every imagined action, and that through the policy at
+        the state where it acted. The policy's input carries no gradient, so this is the derivative by the
+        policy's parameters; it needs one pass through the policy instead of one a step.
+        """
+        c = self.config
+        frozen = self.compute(state.actor.module)
+        policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))
+        start, alive, noise, roll = self._rollout(state, model, predictors, policy, start, alive, key=key)
+        if self.scores:
+            dream, action_gradient = self.dream(state, roll(), alive)[1], None
+        else:
+            nudge = jnp.zeros((c.horizon, len(alive), self.spaces.action.size))
+            by_action = jax.grad(lambda n: self.dream(state, roll(nudge=n), alive), has_aux=True)
+            action_gradient, dream = by_action(nudge)
+
+        def loss(actor: Actor) -> tuple[Float[Array, ""], Metrics]:
+            policies = self.compute(actor)(dream.trajectory.actor_features[:-1])
+            entropy = policies.entropy()
+            metrics = {"policy/entropy": entropy.mean()}
+            bonus = c.entropy * (dream.weights * entropy).mean()
+            if action_gradient is None:
+                log_prob = policies.log_prob(dream.trajectory.actions)
+                return -(dream.weights * dream.advantage * log_prob).mean() - bonus, metrics
+            return (action_gradient * policies.sample(noise)).sum() - bonus, metrics
+
+        gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
+        actor, more = state.actor.descend(gradient, "actor", self.rate(state))
+        return dream, actor, metrics | more
+
+    def _rollout(
+        self,
+        state: DreamerState,
+        model: Imaginable,
+        predictors: Any,
+        policy: Callable[[Float[Array, "B F"], Float[Array, "B A"]], Float[Array, "B A"]],
+        start: Any,
+        alive: Float[Array, " S"],
+        *,
+        key: Key,
+    ) -> tuple[Any, Float[Array, " B"], Float[Array, "H B A"], Callable[..., Trajectory]]:
+        """Start states, whether they are alive, the policy's noise, and what imagines from them given a nudge; for
+        each of N predictors, if there are any, one after the other: B = N·S columns."""
+        c, uncertainty = self.config, self.config.uncertainty
+        action_key, dynamics_key = jax.random.split(key)
+        noise_of = lambda columns: state.actor.module.noise(c.horizon, columns, key=action_key)
+        if uncertainty is None:
+            noise = noise_of(len(alive))
+            return start, alive, noise, partial(model.imagine, policy, start, noise, key=dynamics_key)
+        number, common = uncertainty.posterior.samples, uncertainty.common_noise
+        each = lambda x: jnp.tile(x, (number, *(1,) * (x.ndim - 1)))
+        noise = jnp.tile(noise_of(len(alive)), (1, number, 1)) if common else noise_of(number * len(alive))
+        start, alive = jax.tree.map(each, (start, alive))
+        roll = partial(
+            imagine_each, symmetric(model), predictors, policy, start, noise, key=dynamics_key, common_noise=common
+        )
+        return start, alive, noise, roll
+
+    def dream(
+        self, state: DreamerState, trajectory: Trajectory, alive: Float[Array, " B"]
+    ) -> tuple[Float[Array, ""], Dream]:
+        """The actor's objective along imagined trajectories (a loss), and everything computed for it."""
+        c = self.config
+        discounts = c.discount * trajectory.continues
+        values = self.compute(state.critic).values(trajectory.critic_features)
+        returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
+        weights = cumulative_discount(discounts)[:-1] * alive
+        cost_values = self._cost_values(state, trajectory)
+        cost_discounts = jnp.broadcast_to((c.cost_discount * trajectory.continues)[..., None], cost_values.shape)
+        cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
+        task, safety, metrics = self._count(returns, values, cost_returns, cost_values)
+        estimate = self.cost_unit * jnp.stack([of(cost_returns[..., i]).mean() for i, of in enumerate(safety)])
+        violation = self.violation(state, estimate)
+        loss = -(task(weights) * task(returns)).mean() / self._return_scale(state)
+        loss = loss + self._minds_costs(state) * c.constraint.penalty(state.constraint, violation)
+        advantages = returns - values[:-1], cost_returns - cost_values[:-1]
+        features = trajectory.critic_features[:-1]
+        dream = Dream(
+            trajectory=trajectory,
+            returns=task(returns),
+            weights=weights,
+            violation=violation,
+            advantage=self._advantage(state, *advantages, violation, task, safety),
+            lesson=Lesson.flat(task(features), task(returns), task(weights)),
+            cost_lesson=_cost_lesson(features, cost_returns, weights, safety),
+            metrics=metrics | self._dream_metrics(state, task(returns), estimate),
+        )
+        return loss, jax.lax.stop_gradient(dream)
+
+    def _count(
+        self,
+        returns: Float[Array, "H B"],
+        values: Float[Array, "H+1 B"],
+        cost_returns: Float[Array, "H B C"],
+        cost_values: Float[Array, "H+1 B C"],
+    ) -> tuple[Counted, list[Counted], Metrics]:
+        """Which trajectories count for the task and for each constraint: under one model all of them."""
+        uncertainty, constraints = self.config.uncertainty, range(self.spaces.num_costs)
+        if uncertainty is None:
+            return Counted(None), [Counted(None) for _ in constraints], {}
+        by_returns = uncertainty.of == "returns"
+        rewards, costs = (returns, cost_returns) if by_returns else (values[:-1], cost_values[:-1])
+        by_model = lambda x: x.mean(0).reshape(uncertainty.posterior.samples, -1)
+        promises = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
+        task = choose(promises[0], uncertainty.task, larger_is_better=True)
+        safety = [choose(cost, uncertainty.safety, larger_is_better=False) for cost in promises[1]]
+        above = lambda of, x: of(x).mean() - x.mean()
+        metrics = {
+            "posterior/return_std": promises[0].std(0).mean(),
+            "posterior/cost_std": jnp.stack(promises[1]).sum(0).std(0).mean(),
+            "posterior/optimism": above(task, rewards),
+            "posterior/pessimism": sum(above(of, costs[..., i]) for i, of in enumerate(safety)),
+        }
+        return task, safety, metrics
+
+    @property
+    def scores(self) -> bool:
+        """Whether the actor learns by the score of its actions (REINFORCE)."""
+        discrete = self.spaces.action.kind == "discrete"
+        return self.config.gradient == "reinforce" or (self.config.gradient == "auto" and discrete)
+
+    def _cost_values(self, state: DreamerState, trajectory: Trajectory) -> Float[Array, "states B C"]:
+        if state.cost_critic is None:
+            return jnp.zeros_like(trajectory.costs)
+        return self.compute(state.cost_critic).values(trajectory.critic_features)
+
+    @property
+    def cost_unit(self) -> float:
+        """Factor from the mean cost return to ``cost_estimate``'s unit."""
+        c = self.config
+        if c.cost_estimate == "episode" and self.spaces.episode_steps is not None:
+            return (1 - c.cost_discount) * self.spaces.episode_steps
+        return float(c.horizon) if c.cost_estimate == "sum" else 1.0
+
+    def violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
+        """Whatever its value's source and bound, its gradient is that of the imagined cost, in the unit of costs."""
+        c, sg = self.config, jax.lax.stop_gradient
+        if c.violation_source == "episodes":
+            scaled = estimate / self.unit_of_costs(state)
+            return sg(self.bounded(self.lived_violation(state, state.episode_cost.mean))) + scaled - sg(scaled)
+        violation = estimate - self.targets(state)
+        if c.violation_bound is not None:  # Of a budget of 0, too.
+            reach = c.violation_bound * jnp.maximum(self.cost_limits, 1.0)
+            violation = jnp.clip(violation, -reach, reach)
+        return sg(violation) + estimate - sg(estimate)
+
+    def lived_violation(self, state: DreamerState, cost: Float[Array, " C"]) -> Float[Array, " C"]:
+        """What episodes that cost so much exceed their target by: in budgets where episodes set the pressure, else in
+        costs (the papers)."""
+        targets = self.targets(state)
+        if self.config.violation_source == "imagined":
+            return cost - targets
+        return (cost - targets) / state.cost_scale.of_violations(targets)
+
+    def bounded(self, violation: Float[Array, " C"]) -> Float[Array, " C"]:
+        """A mean violation in budgets, clipped to ``violation_bound``. Never that of a single episode: costs are rare
+        and large, so that bounded ones have another mean, and a budget would seem to hold that does not."""
+        bound = self.config.violation_bound
+        return violation if bound is None else jnp.clip(violation, -bound, bound)
+
+    def unit_of_costs(self, state: DreamerState) -> Float[Array, " C"]:
+        """By which costs are divided in the actor's objective, as returns are by their scale."""
+        if self.config.violation_source == "imagined":
+            return jnp.ones(self.spaces.num_costs)
+        return state.cost_scale.of_costs(self.cost_limits)
+
+    def exchange_rate(self, state: DreamerState) -> Float[Array, " C"]:
+        """What the actor gives in return for a unit of cost return, λ · unit · S: a planner's price of 1. λ counts as
+        at least λ0: a factor on a price that has fallen to nothing could never raise it. Where prices have a unit (the
+        papers), 1."""
+        constraint = self.config.constraint
+        if self.config.violation_source == "imagined" or isinstance(constraint, Unconstrained):
+            return jnp.ones(self.spaces.num_costs)
+        multiplier = jnp.maximum(constraint.multiplier(state.constraint), constraint.multiplier_init)
+        return multiplier / self.unit_of_costs(state) * self.cost_unit * self._return_scale(state)
+
+    def targets(self, state: DreamerState) -> Float[Array, " C"]:
+        """What costs are held against at present: the budgets less their margin, or what is asked for on the way."""
+        aims, share = (1 - self.config.margin) * self.cost_limits, self.config.approach
+        return aims if share is None else jnp.maximum(aims, share * state.usual_cost.mean)
+
+    def _minds_costs(self, state: DreamerState) -> Bool[Array, ""]:
+        return state.step >= self.config.constraint_start
+
+    def update_constraint(self, state: DreamerState, violation: Float[Array, " C"]) -> Any:
+        """One dual step, while the actor is what acts: episodes that were planned say nothing of its costs."""
+        pace = 1 / self.run_updates if self.config.violation_source == "episodes" else 1.0
+        updated = self.config.constraint.update(state.constraint, violation, pace)
+        moves = self._minds_costs(state) & ~self.acts_by_plan(state)
+        return jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state.constraint)
+
+    def acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
+        """Whether plans are acted on by now."""
+        planning = self.config.planning
+        return jnp.asarray(False) if planning is None else state.step >= planning.start
+
+    def planning_price(self, state: DreamerState) -> Float[Array, " C"]:
+        """What a plan pays for a unit of cost return."""
+        assert self.config.planning is not None
+        return self.config.planning.price.multiplier(state.price) * self.exchange_rate(state)
+
+    def rate(self, state: DreamerState) -> Float[Array, ""] | None:
+        """Factor on all learning rates: 1, then falling linearly to 0 over the cooldown at the run's end; None if there
+        is none."""
+        last = self.config.cooldown * self.run_updates
+        return jnp.clip((self.run_updates - state.step) / last, 0.0, 1.0) if last else None
+
+    def _return_scale(self, state: DreamerState) -> Float[Array, ""]:
+        return state.return_scale.scale if self.config.normalise_returns else jnp.ones(())
+
+    def _advantage(
+        self,
+        state: DreamerState,
+        advantage: Float[Array, "H B"],
+        cost_advantage: Float[Array, "H B C"],
+        violation: Float[Array, " C"],
+        task: Counted,
+        safety: list[Counted],
+    ) -> Float[Array, "H B"]:
+        """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
+        penalty's own gradient is equal to first order; 0 where a trajectory does not count."""
+        pressure = self._minds_costs(state) * self.config.constraint.pressure(state.constraint, violation)
+        total = task.share(advantage.shape[1]) * advantage / self._return_scale(state)
+        unit = self.unit_of_costs(state)
+        for i, of in enumerate(safety):
+            cost = cost_advantage[..., i]
+            total = total - self.cost_unit / unit[i] * pressure[i] * of.share(cost.shape[1]) * cost
+        return total
+
+    def _dream_metrics(self, state: DreamerState, returns: Array, estimate: Array) -> Metrics:
+        metrics = {
+            "imagined/return": returns.mean(),
+            "imagined/return_scale": state.return_scale.scale,
+        }
+        multiplier, planning = self.config.constraint.multiplier(state.constraint), self.config.planning
+        for i, name in enumerate(self.spaces.costs):
+            suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
+            metrics[f"imagined/cost{suffix}"] = estimate[i]
+            metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
+            if self.config.approach is not None:
+                metrics[f"constraint/target{suffix}"] = self.targets(state)[i]
+            if planning is not None:
+                metrics[f"plan/price{suffix}"] = self.planning_price(state)[i]
+        return metrics
+
+
+def _cost_lesson(
+    features: Float[Array, "H B F"], returns: Float[Array, "H B C"], weights: Float[Array, "H B"], counts: list[Counted]
+) -> Lesson:
+    """The critic of each constraint's cost learns from the trajectories that count for it."""
+    if len({id(of.columns) for of in counts}) == 1:
+        of = counts[0]
+        return Lesson.flat(of(features), of(returns), of(weights))
+    own = len(counts) * jnp.eye(len(counts))
+    apart = [Lesson.flat(of(features), of(returns), of(weights)[..., None] * own[i]) for i, of in enumerate(counts)]
+    return Lesson(*(jnp.concatenate(parts) for parts in zip(*apart, strict=True)))

@@ -1,0 +1,1 @@
+"""Rollouts and rules of improvement: what PPO and its kin share."""

@@ -1,0 +1,461 @@
+"""The core that PPO, TRPO, CPO, FOCOPS, their Lagrangian and their Sautéed forms share.
+
+Collect a rollout with the present policy; estimate advantages of reward and of costs (generalised advantage
+estimation); move the price of cost; improve the policy; fit the critics. A named system is an *improvement* (how the
+policy moves, prudence/cores/on_policy/improvement.py) and a *constraint* (how costs are minded,
+:mod:`prudence.constraints`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from prudence.actors import Actor, ActorConfig, Policy
+from prudence.constraints import (
+    SPENT,
+    Constraint,
+    CostPenalty,
+    DualAscent,
+    EpisodeCost,
+    PIDLagrangian,
+    Saute,
+    Unconstrained,
+    Unpriced,
+)
+from prudence.cores.base import Agent, Mode, compiled
+from prudence.cores.on_policy.improvement import (
+    ClippedSurrogate,
+    ConstrainedTrustRegion,
+    Improvement,
+    Lesson,
+    PenalisedDivergence,
+    TrustRegion,
+    minibatches,
+)
+from prudence.nets import MLP, ConvEncoder
+from prudence.ops.normalise import RunningMoments
+from prudence.ops.returns import lambda_returns
+from prudence.optim import Optimised, OptimiserConfig
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, ObservationSpec, Spaces, tree_index
+
+
+@dataclass(frozen=True)
+class ValueConfig:
+    """A value function and how it is fitted to a rollout's returns: least squares, with shrinkage of the weights.
+
+    Attributes:
+        passes: over the rollout.
+        batch_size: of the minibatches.
+        shrinkage: factor on Σθ² in the loss.
+    """
+
+    layers: int = 2
+    units: int = 64
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
+    passes: int = 10
+    batch_size: int = 64
+    shrinkage: float = 1e-3
+
+
+@dataclass(frozen=True)
+class OnPolicyConfig:
+    """Sizes and choices of an on-policy agent. Defaults follow OmniSafe's PPO-Lag on Safety-Gymnasium.
+
+    Attributes:
+        improvement: how the policy moves.
+        constraint: how costs are minded.
+        actor_optimiser: of first-order improvements.
+        cnn_depth: channels of the first convolution, for images. Policy and values have their own.
+        discount, cost_discount: γ of rewards and of costs.
+        lambda_, cost_lambda: λ of their generalised advantage estimates.
+        cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
+        cost_memory: share of the newest episode in the running mean of episode costs that is held against d; 0.02 is as
+            old on average as the mean of the last 100.
+        final_rate: what the actor's learning rate has fallen to, linearly, when the run ends, as a share of itself.
+        evaluation: which actions are evaluated; ``sample``, since it is the stochastic policy whose cost was held.
+    """
+
+    improvement: ClippedSurrogate | PenalisedDivergence | TrustRegion | ConstrainedTrustRegion = field(
+        default_factory=ClippedSurrogate
+    )
+    constraint: Unconstrained | CostPenalty | DualAscent | PIDLagrangian | Saute = field(default_factory=Unconstrained)
+    actor: ActorConfig = field(
+        default_factory=lambda: ActorConfig(
+            layers=2, units=64, continuous="clipped_normal", unimix=0.0, norm="none", activation="tanh"
+        )
+    )
+    critic: ValueConfig = field(default_factory=ValueConfig)
+    actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
+    cnn_depth: int = 16
+    discount: float = 0.99
+    cost_discount: float = 0.99
+    lambda_: float = 0.95
+    cost_lambda: float = 0.95
+    cost_limit: float | tuple[float, ...] = 25.0
+    cost_memory: float = 0.02
+    final_rate: float = 0.05
+    evaluation: Literal["mode", "sample"] = "sample"
+
+    @property
+    def values_costs(self) -> bool:
+        """Whether anything asks for a critic of costs."""
+        return self.improvement.values_costs or not isinstance(self.constraint, Unpriced)
+
+
+class Inputs(NamedTuple):
+    """What networks see: all vectors in one, normalised, and images as they are."""
+
+    vector: Float[Array, "*batch F"]
+    images: dict[str, Array]
+
+
+class Senses(eqx.Module):
+    """:class:`Inputs` to one vector of features: convolutions for images, vectors as they are."""
+
+    images: dict[str, ConvEncoder]
+    out_size: int = eqx.field(static=True)
+
+    def __init__(self, specs: dict[str, ObservationSpec], depth: int, *, key: Key):
+        names = [name for name in sorted(specs) if specs[name].is_image]
+        keys = jax.random.split(key, len(names) + 1)
+        self.images = {n: ConvEncoder(specs[n].shape, depth, key=k) for n, k in zip(names, keys[1:], strict=True)}
+        self.out_size = _vector_size(specs) + sum(net.out_size for net in self.images.values())
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "*batch F"]:
+        seen = [net(inputs.images[name]) for name, net in self.images.items()]
+        return jnp.concatenate([inputs.vector, *seen], -1)
+
+
+class PolicyNet(eqx.Module):
+    """What is seen to a distribution over actions."""
+
+    senses: Senses
+    actor: Actor
+
+    def __call__(self, inputs: Inputs) -> Policy:
+        return self.actor(self.senses(inputs))
+
+
+class ValueNet(eqx.Module):
+    """What is seen to K expected returns."""
+
+    senses: Senses
+    net: MLP
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "*batch K"]:
+        return self.net(self.senses(inputs))
+
+
+class OnPolicyState(eqx.Module):
+    """Everything that training changes; ``step`` counts rollouts."""
+
+    actor: Optimised[PolicyNet]
+    critic: Optimised[ValueNet]
+    cost_critic: Optimised[ValueNet] | None
+    moments: RunningMoments
+    constraint: Any
+    episode_cost: EpisodeCost
+    step: Int[Array, ""]
+
+
+class Advantages(NamedTuple):
+    """Of one quantity along a rollout (K = 1 for reward, C for costs), flattened: N = T·E decisions."""
+
+    advantages: Float[Array, "N K"]
+    targets: Float[Array, "N K"]
+    values: Float[Array, "N K"]
+
+
+RUN_UPDATES = 500
+"""Rollouts of a run whose length nobody says."""
+
+
+@dataclass(frozen=True)
+class OnPolicy(Agent):
+    """A policy, value functions of reward and of costs, an improvement and a constraint.
+
+    ``run_updates`` are the rollouts of the whole run, over which the learning rate falls.
+    """
+
+    spaces: Spaces
+    config: OnPolicyConfig
+    run_updates: int = RUN_UPDATES
+
+    def __post_init__(self) -> None:
+        limits = self.config.cost_limit
+        if isinstance(limits, tuple) and len(limits) != self.spaces.num_costs:
+            raise ValueError(
+                f"cost_limit names {len(limits)} budgets, but the environment reports {self.spaces.num_costs} costs: "
+                f"{', '.join(self.spaces.costs)}"
+            )
+        if self.config.improvement.values_costs and self.spaces.episode_steps is None:
+            raise ValueError(
+                "CPO spreads an episode's budget over its decisions, but the environment has no time limit: set one "
+                "(EnvConfig.time_limit)"
+            )
+        if isinstance(self.config.constraint, Saute) and SPENT not in self.spaces.observations:
+            raise ValueError(
+                f"a Sautéed agent has to see what the episode has cost so far, and the environment shows no '{SPENT}': "
+                "set EnvConfig.spent (--env.spent)"
+            )
+
+    @property
+    def cost_limits(self) -> Float[Array, " C"]:
+        """The budgets d."""
+        return jnp.broadcast_to(jnp.asarray(self.config.cost_limit, jnp.float32), (self.spaces.num_costs,))
+
+    def init(self, *, key: Key) -> OnPolicyState:
+        c, num_costs, specs = self.config, self.spaces.num_costs, dict(self.spaces.unprivileged)
+        actor_key, senses_key, critic_key, cost_key = jax.random.split(key, 4)
+        senses = Senses(specs, c.cnn_depth, key=senses_key)
+        actor = PolicyNet(senses, Actor(senses.out_size, self.spaces.action, c.actor, key=actor_key))
+        return OnPolicyState(
+            actor=Optimised.init(actor, c.actor_optimiser),
+            critic=self._value_net(1, key=critic_key),
+            cost_critic=self._value_net(num_costs, key=cost_key) if c.values_costs else None,
+            moments=RunningMoments.init(_vector_size(specs)),
+            constraint=c.constraint.init(num_costs),
+            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), c.cost_memory),
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    def _value_net(self, outputs: int, *, key: Key) -> Optimised[ValueNet]:
+        c = self.config
+        senses_key, net_key = jax.random.split(key)
+        senses = Senses(dict(self.spaces.unprivileged), c.cnn_depth, key=senses_key)
+        net = MLP(
+            senses.out_size, c.critic.units, c.critic.layers, outputs, norm="none", activation="tanh", key=net_key
+        )
+        return Optimised.init(ValueNet(senses, net), c.critic.optimiser)
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def init_carry(self, num_envs: int) -> tuple[()]:
+        """Nothing is remembered between decisions."""
+        return ()
+
+    def act(
+        self,
+        state: OnPolicyState,
+        carry: tuple[()],
+        observation: Observation,
+        is_first: Bool[Array | np.ndarray, " E"],
+        *,
+        key: Key,
+        mode: Mode,
+    ) -> tuple[Float[Array, "E A"], tuple[()], Metrics]:
+        """Samples the policy; ``evaluate`` takes its mode if so configured."""
+        greedy = mode == "evaluate" and self.config.evaluation == "mode"
+        # Without the optimisers' states, which would be taken apart at every call.
+        action, entropy = self._act(state.actor.module, state.moments, observation, key=key, greedy=greedy)
+        return action, carry, {"policy/entropy": entropy}
+
+    @compiled("self", "greedy")
+    def _act(
+        self, net: PolicyNet, moments: RunningMoments, observation: Observation, *, key: Key, greedy: bool
+    ) -> tuple[Float[Array, "E A"], Float[Array, " E"]]:
+        policy = net(self._inputs(moments, observation))
+        number = len(next(iter(observation.values())))
+        action = policy.mode() if greedy else policy.sample(net.actor.noise(number, key=key))
+        return action, policy.entropy()
+
+    def _inputs(self, moments: RunningMoments, observation: Observation) -> Inputs:
+        vector, images = self._split(observation)
+        return Inputs(moments.normalise(vector), images)
+
+    def _split(self, observation: Observation) -> tuple[Float[Array, "*batch F"], dict[str, Array]]:
+        """All vectors in one, before they are normalised; and the images."""
+        shown, specs = self.config.constraint.observed(observation, self.cost_limits), self.spaces.unprivileged
+        some = next(iter(specs))
+        batch = jnp.shape(shown[some])[: jnp.ndim(shown[some]) - len(specs[some].shape)]
+        flat = [jnp.asarray(shown[n], jnp.float32).reshape(*batch, -1) for n in sorted(specs) if not specs[n].is_image]
+        vector = jnp.concatenate(flat, -1) if flat else jnp.zeros((*batch, 0))
+        return vector, {n: jnp.asarray(shown[n]) for n in specs if specs[n].is_image}
+
+    # --- learning -----------------------------------------------------------------------------
+
+    @compiled("self")
+    def update(self, state: OnPolicyState, batches: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
+        """Learns from each of U rollouts ``[U, E, T+1, ...]``; its last row only ends the decision before it."""
+        metrics = {}
+        for index in range(len(batches.reward)):
+            rollout = jax.tree.map(lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1), tree_index(batches, index))
+            state, metrics = self._update(state, rollout, key=jax.random.fold_in(key, index))
+        return state, metrics
+
+    def _update(self, state: OnPolicyState, rollout: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
+        """One rollout ``[T+1, E, ...]``: the multiplier, then the policy, then the critics (OmniSafe's order)."""
+        c = self.config
+        actor_key, critic_key, cost_key = jax.random.split(key, 3)
+        vector, images = self._split(rollout.observation)
+        inputs = Inputs(state.moments.normalise(vector), images)
+        rewards = c.constraint.shaped(rollout, self.cost_limits)
+        reward = self._advantages(state.critic, inputs, rewards[..., None], rollout, c.discount, c.lambda_)
+        cost = None
+        if state.cost_critic is not None:
+            costs = jnp.asarray(rollout.cost)
+            cost = self._advantages(state.cost_critic, inputs, costs, rollout, c.cost_discount, c.cost_lambda)
+        constraint = self._move_price(state)
+        decided = jax.tree.map(lambda x: _joined(x[:-1]), inputs)
+        lesson = self._lesson(state, constraint, decided, rollout, reward, cost)
+        actor, metrics = c.improvement.improve(state.actor, lesson, key=actor_key)
+        critic, critic_metrics = self._fit(state.critic, lesson, reward, "critic", key=critic_key)
+        cost_critic, cost_metrics = state.cost_critic, {}
+        if cost_critic is not None and cost is not None:
+            cost_critic, cost_metrics = self._fit(cost_critic, lesson, cost, "cost_critic", key=cost_key)
+        metrics |= {"policy/std": _mean_std(actor.module)} if actor.module.actor.log_std is not None else {}
+        # The policy acted with the moments from before the rollout, so it has learnt with them, too.
+        moments = state.moments.update(_joined(vector[:-1]))
+        after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.episode_cost, state.step + 1)
+        return after, metrics | critic_metrics | cost_metrics | self._metrics(constraint)
+
+    def _advantages(
+        self,
+        critic: Optimised[ValueNet],
+        inputs: Inputs,
+        rewards: Float[Array, "states E K"],
+        rows: Batch,
+        discount: float,
+        lambda_: float,
+    ) -> Advantages:
+        r"""Generalised advantage estimates (Schulman et al. 2016), :math:`A^λ_t = R^λ_t - V(s_t)`.
+
+        A truncated episode bootstraps from the value of its last observation, a terminated one from nothing, and so
+        does the end of the rollout.
+        """
+        values = critic.module(inputs)
+        spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32)[..., None], values.shape)
+        discounts = discount * (1 - spread(rows.is_terminal))
+        returns = lambda_returns(rewards, values, discounts, lambda_ * (1 - spread(rows.is_last)))
+        flat = lambda x: x.reshape(-1, x.shape[-1])
+        return Advantages(flat(returns - values[:-1]), flat(returns), flat(values[:-1]))
+
+    def _move_price(self, state: OnPolicyState) -> Any:
+        """The constraint's state after this rollout's episodes; as it was before any has finished."""
+        constraint, known = self.config.constraint, state.episode_cost.weight > 0
+        moved = constraint.update(state.constraint, state.episode_cost.mean - self.cost_limits)
+        return jax.tree.map(lambda new, old: jnp.where(known, new, old), moved, state.constraint)
+
+    def _lesson(
+        self,
+        state: OnPolicyState,
+        constraint: Any,
+        inputs: Inputs,
+        rollout: Batch,
+        reward: Advantages,
+        cost: Advantages | None,
+    ) -> Lesson:
+        c = self.config
+        actions = jnp.asarray(rollout.prev_action[1:]).reshape(-1, self.spaces.action.size)
+        policy = state.actor.module(inputs)
+        weights = 1 - jnp.asarray(rollout.is_last[:-1], jnp.float32).reshape(-1)
+        gain = _standardised(reward.advantages[:, 0], weights)
+        harm = jnp.zeros((len(weights), self.spaces.num_costs)) if cost is None else _centred(cost.advantages, weights)
+        price = c.constraint.multiplier(constraint)
+        decay = 1.0 - (1.0 - c.final_rate) * jnp.clip(state.step / self.run_updates, 0, 1)
+        return Lesson(
+            inputs=inputs,
+            actions=actions,
+            old=policy,
+            log_probs=policy.log_prob(actions),
+            advantages=(gain - harm @ price) / (1 + price.sum()),
+            cost_advantages=harm,
+            weights=weights,
+            violation=(state.episode_cost.mean - self.cost_limits) / (self.spaces.episode_steps or 1),
+            rate=jnp.asarray(decay, jnp.float32),
+        )
+
+    def _fit(
+        self, critic: Optimised[ValueNet], lesson: Lesson, told: Advantages, name: str, *, key: Key
+    ) -> tuple[Optimised[ValueNet], Metrics]:
+        """Least squares on the returns, in shuffled minibatches."""
+        c = self.config.critic
+        arrays, rest = eqx.partition(critic, eqx.is_array)
+
+        def loss(net: ValueNet, index: Array) -> Float[Array, ""]:
+            inputs, targets, weights = tree_index((lesson.inputs, told.targets, lesson.weights), index)
+            error = jnp.square(net(inputs) - targets).sum(-1)
+            squares = sum(jnp.square(p).sum() for p in jax.tree.leaves(eqx.filter(net, eqx.is_inexact_array)))
+            return (weights * error).mean() + c.shrinkage * squares
+
+        def step(arrays: PyTree, index: Array) -> tuple[PyTree, Float[Array, ""]]:
+            critic = eqx.combine(arrays, rest)
+            value, gradient = eqx.filter_value_and_grad(loss)(critic.module, index)
+            critic, _ = critic.descend(gradient, name)
+            return eqx.filter(critic, eqx.is_array), value
+
+        shuffle = lambda number: minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))
+        orders = jax.vmap(shuffle)(jnp.arange(c.passes))
+        arrays, losses = jax.lax.scan(step, arrays, orders.reshape(-1, orders.shape[-1]))
+        spread = lambda x: (lesson.weights @ jnp.square(_centred(x, lesson.weights))).sum()
+        explained = 1 - spread(told.targets - told.values) / jnp.maximum(spread(told.targets), 1e-8)
+        metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
+        return eqx.combine(arrays, rest), metrics
+
+    def _metrics(self, constraint: Any) -> Metrics:
+        multiplier = self.config.constraint.multiplier(constraint)
+        suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
+        return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
+
+    def on_episode(self, state: OnPolicyState, summary: EpisodeSummary) -> OnPolicyState:
+        changed = self._on_episode(state.episode_cost, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
+        return eqx.tree_at(lambda s: (s.episode_cost, s.constraint), state, changed)
+
+    @compiled("self")
+    def _on_episode(
+        self, episode_cost: EpisodeCost, constraint: Any, cost: Float[Array, " C"]
+    ) -> tuple[EpisodeCost, Any]:
+        return episode_cost.update(cost), self.config.constraint.on_episode(constraint, cost - self.cost_limits)
+
+    def report(
+        self, state: OnPolicyState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Empty: there is no model that could foresee anything."""
+        return {}
+
+
+def _joined(x: Array) -> Array:
+    """``[T, E, ...]`` to ``[T·E, ...]``. (Not by -1, which says nothing where there are no vectors, F = 0.)"""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def _vector_size(specs: dict[str, ObservationSpec]) -> int:
+    return sum(math.prod(spec.shape) for spec in specs.values() if not spec.is_image)
+
+
+def _mean_std(net: PolicyNet) -> Float[Array, ""]:
+    log_std = net.actor.log_std
+    assert log_std is not None
+    return jnp.exp(log_std).mean()
+
+
+def _centred(values: Float[Array, "N *C"], weights: Float[Array, " N"]) -> Float[Array, "N *C"]:
+    return values - jnp.tensordot(weights, values, 1) / jnp.maximum(weights.sum(), 1.0)
+
+
+def _standardised(values: Float[Array, " N"], weights: Float[Array, " N"]) -> Float[Array, " N"]:
+    centred = _centred(values, weights)
+    return centred / (jnp.sqrt((weights * jnp.square(centred)).sum() / jnp.maximum(weights.sum(), 1.0)) + 1e-8)
+
+
+def compose(
+    name: str, spaces: Spaces, config: OnPolicyConfig, improvement: type[Improvement], *constraints: type[Constraint]
+) -> OnPolicy:
+    """The agent called ``name``, which is one of this improvement under one of these constraints.
+
+    Raises:
+        ValueError: ``config`` has another improvement or constraint.
+    """
+    if not isinstance(config.improvement, improvement) or not isinstance(config.constraint, constraints):
+        wanted = f"improvement={improvement.__name__} and constraint={' or '.join(c.__name__ for c in constraints)}"
+        found = f"{type(config.improvement).__name__} and {type(config.constraint).__name__}"
+        raise ValueError(f"{name} is {wanted}; the configuration has {found}")
+    return OnPolicy(spaces, config)

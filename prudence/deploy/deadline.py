@@ -1,0 +1,107 @@
+"""Acting by a deadline: a planner searches as long as there is time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from prudence.cores.base import Agent
+from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.types import Key, Metrics, Observation
+
+_RECENT = 20
+
+
+class RealTime:
+    """Acts for a planning agent, with as many iterations of its search as fit before a deadline, and at least one.
+
+    Whether another one fits is judged by the slowest of the last 20, and what ends a decision by the slowest ending.
+    Everything is compiled before the first decision.
+
+    Attributes:
+        deadline: seconds from an observation to its action.
+        iterations: how many decisions had so many iterations.
+        late: how many missed the deadline.
+    """
+
+    def __init__(self, agent: Agent, state: Any, deadline: float, num_envs: int = 1) -> None:
+        """
+        Raises:
+            ValueError: the agent does not act by plans (yet), or the deadline is not positive.
+        """
+        if deadline <= 0:
+            raise ValueError(f"a deadline of {deadline * 1000:g} ms leaves no time: give a positive one")
+        self._agent, self._state, self.deadline = planner_of(agent, state), state, deadline
+        self._iterating: deque[float] = deque(maxlen=_RECENT)
+        self._ending: deque[float] = deque(maxlen=_RECENT)
+        self.iterations, self.late = Counter[int](), 0
+        nothing = {k: np.zeros((num_envs, *spec.shape), spec.dtype) for k, spec in agent.spaces.unprivileged.items()}
+        for _ in range(2):  # The first compiles, the second is as quick as those to come.
+            self._iterating.clear()
+            self._ending.clear()
+            self.act(agent.init_carry(num_envs), nothing, np.ones(num_envs, bool), key=jax.random.key(0))
+        self.iterations.clear()
+        self.late = 0
+
+    def act(
+        self, carry: Any, observation: Observation, is_first: Bool[Array | np.ndarray, " E"], *, key: Key
+    ) -> tuple[Float[Array, "E A"], Any, Metrics]:
+        """As the agent's ``act``; ``plan/iterations`` and ``plan/late`` are among the diagnostics."""
+        start = time.perf_counter()
+        seen = {name: observation[name] for name in self._agent.spaces.unprivileged}  # As it was compiled for.
+        underway = self._agent.begin_search(self._state, carry, seen, is_first, key=key)
+        jax.block_until_ready(underway)
+        index, metrics = 0, {}
+        while not index or time.perf_counter() - start + self._next() <= self.deadline:
+            before = time.perf_counter()
+            underway, metrics = jax.block_until_ready(self._agent.iterate_search(self._state, underway, index))
+            self._iterating.append(time.perf_counter() - before)
+            index += 1
+        before = time.perf_counter()
+        action, carry = jax.block_until_ready(self._agent.end_search(underway))
+        end = time.perf_counter()
+        self._ending.append(end - before)
+        late = end - start > self.deadline
+        self.iterations[index] += 1
+        self.late += late
+        all_of = lambda value: np.full(len(is_first), float(value))
+        return action, carry, metrics | {"plan/iterations": all_of(index), "plan/late": all_of(late)}
+
+    def summary(self) -> dict[str, float]:
+        """Of all decisions: iterations (mean and least), and the share that missed the deadline."""
+        decisions = self.iterations.total()
+        return {
+            "deadline_ms": 1000 * self.deadline,
+            "iterations_mean": sum(self.iterations.elements()) / decisions,
+            "iterations_least": float(min(self.iterations)),
+            "late_share": self.late / decisions,
+        }
+
+    def _next(self) -> float:
+        """Seconds that another iteration, and the end, may take."""
+        return max(self._iterating) + max(self._ending, default=0.0)
+
+
+def planner_of(agent: Agent, state: Any) -> Dreamer:
+    """``agent``, if it acts by plans.
+
+    Raises:
+        ValueError: it acts by its policy, or does so still.
+    """
+    planning = agent.config.planning if isinstance(agent, Dreamer) else None
+    if not isinstance(agent, Dreamer) or planning is None:
+        raise ValueError(
+            "this agent acts by its policy, and has no plans. Agents that plan are safedreamer-osrp, "
+            "safedreamer-osrp-lag, cem-mpc and lambda-cem-mpc"
+        )
+    if state.step < planning.start:
+        raise ValueError(
+            f"there are no plans yet: they are acted on after {planning.start} gradient steps, of which this "
+            f"checkpoint has {int(state.step)}. Train on, or set --agent.planning.start"
+        )
+    return agent

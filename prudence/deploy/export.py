@@ -1,0 +1,134 @@
+"""A policy in one file that runs without Prudence: what a robot needs, and nothing of what only training needed.
+
+The file is a zip archive with two members. ``policy.stablehlo`` is the compiled form of ``Agent.act`` in evaluation,
+for one environment, with the weights inside (``jax.export``); weights that acting does not touch, such as those of
+decoders, heads, critics and of a privileged world model, are not in it. ``policy.json`` says what goes in and out.
+examples/04_run_exported.py runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zipfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array
+
+from prudence.cores.base import Agent
+from prudence.deploy.policy import load_run
+from prudence.deploy.shipped import find_policy, output_directory
+
+FORMAT_VERSION = 1
+PLATFORMS = ("cpu", "cuda")
+PROGRAM, ABOUT = "policy.stablehlo", "policy.json"
+
+
+@dataclass(frozen=True)
+class ExportedPolicy:
+    """What was written.
+
+    Attributes:
+        size: bytes of the file.
+        latency: median seconds of a decision by the exported program, on this machine.
+        about: the content of ``policy.json``.
+    """
+
+    path: Path
+    size: int
+    latency: float
+    about: dict[str, Any]
+
+
+def export_run(directory: Path | str, out: Path | str | None = None) -> ExportedPolicy:
+    """Exports the policy of a run's newest checkpoint to ``out``: a file, or a directory that will hold ``policy.zip``
+    (by default the run's; of a policy of a record, :func:`prudence.deploy.shipped.output_directory`).
+
+    Raises:
+        RunDirectoryError, CheckpointError: as :func:`prudence.deploy.policy.load_run`.
+        ImportError: flatbuffers is missing, in which JAX stores programs.
+    """
+    config, agent, state, steps = load_run(directory)
+    run, _ = find_policy(Path(directory))
+    path = output_directory(run) / "policy.zip" if out is None else Path(out)
+    path = path / "policy.zip" if path.is_dir() else path
+    exported = program(agent, state)
+    about = describe(agent, exported) | {
+        "agent": config.agent_name,
+        "task": config.env.task,
+        "steps": steps,
+        "action_repeat": config.env.action_repeat,
+        "cost_limit": np.asarray(getattr(agent, "cost_limits", ())).tolist(),
+    }
+    _write(path, {ABOUT: json.dumps(about, indent=1).encode(), PROGRAM: bytes(exported.serialize())})
+    return ExportedPolicy(path, path.stat().st_size, _latency(exported), about)
+
+
+def program(agent: Agent, state: Any, platforms: tuple[str, ...] = PLATFORMS) -> export.Exported:
+    """``(memory, observation, is_first, seed, step) -> (action [A], memory)``, exported for ``platforms``.
+
+    ``memory`` is a list of arrays, the leaves of the agent's carry, which begin as zeros; the other arguments have no
+    axis of environments. The random numbers are those that :class:`prudence.deploy.policy.Policy` draws with ``seed``
+    at its ``step``-th call, so that both take the same actions.
+    """
+    memory, structure = jax.tree.flatten(agent.init_carry(1))
+
+    def decide(
+        memory: list[Array], observation: dict[str, Array], is_first: Array, seed: Array, step: Array
+    ) -> tuple[Array, list[Array]]:
+        carry = jax.tree.unflatten(structure, memory)
+        seen = {name: value[None] for name, value in observation.items()}
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        action, carry, _ = agent.act(state, carry, seen, is_first[None], key=key, mode="evaluate")
+        return action[0], jax.tree.leaves(carry)
+
+    struct, number = jax.ShapeDtypeStruct, jax.ShapeDtypeStruct((), jnp.uint32)
+    observation = {name: struct(spec.shape, np.dtype(spec.dtype)) for name, spec in agent.spaces.unprivileged.items()}
+    like = [struct(leaf.shape, leaf.dtype) for leaf in memory]
+    return export.export(jax.jit(decide), platforms=platforms)(like, observation, struct((), bool), number, number)
+
+
+def describe(agent: Agent, exported: export.Exported) -> dict[str, Any]:
+    """What goes into and comes out of a program, in JSON's types."""
+    spaces, memory = agent.spaces, jax.tree.leaves(agent.init_carry(1))
+    return {
+        "format": FORMAT_VERSION,
+        "observation": {name: [list(s.shape), s.dtype] for name, s in spaces.unprivileged.items()},
+        "action": [spaces.action.kind, spaces.action.size],
+        "memory": [[list(leaf.shape), leaf.dtype.name] for leaf in memory],
+        "costs": list(spaces.costs),
+        "platforms": list(exported.platforms),
+        "versions": {name: metadata.version(name) for name in ("prudence-rl", "jax", "jaxlib", "numpy")},
+    }
+
+
+def _latency(exported: export.Exported, repeats: int = 200) -> float:
+    """Median seconds of a call, after the first, which compiles."""
+    call = jax.jit(exported.call)
+    memory, observation, *_ = jax.tree.unflatten(exported.in_tree, exported.in_avals)[0]
+    nothing = lambda tree: jax.tree.map(lambda aval: np.zeros(aval.shape, aval.dtype), tree)
+    memory, observation, seconds = nothing(memory), nothing(observation), []
+    for step in range(repeats + 1):
+        start = time.perf_counter()
+        action, memory = call(memory, observation, np.array(step == 0), np.uint32(0), np.uint32(step))
+        action.block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[1:]))
+
+
+def _write(path: Path, members: dict[str, bytes]) -> None:
+    """A zip archive, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    os.replace(partial, path)

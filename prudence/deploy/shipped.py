@@ -1,0 +1,182 @@
+"""A policy that is kept with a record: what acting needs of a run, and nothing of what only learning needed.
+
+``results/<record>/policies/seed-<seed>/`` is a directory like a run's: ``config.json``, ``provenance.json``,
+``evaluation.json`` as it was recorded, and ``policy/<step>.ckpt``, a compressed checkpoint. It has no optimiser states,
+no replay and none of the networks that acting does not touch.
+
+Which parts those are is not a list of names: the agent's ``act`` is traced, and its ``preview`` where it acts by plans,
+and every array of the state that neither reads is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import export
+
+from prudence.cores.base import Agent
+from prudence.deploy.deadline import planner_of
+from prudence.runs import checkpoint, provenance
+from prudence.runs.checkpoint import CheckpointMismatch
+from prudence.runs.directory import POLICIES, RunDirectory, RunDirectoryError
+from prudence.types import Spaces
+
+LIMIT_MB = 2.0
+"""What a policy may take, unless more is allowed: records are kept in Git."""
+
+
+def acting_parts(agent: Agent, state: Any) -> Any:
+    """``state`` with None for every array that acting does not read; numbers and scalars (counters) stay.
+
+    Acting is ``act`` in evaluation, and ``preview`` for an agent that acts by plans. What they read is what remains of
+    the traced program once everything is removed that its results do not depend on.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    arrays = [index for index, leaf in enumerate(leaves) if eqx.is_array(leaf) and leaf.ndim]
+    planner = _planner(agent, state)
+
+    def acting(some: list[Any], carry: Any, observation: Any, is_first: Any) -> Any:
+        given = dict(zip(arrays, some, strict=True))
+        full = jax.tree.unflatten(structure, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
+        key, other = jax.random.split(jax.random.key(0))
+        found = agent.act(full, carry, observation, is_first, key=key, mode="evaluate")
+        return found, None if planner is None else planner.preview(full, carry, observation, is_first, key=other)
+
+    struct = jax.ShapeDtypeStruct
+    observation = {name: struct((1, *s.shape), np.dtype(s.dtype)) for name, s in agent.spaces.unprivileged.items()}
+    some, carry = jax.tree.map(lambda x: struct(x.shape, x.dtype), ([leaves[i] for i in arrays], agent.init_carry(1)))
+    read = export.export(jax.jit(acting))(some, carry, observation, struct((1,), bool)).module_kept_var_idx
+    dropped = {index for place, index in enumerate(arrays) if place not in read}
+    return jax.tree.unflatten(structure, [None if i in dropped else leaf for i, leaf in enumerate(leaves)])
+
+
+def write_policies(
+    runs: Sequence[tuple[RunDirectory, Agent, Any]], record: Path, *, limit_mb: float = LIMIT_MB
+) -> tuple[Path, ...]:
+    """Writes the policy of each run into ``record / "policies"``, in the place of those that were there.
+
+    Args:
+        runs: directory, agent and state of each, from its newest checkpoint.
+        limit_mb: what each may take, in 10⁶ bytes.
+
+    Raises:
+        ValueError: one takes more. Nothing has changed then.
+    """
+    final, partial = record / POLICIES, record / f".{POLICIES}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        names = [_write(partial, *run, limit_mb) for run in runs]
+        shutil.rmtree(final, ignore_errors=True)
+        if names:
+            partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return tuple(final / name for name in names)
+
+
+def load_shipped(path: Path, agent: Agent, *, task: str, spaces: Spaces) -> tuple[Any, dict[str, Any]]:
+    """The agent's state from a policy's checkpoint, and its ``meta``. What the policy lacks comes from ``agent.init``.
+
+    Args:
+        path: the directory ``policy/``.
+
+    Raises:
+        CheckpointError, CheckpointMismatch: as :func:`prudence.runs.checkpoint.load`; the latter also where acting
+            reads something that was not kept.
+    """
+    fresh, kept = agent.init(key=jax.random.key(0)), checkpoint.leaf_paths(path)
+    at = lambda tree_path: f"[0]{jax.tree_util.keystr(tree_path)}"
+    like = jax.tree_util.tree_map_with_path(lambda p, leaf: leaf if at(p) in kept else None, fresh)
+    (state, _), meta = checkpoint.load(path, (like, None), expect={"task": task, "spaces": spaces})
+    state = eqx.combine(state, fresh)
+    read = jax.tree_util.tree_leaves_with_path(acting_parts(agent, state))
+    missing = [at(p) for p, leaf in read if eqx.is_array(leaf) and at(p) not in kept]
+    if missing:
+        raise CheckpointMismatch(
+            f"the policy in {path} lacks what acting reads: {', '.join(missing[:3])}. It was kept by another version "
+            "of prudence: record its run again"
+        )
+    return state, meta
+
+
+def find_policy(directory: Path, name: str | None = None) -> tuple[RunDirectory, tuple[str, ...]]:
+    """The run or policy that ``directory`` stands for, and the names of all policies if it is a record.
+
+    Args:
+        directory: a run, a policy, or a record (``results/<name>``) that has policies.
+        name: which of a record's: ``seed-2``, or ``2``. By default the first.
+
+    Raises:
+        RunDirectoryError: it is a record without policies, or without that one; or no record, and one was named.
+    """
+    record = RunDirectory(directory)
+    if not record.is_record:
+        if name is not None:
+            raise RunDirectoryError(
+                f"{directory} is no record, so that there is no policy '{name}': leave --policy out"
+            )
+        return record, ()
+    names = tuple(sorted(p.name for p in record.policies.glob("*") if RunDirectory(p).ships))
+    if not names:
+        raise RunDirectoryError(
+            f"{directory} is a record without policies: evaluate a run, or record its runs again with `prudence record`"
+        )
+    chosen = names[0] if name is None else next((n for n in names if name in (n, n.removeprefix("seed-"))), None)
+    if chosen is None:
+        raise RunDirectoryError(f"{directory} has no policy '{name}': choose from {', '.join(names)}")
+    return RunDirectory(record.policies / chosen), names
+
+
+def output_directory(run: RunDirectory) -> Path:
+    """Where what is made of a run belongs: in it. For a policy of a record it is ``runs/<record>-<policy>-evaluation``,
+    since records stay as they were recorded."""
+    if not run.ships:
+        return run.path
+    path = run.path.resolve()
+    names = [path.name] if path.parent.name != POLICIES else [path.parent.parent.name, path.name]
+    return Path("runs") / "-".join([*names, "evaluation"])
+
+
+def require_trainable(run: RunDirectory) -> None:
+    """Raises RunDirectoryError: the directory holds only a policy, or is a record."""
+    if run.ships or run.is_record:
+        what = "a policy, without optimiser and replay" if run.ships else "a record of runs"
+        raise RunDirectoryError(
+            f"{run.path} holds {what}: there is nothing to train on. Name the run that it was recorded from, or "
+            "another directory; `prudence evaluate` and `prudence export` take it"
+        )
+
+
+def _planner(agent: Agent, state: Any) -> Any:
+    try:
+        return planner_of(agent, state)
+    except ValueError:
+        return None
+
+
+def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb: float) -> str:
+    """Writes one policy, and returns its name."""
+    meta = checkpoint.read_meta(run.checkpoints)
+    seed = json.loads(run.config.read_text()).get("seed", 0)
+    taken = len(list(policies.glob(f"seed-{seed}*")))
+    target = RunDirectory(policies / (f"seed-{seed}" + f"-{taken + 1}" * bool(taken)))
+    about = {name: meta[name] for name in ("task", "agent", "spaces") if name in meta}
+    path = checkpoint.save(target.policy, meta["step"], (acting_parts(agent, state), None), about, compress=True)
+    size = path.stat().st_size / 1e6
+    if size > limit_mb:
+        raise ValueError(
+            f"the policy of {run.path} takes {size:.1f} MB, more than {limit_mb:g}: say --policy-limit "
+            f"{size + 0.1:.1f} to keep it all the same, or --no-policies to record without policies"
+        )
+    for name in (run.config.name, run.evaluation.name):
+        if (run.path / name).exists():
+            shutil.copy(run.path / name, target.path / name)
+    (target.path / provenance.FILE).write_text(json.dumps(provenance.anywhere(run.path), indent=1) + "\n")
+    return target.path.name

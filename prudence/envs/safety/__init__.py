@@ -1,1 +1,0 @@
-"""Safety-Gymnasium's tasks on a current stack: the parts behind :mod:`prudence.envs.safety_gymnasium`."""

@@ -1,0 +1,31 @@
+"""Safety-Gymnasium's tasks on a current stack (docs/environments/safety-gymnasium.md)."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.safety_gymnasium.loader import INSTALL
+
+AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")
+_LEVELLED = ("Goal", "Push", "Button", "Circle", "FadingEasy", "FadingHard")
+
+TASKS = tuple(
+    f"Safety{agent}{task}-v0"
+    for agent in AGENTS
+    for task in (*(f"{name}{level}" for name in _LEVELLED for level in range(3)), "Run0")
+)
+"""Every task, ``Safety{agent}{task}{level}-v0``."""
+
+
+def make(config: EnvConfig) -> gym.Env:
+    """The task that ``config`` names.
+
+    Raises:
+        EnvError: the simulator or the suite is not installed; the message holds the line that installs them.
+    """
+    try:
+        from prudence.envs.safety_gymnasium.env import SafetyEnv  # Simulators are imported when they are used.
+    except ImportError as error:
+        raise EnvError(f"{config.task} needs MuJoCo ({error}). Install it with\n{INSTALL}") from error
+    return SafetyEnv(config)

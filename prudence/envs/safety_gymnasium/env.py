@@ -1,0 +1,158 @@
+"""A task of Safety-Gymnasium as a Gymnasium environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from prudence.envs.base import EnvConfig, EnvError, Layout, Overhead
+from prudence.envs.safety_gymnasium import costs, sensing
+from prudence.envs.safety_gymnasium.rendering import FromAbove, Vision
+from prudence.envs.safety_gymnasium.rollout import Rollouts
+from prudence.envs.safety_gymnasium.task import make_builder
+from prudence.types import PRIVILEGED, CostFunction
+
+HAZARD_MARGIN = 0.05
+"""Metres that hazards are widened by where their cost is read off positions (SafeDreamer's code: .25 for .2)."""
+
+
+class SafetyEnv(gym.Env[Any, Any]):
+    """Rewards, costs and terminations are the suite's, for the same seed and actions.
+
+    A step is one decision: ``action_repeat`` raw steps, of which only the last is observed. ``info["goals"]`` counts
+    the goals that were reached in it, where a task has some.
+
+    Attributes:
+        cost_names: the columns of ``info["cost"]``, each the number of raw steps at which that cost arose.
+        time_limit: raw steps until truncation.
+        layout: named entries of ``lidar`` and ``coordinates``.
+        cost_function: reads the cost off ``coordinates``, where hazards are the task's only cost; else None.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(self, config: EnvConfig) -> None:
+        match = re.match("Safety(Point|Car|Racecar|Doggo|Ant)", config.task)
+        assert match is not None
+        self._config, self._agent = config, match.group(1)
+        self._builder = make_builder(config.task, self._agent)
+        self._task = self._builder.task
+        if config.time_limit is not None:
+            self._task.num_steps = config.time_limit
+        self.time_limit = int(self._task.num_steps)
+        self._builder.reset(seed=0)  # The world must stand before bodies can be named.
+        self._observers = self._make_observers()
+        self.layout: Layout = {
+            name: observer.entries for name, observer in self._observers.items() if not isinstance(observer, Vision)
+        }
+        self._from_above: FromAbove | None = None
+        self.cost_names, self._cost_keys = self._select_costs()
+        self.cost_function = self._hazards_in_coordinates()
+        self.observation_space = gym.spaces.Dict(
+            {name: _space_of(observer) for name, observer in self._observers.items()}
+        )
+        space = self._builder.action_space
+        self._centre, self._span = (space.low + space.high) / 2, (space.high - space.low) / 2
+        self.action_space = gym.spaces.Box(-1.0, 1.0, space.shape, np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """``seed`` decides the whole episode; without it the suite's stream goes on."""
+        self._builder.reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        control = self._control(action)
+        total_reward, total_cost, goals = 0.0, [0.0] * len(self._cost_keys), 0
+        terminated = truncated = False
+        for _ in range(self._config.action_repeat):
+            _, reward, _, terminated, truncated, info = self._builder.step(control)
+            total_reward += float(reward)
+            total_cost = [total + info.get(key, 0.0) for total, key in zip(total_cost, self._cost_keys, strict=True)]
+            goals += "goal_met" in info
+            if terminated or truncated:
+                break
+        info: dict[str, Any] = {"cost": np.array(total_cost, np.float32)}
+        if hasattr(self._task, "goal") or hasattr(self._task, "buttons"):  # Circle and Run have none.
+            info["goals"] = goals
+        return self._observe(), total_reward, bool(terminated), bool(truncated), info
+
+    def rollouts(self, *, sleeping: bool = True) -> Rollouts:
+        """What plans would lead to, by simulating them from wherever this environment then is."""
+        return Rollouts(self._builder, self._control, self._cost_keys, self._config.action_repeat, sleeping=sleeping)
+
+    def render(self) -> Any:
+        """The arena from above, ``uint8 [256, 256, 3]``."""
+        return self.overhead().picture
+
+    def overhead(self, radius: float | None = None) -> Overhead:
+        """:meth:`render`, or ``radius`` metres around the agent, with what it takes to draw into it."""
+        if self._from_above is None:
+            physics = self._task.sim_conf
+            raw_step = self._task.model.opt.timestep * physics.frameskip_binom_n * physics.frameskip_binom_p
+            self._from_above = FromAbove(self._task, raw_step * self._config.action_repeat)
+        return self._from_above(radius)
+
+    def _control(self, action: np.ndarray) -> np.ndarray:
+        """In the actuators' unit."""
+        return self._centre + self._span * np.asarray(action, np.float64)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        mujoco.mj_forward(self._task.model, self._task.data)  # The sensors' values belong to the new state.
+        return {name: observer() for name, observer in self._observers.items()}
+
+    def _make_observers(self) -> dict[str, Any]:
+        config, task = self._config, self._task
+        makers = {
+            "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc, config.lidar_scale)),
+            "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, config.nearest_first)),
+            "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
+        }
+        observers = {name: make() for name, make in (makers[mode] for mode in config.obs)}
+        if config.privileged == "paper":
+            observers[PRIVILEGED] = sensing.papers_privileged(task, config.task, self._agent)
+        return observers
+
+    def _hazards_in_coordinates(self) -> CostFunction | None:
+        """A decision that ends in a hazard, or within HAZARD_MARGIN of one, is taken to cost as much as one can."""
+        if (
+            "coordinates" not in self._observers
+            or "coordinates" in self._config.privileged
+            or costs.cost_names(self._task) != ("cost_hazards",)
+        ):
+            return None
+        place = next(entry for entry in self.layout["coordinates"] if entry.name == "hazards")
+        arguments = {
+            "name": "coordinates",
+            "start": place.start,
+            "stop": place.stop,
+            "radius": float(self._task.hazards.size) + HAZARD_MARGIN,
+            "cost": float(self._config.action_repeat),
+        }
+        return CostFunction("prudence.ops.danger:near", tuple(arguments.items()))
+
+    def _select_costs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the constraints, and the suite's keys that hold them."""
+        known, wanted = costs.cost_names(self._task), self._config.costs
+        if wanted == "total":
+            return ("cost",), ("cost_sum",)
+        names = known if wanted == "separate" else wanted
+        absent = [name for name in names if name not in known]
+        if absent or not names:
+            raise EnvError(
+                f"{self._config.task} reports {', '.join(known) or 'no cost at all'}, "
+                f"not {', '.join(absent) or 'separate costs'}; choose among these, or costs='total'."
+            )
+        return names, names
+
+
+def _space_of(observer: Any) -> gym.spaces.Box:
+    if isinstance(observer, Vision):
+        return gym.spaces.Box(0, 255, observer.shape, np.uint8)
+    return gym.spaces.Box(-np.inf, np.inf, (observer.size,), np.float32)

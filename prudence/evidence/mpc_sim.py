@@ -1,0 +1,162 @@
+"""mpc-sim: planning in the true simulator, SafeDreamer's baseline MPC:sim (section 5.1; 150 plans, H 15, 6 rounds).
+
+It learns nothing: the search is that of the planning agents, constrained elites and all, and its forecast is what the
+simulator does. So it shows what planning would reach with a model that makes no mistakes and sees everything, over the
+next H decisions and without a value of what lies beyond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from prudence.envs.base import EnvConfig, EnvError, Outcome
+from prudence.envs.registry import make, spaces_of
+from prudence.evidence.evaluate import Evaluation, episode_seeds
+from prudence.planners import CrossEntropy, Forecast
+from prudence.types import Key
+
+NAME = "mpc-sim"
+SUMMARY = "SafeDreamer's MPC:sim: the same search in the true simulator; does not learn (`prudence simulate`)"
+
+Roll = Callable[[Float[np.ndarray, "N H A"]], Outcome]
+"""What plans lead to from the present state of an environment."""
+
+
+@dataclass(frozen=True)
+class SimulatedPlanning:
+    """How mpc-sim plans.
+
+    Attributes:
+        search: the cross-entropy method; the paper does not say how many plans are elite.
+        cost_limit: the budget: an episode's cost, one for all constraints or one for each.
+    """
+
+    search: CrossEntropy = field(default_factory=lambda: CrossEntropy(plans=150, elites=15))
+    cost_limit: float | tuple[float, ...] = 2.0
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """Everything that determines what mpc-sim does; stored as its ``config.json``."""
+
+    env: EnvConfig
+    agent: SimulatedPlanning = field(default_factory=SimulatedPlanning)
+    episodes: int = 5
+    seed: int = 0
+    agent_name: Literal["mpc-sim"] = NAME
+
+
+def simulate(
+    config: SimulationConfig,
+    *,
+    watch: Callable[[np.ndarray], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> Evaluation:
+    """Runs whole episodes, those that an evaluation with the same number and seed runs, one after the other.
+
+    Args:
+        watch: called with a picture of the arena before every decision of the first episode.
+        progress: called with the number of finished episodes, and how far the present one is to its time limit.
+
+    Raises:
+        EnvError: the task cannot be rolled out.
+        ValueError: budgets and costs differ in number.
+    """
+    env: Any = make(config.env)
+    if not hasattr(env, "rollouts"):
+        raise EnvError(
+            f"{config.env.task} cannot be rolled out: mpc-sim plans in MuJoCo itself, in Safety-Gymnasium's tasks only "
+            "(`prudence list --tasks`). An agent that learns a model works anywhere: `prudence train`"
+        )
+    spaces, key = spaces_of(env, config.env), jax.random.key(config.seed)
+    limits, steps = _budgets(config.agent.cost_limit, spaces.costs), spaces.episode_steps
+    assert steps is not None  # The suite's tasks all have a time limit.
+    returns, goals = np.zeros((2, config.episodes))
+    costs, lengths = np.zeros((config.episodes, spaces.num_costs)), []
+    with closing(env), closing(env.rollouts()) as roll:
+        for i, seed in enumerate(episode_seeds(config.episodes, config.seed)):
+            env.reset(seed=seed)
+            plan, over, length = jnp.zeros((config.agent.search.horizon, spaces.action.size)), False, 0
+            while not over:
+                if watch is not None and i == 0:
+                    watch(env.render())
+                action, plan = decide(
+                    config.agent.search,
+                    roll,
+                    limits,
+                    steps,
+                    plan,
+                    jnp.asarray(length == 0),
+                    key=jax.random.fold_in(jax.random.fold_in(key, i), length),
+                )
+                _, reward, terminated, truncated, info = env.step(np.asarray(action))
+                over, length = terminated or truncated, length + 1
+                returns[i], costs[i] = returns[i] + reward, costs[i] + info["cost"]
+                goals[i] += info.get("goals", np.nan)
+                if progress is not None:
+                    progress(i + over, 0.0 if over else length / steps)
+            lengths.append(length)
+    budgets = tuple(float(limit) for limit in limits)
+    return Evaluation(
+        config.env.task,
+        config.seed,
+        returns,
+        costs,
+        np.array(lengths),
+        spaces.costs,
+        budgets,
+        goals=None if np.isnan(goals).any() else goals,
+    )
+
+
+def decide(
+    search: CrossEntropy,
+    roll: Roll,
+    limits: Float[Array, " C"],
+    episode_steps: int,
+    last: Float[Array, "H A"],
+    is_first: Bool[Array, ""],
+    *,
+    key: Key,
+) -> tuple[Float[Array, " A"], Float[Array, "H A"]]:
+    """One decision: the action to execute, and the plan that the next search starts from.
+
+    The rounds are :meth:`~prudence.planners.CrossEntropy.plan`'s, in Python, since the simulator is not JAX.
+    """
+    search_key, action_key = jax.random.split(key)
+    found = _begin(search, last, is_first)
+    nobodys = jnp.zeros((0, *last.shape))
+    for index in range(search.iterations):
+        plans = _propose(search, found, nobodys, key=jax.random.fold_in(search_key, index))
+        found, _ = _refine(search, found, plans, forecast(roll(np.asarray(plans)), episode_steps), limits)
+    return _action(search, found, key=action_key), found.mean
+
+
+def forecast(outcome: Outcome, episode_steps: int) -> Forecast:
+    r"""Score: the rewards' sum. Cost: :math:`\frac{T}{H}\sum_t c_t`, that of an episode of T decisions which went on
+    like this (SafeDreamer Algorithm 1)."""
+    length = outcome.rewards.shape[1]
+    cost = outcome.costs.sum(1) * (episode_steps / length)
+    return Forecast(jnp.asarray(outcome.rewards.sum(1), jnp.float32), jnp.asarray(cost, jnp.float32))
+
+
+_begin = jax.jit(CrossEntropy.begin, static_argnums=0)
+_propose = jax.jit(CrossEntropy.propose, static_argnums=0)
+_refine = jax.jit(CrossEntropy.refine, static_argnums=0)
+_action = jax.jit(CrossEntropy.action, static_argnums=0)
+
+
+def _budgets(limit: float | tuple[float, ...], names: tuple[str, ...]) -> Float[Array, " C"]:
+    if isinstance(limit, tuple) and len(limit) != len(names):
+        raise ValueError(
+            f"{len(limit)} budgets are named, but the environment reports {len(names)} costs: {', '.join(names)}"
+        )
+    return jnp.broadcast_to(jnp.asarray(limit, jnp.float32), (len(names),))

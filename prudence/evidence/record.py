@@ -1,0 +1,136 @@
+"""A small record of runs, for results/: what made them, how they were evaluated, and their curves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prudence.cores.base import Agent
+from prudence.deploy.policy import load_run
+from prudence.deploy.shipped import LIMIT_MB, write_policies
+from prudence.evidence import plot
+from prudence.evidence.evaluate import Evaluation, common_episodes
+from prudence.runs import checkpoint, provenance
+from prudence.runs.curves import load_series
+from prudence.runs.directory import RECORD, RunDirectory, RunDirectoryError
+
+FILE = RECORD
+_CURVES = (
+    "episode/return",
+    "episode/cost",
+    "evaluation/return_mean",
+    "evaluation/cost_mean",
+    "constraint/multiplier",
+    "plan/price",
+    "model/loss",
+)
+
+
+def record(
+    runs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    note: str = "",
+    policies: bool = True,
+    policy_limit: float = LIMIT_MB,
+) -> tuple[Path, ...]:
+    """Writes ``result.json``, ``curve.png`` and the policy of each run into ``out``, and returns their paths.
+
+    Runs of which none has a curve, since their agent does not learn, have no picture; nor have they a policy.
+
+    Args:
+        policies: keeps what acting needs of each run (prudence/deploy/shipped.py), with which its evaluation can be
+            repeated. Without, those of an earlier record in ``out`` go.
+        policy_limit: what each may take, in 10⁶ bytes.
+
+    Raises:
+        RunDirectoryError: one of the directories holds no run, or it was not evaluated.
+        ValueError: a policy takes more than it may.
+    """
+    if not runs:
+        raise ValueError("name at least one run to record")
+    directories, out = [RunDirectory(Path(run)) for run in runs], Path(out)
+    content = {"note": note, "runs": [describe(run) for run in directories]}
+    out.mkdir(parents=True, exist_ok=True)
+    kept = write_policies(_with_policies(directories) if policies else [], out, limit_mb=policy_limit)
+    path = out / FILE
+    path.write_text(_one_line_pairs(json.dumps(content, indent=1)) + "\n")
+    learning = [run.path for run in directories if run.metrics.exists()]
+    if not learning:
+        return path, *kept
+    if len(directories) == 1:
+        return path, plot.plot_run(learning[0], out / "curve.png"), *kept
+    return path, plot.plot_runs(plot.group_runs(learning), out / "curve.png"), *kept
+
+
+def _with_policies(runs: Sequence[RunDirectory]) -> list[tuple[RunDirectory, Agent, Any]]:
+    """Those that have learned something, with agent and state."""
+    return [(run, *load_run(run.path)[1:3]) for run in runs if run.checkpoints.exists()]
+
+
+def _one_line_pairs(text: str) -> str:
+    """Puts the points of curves on a line each."""
+    return re.sub(r"\[\s+([^][\s,]+),\s+([^][\s,]+)\s+\]", r"[\1, \2]", text)
+
+
+def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
+    """A run's entry in a record. What an agent that does not learn lacks is empty: curves, steps, minutes.
+
+    Args:
+        evaluated: whether it must have been; otherwise the evaluation may be None.
+
+    Raises:
+        RunDirectoryError: the directory holds no run, or it was not evaluated and must be.
+    """
+    if not run.exists:
+        raise RunDirectoryError(f"{run.path} holds no run: there is no config.json")
+    if run.ships:
+        raise RunDirectoryError(f"{run.path} is a policy of a record, not a run: name the record, or the run")
+    evaluation = run.evaluation
+    if evaluated and not evaluation.exists():
+        raise RunDirectoryError(f"{run.path} was not evaluated yet: run `prudence evaluate {run.path}` first")
+    series = load_series(run.path) if run.metrics.exists() else {}
+    curves = {
+        name: [[int(step), round(float(value), 4)] for step, value in zip(*series[name], strict=True)]
+        for name in series
+        if name.startswith(_CURVES)
+    }
+    wall = series.get("time/wall")
+    return {
+        "config": plot.raw_config(run.path),
+        "provenance": provenance.anywhere(run.path),
+        "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
+        "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.checkpoints.exists() else None,
+        "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,
+        "curves": curves,
+    }
+
+
+def repetition(run: RunDirectory, result: Evaluation) -> str | None:
+    """Whether an evaluation of a policy repeats the recorded one, in a line; None where they have no episode in common.
+
+    Episodes are the same if their environment, its episode's number and the environments beside it are.
+    """
+    recorded = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else None
+    if recorded is None or recorded.get("real_time") or result.real_time:
+        return None
+    if (recorded["seed"], recorded.get("mode", "evaluate")) != (result.seed, result.mode):
+        return None
+    pairs = common_episodes(len(recorded["returns"]), len(result.returns))
+    same = [
+        recorded["returns"][i] == result.returns[j] and recorded["costs"][i] == result.costs[j].tolist()
+        for i, j in pairs
+    ]
+    if not same:
+        return None
+    if all(same):
+        return f"repeats the recorded evaluation: {len(same)} of {len(same)} common episodes are the same"
+    return (
+        f"differs from the recorded evaluation in {len(same) - sum(same)} of {len(same)} common episodes (return "
+        f"{np.mean(recorded['returns']):.2f} there): other processors and versions round differently, and episodes part"
+    )

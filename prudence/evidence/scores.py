@@ -1,0 +1,316 @@
+"""Systems: evaluated runs, or the records of them, grouped over seeds, with their scores.
+
+Return and costs of evaluation episodes, cost regret of training, and LAMBDA's normalised scores (As et al., 2022,
+section 5.1 and appendix H, after Ray et al., 2019). What is not known is None.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from prudence.evidence import plot, record
+from prudence.evidence.statistics import Interval, hierarchical_interval, interquartile_mean
+from prudence.runs.curves import Series
+from prudence.runs.directory import RunDirectory, RunDirectoryError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, with N evaluation episodes (0 if it was not evaluated yet) and C constraints.
+
+    Attributes:
+        source: the directory that it was read from: its own or that of a record.
+        config: its ``config.json``.
+        raw_steps, minutes: of training; None for an agent that does not learn.
+        curves: metrics over raw environment steps; empty for an agent that does not learn.
+        returns, costs: ``[N]`` and ``[N, C]``, sums over each evaluation episode.
+        cost_names: C constraints.
+        budgets: ``[C]`` the agent's own; None where it minds no costs.
+        evaluation_seed: of the episodes; None where it is not known.
+        explored: whether the policy acted as in training.
+    """
+
+    source: str
+    config: Mapping[str, Any]
+    raw_steps: int | None
+    minutes: float | None
+    curves: Mapping[str, Series]
+    returns: Float[np.ndarray, " N"]
+    costs: Float[np.ndarray, "N C"]
+    cost_names: tuple[str, ...]
+    budgets: tuple[float, ...] | None
+    evaluation_seed: int | None
+    explored: bool
+
+    @property
+    def seed(self) -> Any:
+        """Of training."""
+        return self.config.get("seed")
+
+    @property
+    def task(self) -> str:
+        """The task with whatever changes it."""
+        env = self.config.get("env") or {}
+        changed = {name: env[name] for name in ("time_limit", "kwargs") if env.get(name)}
+        name = str(env.get("task", "a task without a name"))
+        return f"{name} with {json.dumps(changed)}" if changed else name
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean and interquartile mean over the evaluation episodes of all runs, with 95 % bootstrap intervals."""
+
+    mean: Interval
+    iqm: Interval
+
+
+@dataclass(frozen=True)
+class CostScore:
+    """One constraint.
+
+    Attributes:
+        name, budget: of the constraint; no budget where no run has one.
+        score: over episodes.
+        within: share of episodes whose cost is at most the budget.
+        regret: mean of the runs' :func:`cost_regret`; None unless all are known.
+    """
+
+    name: str
+    budget: float | None
+    score: Score
+    within: float | None
+    regret: float | None
+
+
+@dataclass(frozen=True)
+class System:
+    """The runs of one agent under a name, and their scores."""
+
+    label: str
+    runs: tuple[Run, ...]
+    returns: Score
+    costs: tuple[CostScore, ...]
+
+    @property
+    def means(self) -> Float[np.ndarray, "S K"]:
+        """``[S, 1 + C]`` mean return and costs of each run."""
+        return np.stack([np.array([run.returns.mean(), *run.costs.mean(0)]) for run in self.runs])
+
+
+class Normalised(NamedTuple):
+    """Scores relative to a reference's: return, and for each constraint cost beyond the budget and cost regret."""
+
+    returns: float | None
+    costs: tuple[float | None, ...]
+    regrets: tuple[float | None, ...]
+
+
+def load_runs(source: Path | str, *, evaluated: bool = True) -> list[Run]:
+    """The run of a run directory, or all runs of a record directory.
+
+    Args:
+        evaluated: whether runs must have been.
+
+    Raises:
+        RunDirectoryError: it is neither, or a run was not evaluated and must be.
+        ValueError: the record cannot be read.
+    """
+    path, directory = Path(source) / record.FILE, RunDirectory(Path(source))
+    if path.exists():
+        return [_run(source, entry) for entry in _entries(path)]
+    if directory.exists:
+        return [_run(source, record.describe(directory, evaluated=evaluated))]
+    raise RunDirectoryError(
+        f"{source} holds neither a run (config.json) nor a record ({record.FILE}): name directories that "
+        "`prudence train` or `prudence record` wrote"
+    )
+
+
+def score_systems(runs: Sequence[Run], budget: Sequence[float] | None = None) -> list[System]:
+    """Groups runs of one task by what :func:`prudence.evidence.plot.system_labels` tells apart, and scores the groups.
+
+    Args:
+        budget: what all are held against, one number or one for each constraint, instead of the runs' own.
+
+    Raises:
+        ValueError: the runs differ in task, constraints or budget, or one is named twice.
+    """
+    groups = group_systems(runs)
+    budgets = _budgets(runs, budget)
+    return [_score_system(label, group, budgets) for label, group in groups.items()]
+
+
+def group_systems(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of one task by what :func:`prudence.evidence.plot.system_labels` tells apart.
+
+    Raises:
+        ValueError: the runs differ in task or constraints, or one is named twice.
+    """
+    _require_same(runs, "tasks", lambda run: run.task, "compare one task at a time")
+    _require_same(runs, "constraints", lambda run: ", ".join(run.cost_names), "give all runs the same --env.costs")
+    groups: dict[str, list[Run]] = {}
+    for run, label in zip(runs, plot.system_labels([run.config for run in runs])[1], strict=True):
+        groups.setdefault(label, []).append(run)
+    for group in groups.values():
+        _require_distinct(group)
+    return groups
+
+
+def cost_regret(costs: Series) -> float | None:
+    """ρ = Σ_t c_t / T (As et al., 2022, section 5.1), in cost for each raw environment step.
+
+    The costs are those of finished training episodes, hence T is the step at which the last of them ended.
+
+    Args:
+        costs: of every training episode, at the step at which it ended.
+    """
+    return float(costs.values.sum() / costs.steps[-1]) if len(costs.steps) and costs.steps[-1] > 0 else None
+
+
+def normalise(system: System, reference: System) -> Normalised:
+    """Scores relative to those of an unconstrained reference (As et al., 2022, appendix H, equation 13).
+
+    J̄ = J / J', J̄c = max(0, Jc - d) / (Jc' - d), ρ̄c = ρc / ρc', with the reference's J', Jc' and ρc' and the budget d.
+
+    None where a ratio says nothing: the reference's return or regret is not positive, or the reference keeps
+    within a budget that the system exceeds (the paper divides by at least 1e-6 there).
+    """
+    pairs = list(zip(system.costs, reference.costs, strict=True))
+    return Normalised(
+        _ratio(system.returns.mean.estimate, reference.returns.mean.estimate),
+        tuple(_excess_ratio(ours, theirs) for ours, theirs in pairs),
+        tuple(_ratio(ours.regret, theirs.regret) for ours, theirs in pairs),
+    )
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Settings, by name, in which the configurations differ, but for the seed and the number of steps.
+
+    A setting that only some have says nothing: it came later, with what was done before for its default.
+    """
+    settings = [dict(_settings(run.config)) for run in runs]
+    shared = [name for name in settings[0] if all(name in other for other in settings)]
+    return [n for n in shared if n not in ("seed", "loop.steps") and any(s[n] != settings[0][n] for s in settings)]
+
+
+def curve_names(constraints: Sequence[str]) -> list[str]:
+    """The metrics of a training episode's return and costs: with a single constraint, that of all costs."""
+    costs = ["episode/cost"] if len(constraints) == 1 else [f"episode/cost_{name}" for name in constraints]
+    return ["episode/return", *costs]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads(path.read_text())["runs"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no record of `prudence record`: {error!r}") from error
+
+
+def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:
+    found = entry["evaluation"] or _not_evaluated(entry)
+    curves = {name: np.array(points, dtype=float) for name, points in entry["curves"].items() if points}
+    budgets = found.get("budgets")
+    return Run(
+        source=str(source),
+        config=entry["config"],
+        raw_steps=entry["raw_steps"],
+        minutes=entry["training_minutes"],
+        curves={name: Series(points[:, 0], points[:, 1]) for name, points in curves.items()},
+        returns=np.array(found["returns"], dtype=float),
+        costs=np.array(found["costs"], dtype=float).reshape(-1, len(found["cost_names"])),
+        cost_names=tuple(found["cost_names"]),
+        budgets=None if budgets is None else tuple(map(float, budgets)),
+        evaluation_seed=found.get("seed"),
+        explored=found.get("mode") == "train",
+    )
+
+
+def _not_evaluated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """No episodes; what the constraints are called is in the curves, and their budgets in the configuration."""
+    several = sorted(n.removeprefix("episode/cost_") for n in entry["curves"] if n.startswith("episode/cost_"))
+    names = several if len(several) > 1 else ["cost"]
+    budgets = plot.budgets_of(entry["config"]) or None
+    if budgets is not None and len(budgets) == 1:
+        budgets = budgets * len(names)
+    return {"returns": [], "costs": [], "cost_names": names, "budgets": budgets}
+
+
+def _require_same(runs: Sequence[Run], what: str, key: Callable[[Run], str], remedy: str) -> None:
+    sources: dict[str, list[str]] = {}
+    for run in runs:
+        sources.setdefault(key(run), []).append(run.source)
+    if len(sources) > 1:
+        found = "; ".join(f"{value} in {', '.join(dict.fromkeys(where))}" for value, where in sources.items())
+        raise ValueError(f"these runs have different {what}: {found}. Therefore {remedy}")
+
+
+def _require_distinct(runs: Sequence[Run]) -> None:
+    """One run counted as two seeds would make the intervals too narrow."""
+    for index, run in enumerate(runs):
+        for other in runs[:index]:
+            same = (run.seed, run.evaluation_seed) == (other.seed, other.evaluation_seed)
+            if same and not differences([run, other]):
+                raise ValueError(f"{other.source} and {run.source} hold the same run, of seed {run.seed}: name it once")
+
+
+def _budgets(runs: Sequence[Run], budget: Sequence[float] | None) -> list[float] | list[None]:
+    number = len(runs[0].cost_names)
+    if budget is not None:
+        if len(budget) not in (1, number):
+            raise ValueError(f"{len(budget)} budgets for the {number} constraints {', '.join(runs[0].cost_names)}")
+        return [float(limit) for limit in budget] * (number if len(budget) == 1 else 1)
+    minding = [run for run in runs if run.budgets is not None]
+    _require_same(minding, "budgets", _budget, "give --budget what to hold all of them against")
+    return list(minding[0].budgets or ()) if minding else [None] * number
+
+
+def _budget(run: Run) -> str:
+    return " ".join(f"{limit:g}" for limit in run.budgets or ())
+
+
+def _score_system(label: str, runs: Sequence[Run], budgets: Sequence[float | None]) -> System:
+    costs = [_score_cost(runs, index, budget) for index, budget in enumerate(budgets)]
+    return System(label, tuple(runs), _score([run.returns for run in runs]), tuple(costs))
+
+
+def _score_cost(runs: Sequence[Run], index: int, budget: float | None) -> CostScore:
+    episodes, curve = np.concatenate([run.costs[:, index] for run in runs]), curve_names(runs[0].cost_names)[1 + index]
+    regrets = [cost_regret(run.curves[curve]) if curve in run.curves else None for run in runs]
+    known = [regret for regret in regrets if regret is not None]
+    return CostScore(
+        name=runs[0].cost_names[index],
+        budget=budget,
+        score=_score([run.costs[:, index] for run in runs]),
+        within=None if budget is None else float(np.mean(episodes <= budget)),
+        regret=float(np.mean(known)) if len(known) == len(runs) else None,
+    )
+
+
+def _score(samples: Sequence[Float[np.ndarray, " _"]]) -> Score:
+    return Score(hierarchical_interval(samples), hierarchical_interval(samples, interquartile_mean))
+
+
+def _ratio(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None or reference <= 0 else value / reference
+
+
+def _excess_ratio(cost: CostScore, reference: CostScore) -> float | None:
+    if cost.budget is None:
+        return None
+    excess = max(0.0, cost.score.mean.estimate - cost.budget)
+    return 0.0 if excess == 0 else _ratio(excess, reference.score.mean.estimate - cost.budget)
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,1 @@
+"""What an agent foresees, beside what came; where its time and costs go; films."""

@@ -1,0 +1,249 @@
+"""What an agent foresees, beside what came: its world model on recorded sequences, and itself in episodes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from prudence.cores.base import Agent
+from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.data.replay import Replay
+from prudence.deploy.policy import load_run
+from prudence.deploy.shipped import find_policy
+from prudence.envs.base import EnvError, Layout
+from prudence.envs.vector import make_vector
+from prudence.inspection import calibration
+from prudence.inspection import figures as inspection_figures
+from prudence.inspection.anatomy import Anatomy, dissect
+from prudence.inspection.calibration import Calibration, calibrate
+from prudence.inspection.doubt import Doubt, draw_doubt, measure_doubt, record
+from prudence.inspection.open_loop import Explained, Foresight, explain, measure
+from prudence.inspection.tables import FILE
+from prudence.inspection.trace import Trace, trace_episodes
+from prudence.inspection.video import open_loop_picture
+from prudence.loops import ReplayLoop
+from prudence.run_config import RunConfig
+from prudence.runs.directory import RunDirectory
+from prudence.types import Batch, Key
+
+_log = logging.getLogger(__name__)
+_FUTURES = 8
+_MORE = 4
+"""Times as many sequences calibrate costs, which are rare, as draw curves; they are shorter in turn."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        foresight: reward and costs over the lead; None for an agent without a world model.
+        entries: by part of the observations.
+        costs: calibration by constraint.
+        doubts: by set of sequences, of an agent with a posterior over models.
+        anatomy, traces: of episodes; none where none were asked for.
+        pictures: that were drawn.
+    """
+
+    foresight: Foresight | None = None
+    entries: Mapping[str, Explained] = field(default_factory=dict)
+    costs: Mapping[str, Calibration] = field(default_factory=dict)
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    anatomy: Anatomy | None = None
+    traces: tuple[Trace, ...] = ()
+    pictures: tuple[Path, ...] = ()
+
+    def numbers(self) -> dict[str, Any]:
+        """All but traces and pictures, as JSON: curves over the lead begin one decision ahead, and what is not known or
+        not defined is None."""
+        seen = self.foresight
+        content = {
+            "correlation": {} if seen is None else seen.correlation,
+            "mean_cost": {} if seen is None else {"predicted": seen.predicted, "real": seen.real},
+            "entries": {name: found._asdict() for name, found in self.entries.items()},
+            "costs": {
+                name: {kind: {str(n): x._asdict() for n, x in by.items()} for kind, by in found._asdict().items()}
+                for name, found in self.costs.items()
+            },
+            "doubts": {name: vars(doubt) for name, doubt in self.doubts.items()},
+            "episodes": None if self.anatomy is None else _anatomy_numbers(self.anatomy),
+        }
+        return _plain(content)
+
+
+def inspect_run(
+    directory: Path | str,
+    *,
+    key: Key,
+    sequences: int = 128,
+    context: int = 25,
+    ahead: int = 45,
+    against: str | None = None,
+    episodes: int = 0,
+    seed: int = 0,
+) -> Inspection:
+    """Measures the newest checkpoint of a run: its world model on the newest sequences of its replay, and its policy in
+    episodes. Draws pictures into the run, and writes ``inspection.json``.
+
+    ``foresight.png`` has reward and costs over the lead, ``entries.png`` the parts of the observations,
+    ``calibration.png`` foreseen costs beside those that came, ``episodes.png`` traps and costly events;
+    ``open_loop_<name>.png`` compares the frames of an image observation. With a posterior over models, ``doubt.png``
+    has its disagreement and calibration on these sequences and, if given, on as many of the task ``against``, in which
+    the agent acts as in training.
+
+    Args:
+        sequences: that are averaged over; four times as many shorter ones for ``calibration.png``.
+        context, ahead: decisions that the model sees, and then imagines.
+        episodes: of the evaluation with this ``seed``, with what the agent expected at every decision; 0 takes none.
+
+    Raises:
+        RunDirectoryError, CheckpointError: as :func:`prudence.deploy.policy.load_run`; the former also while it trains.
+        EnvError: the environment cannot be made.
+        ValueError: a number is too small, the replay has no ``context + ahead`` consecutive steps without a new
+            episode in the last ``ahead`` of them, the agent has no world model and no episodes are asked for, the
+            directory is a policy without a replay, or ``against`` is given without a posterior over models, or has
+            other spaces.
+    """
+    if min(sequences, context, ahead) < 1 or episodes < 0:
+        raise ValueError(
+            f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1, episodes={episodes} at "
+            "least 0"
+        )
+    run, _ = find_policy(Path(directory))
+    if run.ships:
+        raise ValueError(f"{run.path} is a policy without its replay, in which there is nothing to foresee: name a run")
+    config, agent, state, _ = load_run(run.path)
+    found = _look(run, config, agent, state, (sequences, context, ahead), against, key) if _has_model(config) else None
+    if found is None:
+        if against is not None or not episodes:
+            raise ValueError(f"{config.agent_name} has no world model to look into")
+        found = Inspection()
+    if episodes:
+        traces = tuple(trace_episodes(agent, state, config.env, episodes=episodes, seed=seed))
+        picture = inspection_figures.draw_episodes(traces, dissect(traces), run.path / "episodes.png")
+        found = replace(found, traces=traces, anatomy=dissect(traces), pictures=(*found.pictures, picture))
+    (run.path / FILE).write_text(json.dumps(found.numbers(), indent=1) + "\n")
+    return found
+
+
+def _has_model(config: RunConfig) -> bool:
+    return isinstance(config.loop, ReplayLoop)
+
+
+def _look(
+    run: RunDirectory,
+    config: RunConfig,
+    agent: Agent,
+    state: Any,
+    sizes: tuple[int, int, int],
+    against: str | None,
+    key: Key,
+) -> Inspection | None:
+    """At the world model, on ``sizes`` = (sequences, context, ahead); None where there is none."""
+    sequences, context, ahead = sizes
+    one_key, mean_key, cost_key, doubt_key = (jax.random.fold_in(key, i) for i in range(4))
+    with run.lock():  # Opening a replay drops chunks that are not whole, such as one that a training run is writing.
+        batch = _sequences(run, config, agent, sequences, context, ahead)
+        near = min(ahead, max(*calibration.LEADS, *calibration.SUMS))
+        short = _sequences(run, config, agent, _MORE * sequences, context, near)
+    seen, report = measure(agent, state, batch, context=context, key=mean_key, samples=_FUTURES)
+    if not report:
+        return None
+    one = agent.report(state, batch, key=one_key, context=context)
+    entries = explain(one, report, _layout(config), context)
+    costs = _calibrate(agent, state, short, context, cost_key)
+    pictures = [
+        inspection_figures.draw_foresight(seen, run.path / "foresight.png"),
+        inspection_figures.draw_entries(entries, run.path / "entries.png"),
+        inspection_figures.draw_calibration(costs, run.path / "calibration.png"),
+    ]
+    doubts = _doubts(config, agent, state, batch, sizes, against, doubt_key)
+    if doubts:
+        pictures.append(draw_doubt(doubts, run.path / "doubt.png"))
+    for name, spec in agent.spaces.observations.items():
+        if spec.is_image and f"prediction/{name}" in report:
+            path = run.path / f"open_loop_{name}.png"
+            truth, prediction = report[f"truth/{name}"][0], report[f"prediction/{name}"][0]
+            pictures.append(open_loop_picture(truth, prediction, context, path))
+    return Inspection(seen, entries, costs, doubts, pictures=tuple(pictures))
+
+
+def _sequences(run: RunDirectory, config: RunConfig, agent: Agent, number: int, context: int, ahead: int) -> Batch:
+    """The newest of the replay, without those in whose last ``ahead`` decisions an episode begins: imagination knows of
+    no resets."""
+    assert isinstance(config.loop, ReplayLoop)
+    replay = Replay(run.replay, agent.spaces, config.loop.num_envs, capacity=config.loop.replay_capacity, seed=0)
+    recorded = replay.newest(2 * number, context + ahead)
+    inside = ~np.asarray(recorded.is_first)[:, context:].any(1)
+    if not inside.any():
+        raise ValueError(f"no episode in the replay of {run.path} lasts {ahead} decisions: choose fewer ahead")
+    return jax.tree.map(lambda x: x[inside][:number], recorded)
+
+
+def _layout(config: RunConfig) -> Layout:
+    """The environment's; of one that cannot be made here, as on a machine without the simulator, none."""
+    try:
+        with closing(make_vector(config.env, 1, seed=0)) as envs:
+            return envs.layout
+    except EnvError as error:
+        _log.warning("observations are taken as a whole, since their parts are not known: %s", error)
+        return {}
+
+
+def _calibrate(agent: Agent, state: Any, batch: Batch, context: int, key: Key) -> dict[str, Calibration]:
+    """Of the mean of several imagined futures: that of many is what the model expects."""
+    report = agent.report(state, batch, key=key, context=context, samples=_FUTURES)
+    names = agent.spaces.costs if agent.spaces.num_costs > 1 else ("cost",)
+    predicted, real = (report[f"{side}/cost"][:, context:].astype(np.float64) for side in ("prediction", "truth"))
+    return calibrate(predicted, real, names)
+
+
+def _doubts(
+    config: RunConfig,
+    agent: Agent,
+    state: Any,
+    batch: Batch,
+    sizes: tuple[int, int, int],
+    against: str | None,
+    key: Key,
+) -> dict[str, Doubt]:
+    sequences, context, ahead = sizes
+    if not isinstance(agent, Dreamer) or agent.config.uncertainty is None:
+        if against is not None:
+            raise ValueError(f"{config.agent_name} has no posterior over models whose doubts could be compared")
+        return {}
+    sets = {"replay": batch}
+    if against is not None:
+        env = replace(config.env, task=against)
+        sets[against] = record(agent, state, env, sequences=sequences, length=context + ahead, seed=config.seed)
+    return {
+        name: measure_doubt(agent, state, seen, context=context, key=jax.random.fold_in(key, i))
+        for i, (name, seen) in enumerate(sets.items())
+    }
+
+
+def _anatomy_numbers(found: Anatomy) -> dict[str, Any]:
+    return vars(found) | {
+        "intervals": None if found.intervals is None else found.intervals._asdict(),
+        "traps": None if found.traps is None else found.traps._asdict(),
+        "events": [event._asdict() for event in found.events],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types: arrays become lists, and what is not finite None."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,57 @@
+"""Named configurations: sizes and protocols for a system on a task.
+
+``paper`` has what the papers publish, ``comparison`` that by the protocol of SafeDreamer's comparison, ``gpu`` the
+papers' sizes in bfloat16 with larger dispatches, ``suite`` Safety-Gymnasium's customary protocol, ``cpu`` learns a
+low-dimensional task in minutes on two cores, and ``debug`` runs in seconds and learns nothing. A preset is of a core
+(:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.on_policy`) and reads what a system needs, never its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.on_policy.on_policy import OnPolicyConfig
+from prudence.cores.system import System
+from prudence.envs.base import EnvConfig
+from prudence.envs.registry import offers_observations
+from prudence.presets import dreamer, on_policy
+from prudence.run_config import RunConfig
+from prudence.systems import find_system
+
+Preset = Callable[[System[Any], EnvConfig], tuple[EnvConfig, Any, Any]]
+"""Environment, agent and loop for a system on a task."""
+
+_PRESETS: Mapping[type, Mapping[str, Preset]] = {DreamerConfig: dreamer.PRESETS, OnPolicyConfig: on_policy.PRESETS}
+
+PRESETS = ("debug", "cpu", "paper", "gpu", "comparison", "suite")
+
+
+def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
+    """The configuration ``name`` for an agent and an environment.
+
+    Raises:
+        ValueError: there is no such agent, or no such preset of it.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset '{name}': choose from {', '.join(PRESETS)}")
+    system = find_system(agent)
+    presets = _PRESETS[system.config]
+    if name not in presets:
+        raise ValueError(f"{agent} has no preset '{name}': choose from {', '.join(presets)}")
+    env, settings, loop = presets[name](system, env)
+    if system.needs.spent:
+        env = replace(env, spent=True)
+    if system.needs.privileged and not env.privileged and offers_observations(env.task):
+        env = replace(env, privileged="paper")
+    return RunConfig(agent, env, settings, loop)
+
+
+def with_action_repeat(config: RunConfig, repeat: int) -> RunConfig:
+    """The configuration with another action repeat, and what goes with it."""
+    agent = config.agent
+    if isinstance(agent, DreamerConfig):
+        agent = dreamer.with_action_repeat(agent, repeat / config.env.action_repeat)
+    return replace(config, agent=agent, env=replace(config.env, action_repeat=repeat))

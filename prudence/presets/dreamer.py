@@ -1,0 +1,187 @@
+"""Sizes and protocols of the Dreamer core's systems.
+
+``paper`` has what a system's paper publishes, ``comparison`` that by the protocol of SafeDreamer's comparison, ``gpu``
+the papers' sizes in bfloat16 with larger dispatches, ``cpu`` learns a low-dimensional task in minutes on two cores, and
+``debug`` runs in seconds and learns nothing.
+
+A preset builds a configuration with every part that any system takes, and the system makes that its own
+(``System.compose``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prudence.constraints import AugmentedLagrangian, PIDLagrangian
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.dreamer.planning import PlanningConfig
+from prudence.cores.dreamer.sizes import privileged_half, sizes
+from prudence.cores.dreamer.uncertainty import UncertaintyConfig
+from prudence.cores.system import System
+from prudence.critics import CriticConfig
+from prudence.envs.base import EnvConfig
+from prudence.loops import ReplayLoop
+from prudence.models.config import PrivilegedConfig
+from prudence.models.swag import SWAG
+from prudence.optim import OptimiserConfig
+from prudence.planners import CrossEntropy
+
+Choices = tuple[EnvConfig, DreamerConfig, ReplayLoop]
+
+
+def with_action_repeat(agent: DreamerConfig, factor: float) -> DreamerConfig:
+    """The configuration where a decision lasts ``factor`` times as long.
+
+    A Bernoulli head's cost of a decision, which is at most one a raw step, grows with it.
+    """
+    cost = agent.world_model.cost
+    if cost.kind != "bernoulli":
+        return agent
+    cost = replace(cost, bernoulli_scale=cost.bernoulli_scale * factor)
+    return replace(agent, world_model=replace(agent.world_model, cost=cost))
+
+
+def _paper(system: System[DreamerConfig], env: EnvConfig) -> Choices:
+    published = system.published("vision" in env.obs)
+    assert isinstance(published.loop, ReplayLoop)
+    env = replace(env, action_repeat=published.action_repeat, cameras=published.cameras)
+    return env, system.compose(published.agent), published.loop
+
+
+def _comparison(system: System[DreamerConfig], env: EnvConfig) -> Choices:
+    """The papers' sizes by the protocol of SafeDreamer's comparison: actions repeated 4 times, a budget of 2."""
+    env, agent, loop = _paper(system, env)
+    factor = 4 / env.action_repeat
+    loop = replace(loop, steps=2_000_000)
+    if system.published(False).counts_raw_steps:
+        loop = replace(
+            loop, prefill=round(loop.prefill / factor), updates_per_decision=loop.updates_per_decision * factor
+        )
+    agent = replace(with_action_repeat(agent, factor), cost_limit=2.0)
+    return replace(env, action_repeat=4), agent, loop
+
+
+def _gpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
+    """The papers' sizes and update ratio in bfloat16, eight environments and eight updates a dispatch; and a critic of
+    costs that is not biased (:func:`_unbiased`)."""
+    env, agent, loop = _paper(system, env)
+    agent = replace(agent, cost_critic=_unbiased(agent.cost_critic), compute_dtype="bfloat16")
+    loop = replace(loop, num_envs=8, workers=8, updates_per_dispatch=8, decisions_per_iteration=16, log_every=4000)
+    return env, agent, loop
+
+
+def _unbiased(critic: CriticConfig) -> CriticConfig:
+    """A critic whose mean is that of its targets: two-hot in symlog space, as in the papers, values a cost that is rare
+    several times too low (docs/studies/cost-critic.md)."""
+    return replace(critic, head=replace(critic.head, kind="normal"))
+
+
+def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
+    """Two cores, a low-dimensional observation, minutes: see docs/algorithms/safedreamer.md for each choice."""
+    model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
+    # A mean that is right for rare costs needs no weight on them.
+    model = replace(model, vector_std=0.1, unsafe_weight=1.0, cost=replace(model.cost, kind="normal", out_scale=0.0))
+    critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
+    # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
+    # learn from what really came, too.
+    horizon, starts, replay_loss = (5, 128, 0.3) if system.needs.budget else (12, 64, 0.0)
+    limit, model_optimiser = 2.0, OptimiserConfig(3e-3, clip=1000.0)
+    if system.needs.posterior:
+        limit, starts = 25.0, 32
+        # Five raw steps a decision.
+        model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
+        model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
+    search = CrossEntropy(
+        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5, keep_mean=True, execute="best"
+    )
+    # The price starts a little above the actor's own exchange rate of cost for reward after a BSRP-Lag run.
+    price = PIDLagrangian(0.0, 0.01, 0.0, maximum=5.0, integral_init=1.5, cost_smoothing=0.9)
+    # A price of half the usual cost buys safety without return; what the budget takes beyond is found in the run.
+    constraint = AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=1.8)
+    agent = DreamerConfig(
+        model,
+        actor,
+        critic,
+        _unbiased(critic),
+        model_optimiser=model_optimiser,
+        actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
+        constraint=constraint,
+        constraint_start=2000,
+        cooldown=0.2,
+        averaging=0.999,
+        horizon=horizon,
+        imagination_starts=starts,
+        replay_loss=replay_loss,
+        planning=PlanningConfig(search, price, common_noise=True, start=23_700),
+        # The same noise for all models: a CPU's few start states would otherwise be valued by the luckiest of N samples
+        # rather than by the best of N models.
+        uncertainty=UncertaintyConfig(SWAG(warm=10), common_noise=True),
+        # A short vector is modelled: half of the other half.
+        privileged=PrivilegedConfig(replace(model.rssm, deter=64, units=64, stoch=16), mlp_units=64),
+        cost_limit=limit,
+        cost_discount=0.97,
+        cost_estimate="episode",
+        violation_source="episodes",
+        violation_bound=2.0,
+        margin=0.2,
+    )
+    agent = system.compose(agent)
+    plans_late = agent.planning is not None and agent.planning.start > 0
+    if plans_late:
+        # Half of the few plans that a CPU has time for are the actor's, which acts until plans do, and what lies beyond
+        # a short horizon is valued under its policy: it must mind costs.
+        agent = replace(agent, constraint=constraint)
+    loop = ReplayLoop(
+        steps=460_000 if plans_late else 400_000,
+        num_envs=4,
+        prefill=1000,
+        updates_per_decision=0.3,
+        # XLA's CPU backend computes convolutions about ten times more slowly inside a loop of several updates.
+        updates_per_dispatch=1 if "vision" in env.obs else 4,
+        decisions_per_iteration=40,
+        batch_length=32,
+        replay_capacity=500_000,
+        log_every=2000,
+    )
+    return replace(env, action_repeat=5, lidar_scale="inverse", nearest_first=True), agent, loop
+
+
+def _debug(system: System[DreamerConfig], env: EnvConfig) -> Choices:
+    """Tiny sizes: compiles and runs in seconds."""
+    model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
+    if system.needs.posterior:
+        model, actor, critic = sizes(8, 8, 4, 1, bins=11, cnn_depth=2, latent="gaussian")
+        model = replace(model, cost=replace(model.cost, kind="bernoulli"), free_nats_of="mean")
+    search = CrossEntropy(horizon=3, plans=8, elites=2, iterations=2, proposals=0.25)
+    agent = DreamerConfig(
+        model,
+        actor,
+        critic,
+        critic,
+        constraint=AugmentedLagrangian(),
+        horizon=3,
+        imagination_starts=4,
+        cooldown=0.2,
+        averaging=0.9,
+        planning=PlanningConfig(search, PIDLagrangian()),
+        uncertainty=UncertaintyConfig(SWAG(samples=2, burn_in=2, period=2, deviations=3, warm=3)),
+        privileged=privileged_half(model),
+    )
+    loop = ReplayLoop(
+        steps=400,
+        num_envs=2,
+        prefill=40,
+        updates_per_dispatch=2,
+        decisions_per_iteration=8,
+        batch_size=2,
+        batch_length=8,
+        replay_capacity=1000,
+        log_every=50,
+        evaluate_every=200,
+        evaluate_episodes=1,
+        checkpoint_every=100,
+    )
+    return env, system.compose(agent), loop
+
+
+PRESETS = {"debug": _debug, "cpu": _cpu, "paper": _paper, "gpu": _gpu, "comparison": _comparison}

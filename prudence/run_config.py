@@ -1,0 +1,55 @@
+"""Everything that determines a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from prudence.cores.base import Agent
+from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.on_policy.on_policy import OnPolicyConfig
+from prudence.envs.base import EnvConfig
+from prudence.loops import ReplayLoop, RolloutLoop
+from prudence.systems import find_system
+from prudence.types import Spaces
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run's ``config.json``: what is trained, on what, how, for how long, and from which seed."""
+
+    agent_name: str
+    env: EnvConfig
+    agent: DreamerConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
+    loop: ReplayLoop | RolloutLoop = field(default_factory=ReplayLoop)
+    seed: int = 0
+
+    @property
+    def run_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.loop.run_updates(self.env.action_repeat)
+
+    @property
+    def planning_starts(self) -> int | None:
+        """Raw steps from which on plans are acted on; None for an agent that does not plan."""
+        if not isinstance(self.agent, DreamerConfig) or self.agent.planning is None:
+            return None
+        assert isinstance(self.loop, ReplayLoop)
+        return self.loop.steps_at(self.agent.planning.start, self.env.action_repeat) if self.agent.planning.start else 0
+
+    def make_agent(self, spaces: Spaces) -> Agent:
+        """The agent that this run trains.
+
+        Raises:
+            ValueError: the configuration does not suit the agent or the spaces, or the run ends before an agent that
+                plans would begin to.
+        """
+        start = self.planning_starts
+        if start is not None and start >= self.loop.steps:
+            raise ValueError(
+                f"{self.agent_name} acts by plans from {start:,} steps on, and this run ends at {self.loop.steps:,}: "
+                "until then its policy acts, so that no plan ever would. Give more --steps, or begin sooner "
+                "(--agent.planning.start, in gradient steps)"
+            )
+        agent = find_system(self.agent_name).agent(spaces, self.agent)
+        return replace(cast(Any, agent), run_updates=self.run_updates)

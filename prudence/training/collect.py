@@ -1,0 +1,161 @@
+"""Collecting experience: stepping the environments with an agent, and summing up their episodes."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from prudence.cores.base import Agent
+from prudence.envs.vector import VectorEnv
+from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Observation, Spaces, Transition
+
+ACT, UPDATE, INIT, FORESIGHT = range(4)
+"""Purposes of random keys."""
+
+
+@dataclass
+class Counters:
+    """Where a run stands. ``decisions`` are over all environments; ``updates`` are gradient steps, or rollouts that
+    were learnt from."""
+
+    decisions: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+
+
+class Keys:
+    """The keys of a run, derived from its seed alone: of a purpose (``roots``), and of an index within it."""
+
+    def __init__(self, seed: int):
+        root = jax.random.key(seed)
+        self.roots = {purpose: jax.random.fold_in(root, purpose) for purpose in (ACT, UPDATE, INIT, FORESIGHT)}
+        self._fold = jax.jit(jax.random.fold_in)
+
+    def __call__(self, purpose: int, index: int) -> Key:
+        return self._fold(self.roots[purpose], index)
+
+
+@functools.lru_cache(maxsize=8)
+def decider(agent: Agent, structure: Any) -> Callable[..., tuple[Any, Any, Metrics]]:
+    """``agent.act`` in training, as one dispatch from the leaves of a state that has this structure.
+
+    A decision about small networks takes less than preparing its call does: taking apart modules, and deriving the
+    key. So a state is taken apart once for all decisions with it, and the key is derived within.
+    """
+
+    def decide(
+        leaves: list[Any], carry: Any, observation: Observation, is_first: Any, root: Key, index: Any
+    ) -> tuple[Any, Any, Metrics]:
+        state, key = jax.tree.unflatten(structure, leaves), jax.random.fold_in(root, index)
+        return agent.act(state, carry, observation, is_first, key=key, mode="train")
+
+    return jax.jit(decide)
+
+
+class Collector:
+    """The environments of a run, what its agent remembers of them, and their unfinished episodes.
+
+    Attributes:
+        last: the newest row.
+        carry: the agent's.
+        finished: episodes that ended since :meth:`begin`.
+        recent: the last ten.
+        acting: the newest diagnostics of ``act``.
+        simulating: seconds that environments took.
+    """
+
+    last: Transition
+
+    def __init__(self, agent: Agent, env: VectorEnv, spaces: Spaces, counters: Counters, keys: Keys, seed: int):
+        self._agent, self._spaces, self._counters, self._keys, self._seed = agent, spaces, counters, keys, seed
+        self.env = env
+        self.carry: Any = agent.init_carry(env.num_envs)
+        self.finished: list[EpisodeSummary] = []
+        self.recent: deque[EpisodeSummary] = deque(maxlen=10)
+        self.acting: Metrics = {}
+        self.simulating = 0.0
+        self._held: Any = None
+        self._returns, self._lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, int)
+        self._costs = np.zeros((env.num_envs, spaces.num_costs))
+
+    def start(self) -> None:
+        """The first episodes."""
+        self.last = self.env.reset()
+
+    def begin(self) -> None:
+        """A new iteration: forgets which episodes have finished, and the agent's last state."""
+        self.finished, self._held = [], None
+
+    def act(self, state: Any) -> np.ndarray:
+        """What the agent chooses to do."""
+        if self._held is not state:
+            self._leaves, structure = jax.tree.flatten(state)
+            self._held, self._decide = state, decider(self._agent, structure)
+        last, index = self.last, self._counters.decisions
+        action, self.carry, self.acting = self._decide(
+            self._leaves, self.carry, last.observation, last.is_first, self._keys.roots[ACT], index
+        )
+        return np.asarray(action)
+
+    def explore(self) -> np.ndarray:
+        """Random actions."""
+        return random_actions(self._spaces.action, self.env.num_envs, (self._seed, self._counters.decisions))
+
+    def step(self, actions: np.ndarray) -> Transition:
+        """Carries the actions out; returns the row that arrives, which is :attr:`last` then."""
+        started = time.perf_counter()
+        self.last = self.env.step(actions)
+        self.simulating += time.perf_counter() - started
+        self._counters.decisions += self.env.num_envs
+        self._count(self.last)
+        return self.last
+
+    def _count(self, row: Transition) -> None:
+        self._lengths += 1
+        if row.is_first.any():
+            for sums in (self._returns, self._costs, self._lengths):
+                sums[row.is_first] = 0
+        self._returns += row.reward
+        self._costs += row.cost
+        for i in np.flatnonzero(row.is_last):
+            summary = EpisodeSummary(float(self._returns[i]), self._costs[i].copy(), int(self._lengths[i]))
+            self.finished.append(summary)
+            self.recent.append(summary)
+
+    def saved(self) -> dict[str, Any]:
+        """For a checkpoint; the carry is stored beside the agent's state."""
+        return {
+            "env": self.env.state(),
+            "episodes": {"return": self._returns, "cost": self._costs, "length": self._lengths},
+            "recent": [[s.episode_return, s.episode_cost, s.length] for s in self.recent],
+        }
+
+    def restore(self, meta: Mapping[str, Any], carry: Any) -> bool:
+        """Brings back what ``saved`` described. False where an environment could not be brought back: then all begin
+        an episode, since a row is one of all environments."""
+        self.carry = carry
+        self.last = self.env.restore(meta["env"])
+        episodes = meta["episodes"]
+        self._returns, self._costs = np.array(episodes["return"]), np.array(episodes["cost"])
+        self._lengths = np.array(episodes["length"])
+        self.recent.extend(EpisodeSummary(r, np.asarray(c), n) for r, c, n in meta["recent"])
+        if (self.env.state()["episode"] == meta["env"]["episode"]).all():
+            return True
+        self.last = self.env.reset()
+        self._count(self.last)
+        return False
+
+
+def random_actions(action: ActionSpec, num_envs: int, seed: tuple[int, ...]) -> np.ndarray:
+    """Uniform actions ``[E, A]`` over the whole action space."""
+    rng = np.random.default_rng(seed)
+    if action.kind == "discrete":
+        return np.eye(action.size, dtype=np.float32)[rng.integers(action.size, size=num_envs)]
+    return rng.uniform(-1, 1, (num_envs, action.size)).astype(np.float32)

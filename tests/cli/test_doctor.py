@@ -1,0 +1,88 @@
+"""The doctor finds what is there, and says what to do about what is not."""
+
+import io
+from importlib import metadata
+
+import pytest
+from rich.console import Console
+
+from prudence.cli import doctor as module
+from prudence.cli.doctor import Check, check_jax, check_safety_gymnasium, check_versions, draw_a_frame, print_checks
+
+
+def printed(checks):
+    out = io.StringIO()
+    code = print_checks(checks, Console(file=out, width=100))
+    return code, out.getvalue()
+
+
+def test_only_a_failure_makes_the_exit_code_1():
+    assert printed([Check("a", "ok", "fine"), Check("b", "warning", "half", "mend it")])[0] == 0
+    code, text = printed([Check("a", "ok", "fine"), Check("b", "failed", "broken", "mend it")])
+    assert code == 1
+    assert [line.split() for line in text.splitlines()] == [
+        ["a", "ok", "fine"],
+        ["b", "failed", "broken"],
+        ["→", "mend", "it"],
+    ]
+
+
+def test_a_check_that_raises_is_a_failed_check(monkeypatch):
+    def broken():
+        raise ImportError("libcuda is missing\nand more")
+
+    monkeypatch.setattr(module, "check_jax", broken)
+    monkeypatch.setattr(module, "check_rendering", lambda: Check("rendering", "ok", ""))
+    monkeypatch.setattr(module, "check_safety_gymnasium", lambda: Check("safety-gymnasium", "ok", ""))
+    checks = {check.name: check for check in module.doctor()}
+    assert (checks["jax"].status, checks["jax"].detail) == ("failed", "ImportError: libcuda is missing")
+    assert checks["python"].status == checks["video"].status == "ok"
+
+
+def test_an_unused_gpu_is_noticed(monkeypatch):
+    assert check_jax().status == "ok"
+    monkeypatch.setattr(module.shutil, "which", lambda name: f"/usr/bin/{name}")
+    check = check_jax()
+    assert check.status == "warning"
+    assert "jax[cuda13]" in check.remedy
+
+
+def test_versions_are_held_against_the_lock(tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"# comment ==\nnumpy=={metadata.version('numpy')}\n")
+    assert check_versions(lock).status == "ok"
+    lock.write_text("numpy==0.1\nno-such-thing==2\n")
+    check = check_versions(lock)
+    assert check.status == "warning"
+    assert check.detail == f"numpy {metadata.version('numpy')} (not 0.1), no-such-thing missing (not 2)"
+    assert check_versions(tmp_path / "absent").detail.endswith("installed as a package")
+
+
+def test_the_suite_is_optional(monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.metadata, "version", absent)
+    check = check_safety_gymnasium()
+    assert check.status == "warning"
+    assert "--no-deps safety-gymnasium" in check.remedy
+
+
+def test_little_room_is_a_warning(monkeypatch):
+    monkeypatch.setattr(module, "DISK_GB", 1e9)
+    monkeypatch.setattr(module, "MEMORY_GB", 1e9)
+    assert [module.check_disk().status, module.check_memory().status] == ["warning", "warning"]
+
+
+@pytest.mark.slow
+def test_the_suite_loads():
+    check = check_safety_gymnasium()
+    assert check.status == "ok", check.detail
+
+
+def test_rendering_is_tried_and_its_failure_told(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    assert "invalid value" in (draw_a_frame("nonsense") or "")
+    check = module.check_rendering()
+    assert check.status == "warning"
+    assert check.remedy.startswith("Unset MUJOCO_GL (it is nonsense)")

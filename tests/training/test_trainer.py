@@ -1,0 +1,320 @@
+"""The loop: what it counts, what it may not touch, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+import pytest
+from envs import custom
+from faulty import Registrar
+from helpers import PlainAgent, assert_same_run, content, history, run_config, train_in_pieces
+
+from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.deploy.policy import load_run
+from prudence.envs.base import EnvError
+from prudence.run_config import RunConfig
+from prudence.runs import checkpoint
+from prudence.runs.checkpoint import CheckpointMismatch
+from prudence.runs.config import ConfigError
+from prudence.runs.metrics import read_metrics
+from prudence.training.collect import random_actions
+from prudence.training.trainer import Trainer, TrainingDiverged, train
+from prudence.types import ActionSpec, Spaces
+
+
+class Killed(BaseException):
+    """Ends a process without giving it a chance to save."""
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains an agent without networks, which is enough where the loop is what is tested."""
+    monkeypatch.setattr(RunConfig, "make_agent", lambda config, spaces: PlainAgent(spaces))
+
+
+def after(monkeypatch: pytest.MonkeyPatch, steps: int, react: Any) -> None:
+    """Calls ``react`` once, at the end of the first iteration beyond ``steps``."""
+    original = Trainer._after_iteration
+    done = []
+
+    def patched(self: Trainer, *arguments: Any) -> None:
+        original(self, *arguments)
+        if self.raw_steps >= steps and not done:
+            done.append(self.raw_steps)
+            react()
+
+    monkeypatch.setattr(Trainer, "_after_iteration", patched)
+
+
+def kill() -> None:
+    raise Killed
+
+
+# ---- resuming ------------------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Stopped before the first update, in the middle of episodes, and at their ends."""
+    config = run_config(steps=240, evaluate_every=80)
+    whole = train(config, tmp_path / "whole")
+    assert_same_run(whole, train_in_pieces(config, tmp_path / "pieces", 24, 96, 168, 240))
+    assert {"constraint/multiplier", "model/loss", "evaluation/return_mean", "episode/cost"} <= {
+        name for row in history(whole) for name in row
+    }
+
+
+def test_death_between_checkpoints_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config(steps=240)
+    whole = train(config, tmp_path / "whole")
+    for steps in (64, 136):
+        with monkeypatch.context() as patch:
+            after(patch, steps, kill)
+            with pytest.raises(Killed):
+                train(config, tmp_path / "killed")
+    assert_same_run(whole, train(config, tmp_path / "killed"))
+
+
+def test_a_truncated_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = run_config(steps=240)
+    whole = train(config, tmp_path / "whole")
+    pieces = train_in_pieces(config, tmp_path / "pieces", 160)
+    newest = checkpoint.latest(pieces / "checkpoints")
+    assert newest is not None
+    os.truncate(newest, newest.stat().st_size // 2)
+    with caplog.at_level(logging.WARNING):
+        train(config, pieces)
+    assert f"{newest.name} is damaged" in caplog.text
+    assert_same_run(whole, pieces)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    config, previous = run_config(steps=160, checkpoint_every=0), signal.getsignal(number)
+    after(monkeypatch, 72, lambda: os.kill(os.getpid(), number))
+    run = train(config, tmp_path / "stopped")
+    assert content(run)["manifest"]["step"] in (72, 80)  # The handler runs when the interpreter comes to it.
+    assert signal.getsignal(number) is previous
+    monkeypatch.undo()
+    assert_same_run(train(config, tmp_path / "whole"), train(config, run))
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    here = train(run_config("probe/policy", steps=160), tmp_path / "here")
+    elsewhere = train_in_pieces(run_config("probe/policy", steps=160, workers=2), tmp_path / "elsewhere", 88, 160)
+    assert_same_run(here, elsewhere)
+
+
+@pytest.mark.slow
+def test_safety_gymnasium_resumes_bit_for_bit(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    config = run_config("SafetyPointGoal1-v0", steps=320, evaluate_every=0)
+    config = replace(config, env=replace(config.env, time_limit=60))
+    whole = train(config, tmp_path / "whole")
+    assert_same_run(whole, train_in_pieces(config, tmp_path / "pieces", 48, 200, 320))
+
+
+def test_an_environment_that_cannot_be_brought_back_begins_anew(
+    tmp_path: Path, plain: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its observations differ every time. Stopped 3 steps into an episode of 5: the episode is given up, not mixed."""
+    config = run_config("envs.custom:Restless", steps=100, num_envs=1, decisions_per_iteration=3, evaluate_every=0)
+    with caplog.at_level(logging.WARNING):
+        run = train_in_pieces(config, tmp_path / "run", 3, 9)
+    assert "is not deterministic" in caplog.text
+    episodes = [row for row in history(run) if "episode/length" in row]
+    # The second process: row 0 opens the episode, which ends at its fifth decision, step 3 + 5.
+    assert [(row["step"], row["episode/length"], row["episode/cost"]) for row in episodes] == [(9, 5, 3)]
+
+
+# ---- starting from another run ---------------------------------------------------------------------------------------
+
+
+def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path) -> None:
+    config = run_config(steps=240)
+    first = train_in_pieces(config, tmp_path / "first", 160)
+    copy = train(config, tmp_path / "copy", start_from=first)
+    assert_same_run(train(config, tmp_path / "whole"), copy)
+    assert content(first)["manifest"]["step"] == 160
+    assert len(json.loads((copy / "provenance.json").read_text())) == 2
+    assert_same_run(train(config, first), copy)
+
+
+def test_a_planner_starts_from_a_run_of_the_policy(tmp_path: Path) -> None:
+    first = train(run_config(steps=160), tmp_path / "first")
+    planner = run_config(steps=168, agent="safedreamer-osrp-lag")
+    _, _, state, _ = load_run(train(planner, tmp_path / "planner", start_from=first))
+    assert int(state.step) > 0
+    assert state.price is not None
+    assert read_metrics(first / "metrics.jsonl")[0] == read_metrics(tmp_path / "planner" / "metrics.jsonl")[0]
+
+
+def test_what_a_run_cannot_start_from_is_refused(tmp_path: Path, plain: None) -> None:
+    with pytest.raises(ConfigError, match="no run with a checkpoint"):
+        train(run_config(steps=16), tmp_path / "run", start_from=tmp_path / "nothing")
+    first = train(run_config(steps=16), tmp_path / "first")
+    with pytest.raises(ConfigError, match=r"must have the same env, loop\.num_envs"):
+        train(run_config("probe/value", steps=16, num_envs=4), tmp_path / "run", start_from=first)
+
+
+# ---- what a run refuses --------------------------------------------------------------------------------------------
+
+
+def test_another_configuration_is_refused_by_name(tmp_path: Path, plain: None) -> None:
+    config = run_config(steps=16)
+    run = train(config, tmp_path / "run")
+    other = replace(config, seed=1, agent=replace(config.agent, cost_limit=5.0))
+    with pytest.raises(ConfigError, match=r"\(agent.cost_limit: 2.0 there, 5.0 now, seed: 0 there, 1 now\)"):
+        train(other, run)
+    # Longer is no other run, and is what the difference must not name.
+    with pytest.raises(ConfigError, match=r"\(seed: 0 there, 1 now\)"):
+        train(replace(config, seed=1, loop=replace(config.loop, steps=32)), run)
+
+
+def test_a_directory_without_a_checkpoint_may_be_used_again(tmp_path: Path, plain: None) -> None:
+    with pytest.raises(EnvError, match="There is no task 'probe/costs'"):
+        train(run_config("probe/costs"), tmp_path / "run")
+    assert content(train(run_config(steps=16), tmp_path / "run"))["manifest"]["step"] == 16
+
+
+def test_other_spaces_are_refused_by_name(tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(run_config("envs.custom:Counter", steps=16), tmp_path / "run")
+    monkeypatch.setattr(custom.Counter, "action_space", gym.spaces.Box(0.0, 10.0, (3,), np.float64))
+    with pytest.raises(CheckpointMismatch, match=r"continuous action \[1\].*continuous action \[3\]"):
+        train(run_config("envs.custom:Counter", steps=32), run)
+
+
+# ---- counting ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ratio", "dispatch"), [(0.5, 1), (0.3, 1), (1.0, 4), (0.2, 4), (2.0, 3), (0.0, 1)])
+def test_updates_are_the_ratio_times_the_decisions(
+    tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch, ratio: float, dispatch: int
+) -> None:
+    """From the prefill on, in whole dispatches, at every iteration and across interruptions."""
+    prefill, seen = 40, []
+    original = Trainer._after_iteration
+
+    def spy(self: Trainer, *arguments: Any) -> None:
+        counters = self._counters
+        seen.append((counters.decisions, counters.updates, int(self._state.updates)))
+        original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_after_iteration", spy)
+    config = run_config(
+        updates_per_decision=ratio, updates_per_dispatch=dispatch, prefill=prefill, evaluate_every=0, batch_size=1
+    )
+    train_in_pieces(config, tmp_path / "run", 16, 56, 120, 400)
+    assert [decisions for decisions, _, _ in seen] == list(range(8, 401, 8))
+    for decisions, counted, performed in seen:
+        owed = max(0, round(ratio * (decisions - prefill), 9))
+        assert counted == performed == int(owed) // dispatch * dispatch
+
+
+def test_episodes_are_summed_exactly(tmp_path: Path, plain: None) -> None:
+    """``Counter`` pays the action, mapped from [-1, 1] to [0, 10], and costs 1 at steps 3, 4 and 5, the last. The
+    row that opens an episode takes an action, too, which does nothing: so one begins every six decisions.
+    """
+    config = run_config("envs.custom:Counter", seed=3, num_envs=2, prefill=1000, decisions_per_iteration=6)
+    run = train_in_pieces(replace(config, env=replace(config.env, action_repeat=1)), tmp_path / "run", 18, 48)
+    rows = [row for row in history(run) if "episode/return" in row]
+    arm = ActionSpec("continuous", 1)
+    actions = np.stack([random_actions(arm, 2, (3, index))[:, 0] for index in range(0, 48, 2)])
+    expected = []
+    for first in range(0, 24, 6):
+        expected += [(5 * (actions[first : first + 5, env] + 1)).sum() for env in range(2)]
+    np.testing.assert_allclose([row["episode/return"] for row in rows], expected, rtol=1e-5)
+    assert {(row["episode/length"], row["episode/cost"]) for row in rows} == {(5, 3)}
+    like = PlainAgent(Spaces((), arm)).init(key=jax.random.key(0)), jax.numpy.zeros(2)
+    (state, _), _ = checkpoint.load(run / "checkpoints", like)
+    assert float(state.episode_cost[0]) == 3 * len(rows) == 24
+
+
+def test_a_crash_ends_the_episode_and_the_run_goes_on(
+    tmp_path: Path, plain: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Episode 2 breaks at its third step, which counts for no reward and no cost; episode 1 and 3 are whole."""
+    config = run_config("faulty:Flaky", num_envs=1, decisions_per_iteration=1, evaluate_every=0, steps=20)
+    with caplog.at_level(logging.WARNING):
+        run = train(config, tmp_path / "run")
+    assert "the wheel came off" in caplog.text
+    episodes = [row for row in history(run) if "episode/length" in row]
+    # The environment that is made after the crash counts its episodes from one again.
+    assert [(row["step"], row["episode/length"], row["episode/cost"]) for row in episodes] == [
+        (5, 5, 3),
+        (9, 3, 0),
+        (15, 5, 3),
+        (19, 3, 0),
+    ]
+
+
+# ---- failures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config(steps=400)
+    original = Dreamer.update
+
+    def diverging(self: Dreamer, state: Any, batches: Any, *, key: Any) -> Any:
+        state, metrics = original(self, state, batches, key=key)
+        return state, metrics | ({"model/loss": np.float32(np.nan)} if int(state.step) > 40 else {})
+
+    monkeypatch.setattr(Dreamer, "update", diverging)
+    with pytest.raises(TrainingDiverged, match="model/loss is not finite after") as caught:
+        train(config, tmp_path / "run")
+    newest = checkpoint.latest(tmp_path / "run/checkpoints")
+    assert newest is not None
+    assert str(newest) in str(caught.value)
+    # 40 updates are owed after 40 + 80 decisions: the last good checkpoint is that of step 104.
+    assert newest.stem == f"{104:012d}"
+
+
+def test_rewards_that_are_not_finite_never_reach_replay(
+    tmp_path: Path, plain: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = run_config("faulty:Poisoned", num_envs=1, decisions_per_iteration=1, evaluate_every=0)
+    with caplog.at_level(logging.WARNING), pytest.raises(EnvError, match="values that are not finite: reward"):
+        train(config, tmp_path / "run")
+    assert "crashed in episode 0, which ends as truncated" in caplog.text
+
+
+# ---- evaluation apart from training --------------------------------------------------------------------------------
+
+
+def test_evaluation_leaves_training_as_it_was(tmp_path: Path) -> None:
+    """Neither multiplier nor episode cost nor episodes: the checkpoints are the same in every byte."""
+    often = train(run_config(steps=120, evaluate_every=16, evaluate_episodes=3), tmp_path / "often")
+    never = train(run_config(steps=120, evaluate_every=0), tmp_path / "never")
+    assert content(often) == content(never)
+    assert sum("evaluation/cost_mean" in row for row in history(often)) == 7
+
+
+def test_evaluation_has_seeds_of_its_own(tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Registrar, "instances", [])
+    train(
+        run_config("faulty:Registrar", steps=64, num_envs=2, evaluate_every=32, evaluate_episodes=2),
+        tmp_path / "run",
+    )
+    (first, second), *evaluations = Registrar.instances[:2], Registrar.instances[2:4], Registrar.instances[4:6]
+    assert len({*first, *second}) == len(first) + len(second) > 10  # No episode twice.
+    assert evaluations[0] == evaluations[1]  # Comparable with one another.
+    assert not {*first, *second} & {seed for seeds in evaluations[0] for seed in seeds}
+
+
+def test_metrics_are_numbered_by_raw_steps(tmp_path: Path, plain: None) -> None:
+    config = run_config("probe/value", prefill=8, log_every=1, evaluate_every=0, steps=96)
+    run = train(replace(config, env=replace(config.env, action_repeat=3)), tmp_path / "run")
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["step"] for row in rows if "plain/updates" in row][-1] == 96
+    assert all(math.isfinite(row["time/steps_per_second"]) for row in rows if "time/wall" in row)
+    assert {row["episode/length"] for row in rows if "episode/length" in row} == {7}  # 20 raw steps, three at a time.
