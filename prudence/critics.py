@@ -35,7 +35,7 @@ class CriticConfig:
     slow_regulariser: float = 1.0
 
 
-class Lesson(NamedTuple):
+class CriticBatch(NamedTuple):
     """What a critic learns from: features, targets and weights of n states, or weights of each of their C costs."""
 
     features: Float[Array, "n F"]
@@ -43,20 +43,20 @@ class Lesson(NamedTuple):
     weights: Float[Array, "n *weighted"]
 
     @classmethod
-    def flat(cls, features: Array, targets: Array, weights: Array) -> Lesson:
+    def flat(cls, features: Array, targets: Array, weights: Array) -> CriticBatch:
         """Of states with two leading axes."""
         return cls(*(x.reshape(-1, *x.shape[2:]) for x in (features, targets, weights)))
 
 
-def together(imagined: Lesson, replayed: Lesson | None) -> Lesson:
-    """A critic's loss is a mean over its lesson: the weights make it mean(imagined) + mean(replayed)."""
+def together(imagined: CriticBatch, replayed: CriticBatch | None) -> CriticBatch:
+    """A critic's loss is a mean over its batch: the weights make it mean(imagined) + mean(replayed)."""
     if replayed is None:
         return imagined
     weights = replayed.weights.reshape(-1, *(1,) * (imagined.weights.ndim - 1))
     replayed = replayed._replace(weights=jnp.broadcast_to(weights, (len(weights), *imagined.weights.shape[1:])))
     total = len(imagined.weights) + len(replayed.weights)
     even = [part._replace(weights=part.weights * (total / len(part.weights))) for part in (imagined, replayed)]
-    return Lesson(*(jnp.concatenate(parts) for parts in zip(*even, strict=True)))
+    return CriticBatch(*(jnp.concatenate(parts) for parts in zip(*even, strict=True)))
 
 
 class Critic(eqx.Module):
@@ -80,14 +80,17 @@ class Critic(eqx.Module):
 
     def update(
         self,
-        lesson: Lesson,
+        batch: CriticBatch,
         *,
         name: str,
         rate: Float[Array, ""] | None = None,
     ) -> tuple[Critic, Metrics]:
-        """One step of weighted maximum likelihood on the lesson's targets (SafeDreamer eq. 8), of ``rate`` times the
-        usual length if given."""
-        features, targets, weights = jax.lax.stop_gradient(lesson)
+        """One step of weighted maximum likelihood on the targets (SafeDreamer eq. 8).
+
+        Args:
+            rate: factor on the learning rate.
+        """
+        features, targets, weights = jax.lax.stop_gradient(batch)
         slow = self.slow.predict(features)
 
         def loss_of(head: Head) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prudence.cores.dreamer.config import DreamerConfig
-from prudence.critics import Critic, CriticConfig, Lesson, together
+from prudence.critics import Critic, CriticBatch, CriticConfig, together
 from prudence.envs.base import EnvConfig
 from prudence.models.world_model import HeadConfig
 from prudence.nets import cast
@@ -25,7 +25,7 @@ FEATURES = jnp.array([[1.0, -0.5], [-1.0, 0.5]])
 
 def regress(config: CriticConfig, shape: tuple[int, ...], targets, weights=(1.0, 1.0), steps: int = 200) -> Critic:
     critic = Critic.init(2, shape, config, key=jax.random.key(0))
-    step = jax.jit(lambda c: c.update(Lesson(FEATURES, jnp.array(targets), jnp.array(weights)), name="critic")[0])
+    step = jax.jit(lambda c: c.update(CriticBatch(FEATURES, jnp.array(targets), jnp.array(weights)), name="critic")[0])
     for _ in range(steps):
         critic = step(critic)
     return critic
@@ -58,7 +58,7 @@ def test_states_of_weight_zero_are_not_learned():
 def test_the_slow_copy_is_a_moving_average():
     config = replace(CONFIG, slow_rate=0.25)
     before = Critic.init(2, (), config, key=jax.random.key(0))
-    after, metrics = before.update(Lesson(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2)), name="critic")
+    after, metrics = before.update(CriticBatch(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2)), name="critic")
     mixed = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.slow, after.online.module)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), after.slow, mixed)
     assert metrics["critic/target"] == 1.5
@@ -85,7 +85,7 @@ def test_lambdas_slow_copy_is_replaced_every_so_often():
     critic = Critic.init(2, (), config, key=jax.random.key(0))
     start, copied = critic.slow, []
     for _ in range(6):
-        critic, _ = critic.update(Lesson(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2)), name="critic")
+        critic, _ = critic.update(CriticBatch(FEATURES, jnp.array([5.0, -2.0]), jnp.ones(2)), name="critic")
         same = jax.tree.map(np.array_equal, critic.slow, critic.online.module)
         copied.append(all(jax.tree.leaves(same)))
     assert copied == [False, False, True, False, False, True]
@@ -93,21 +93,21 @@ def test_lambdas_slow_copy_is_replaced_every_so_often():
 
 
 def test_weights_may_be_of_each_cost():
-    lesson = Lesson(FEATURES, jnp.array([[5.0, 5.0], [5.0, 5.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]]))
+    critic_batch = CriticBatch(FEATURES, jnp.array([[5.0, 5.0], [5.0, 5.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]]))
     config = replace(CONFIG, slow_regulariser=0.0)
     critic = Critic.init(2, (2,), config, key=jax.random.key(0))
-    values = critic.update(lesson, name="critic")[0].values(FEATURES)
+    values = critic.update(critic_batch, name="critic")[0].values(FEATURES)
     assert (values[:, 0] > 0).all()
     before = critic.online.module.net.output.weight
-    after = critic.update(lesson, name="critic")[0].online.module.net.output.weight
+    after = critic.update(critic_batch, name="critic")[0].online.module.net.output.weight
     bins = config.head.bins
     assert not np.array_equal(before[:, :bins], after[:, :bins])
     np.testing.assert_array_equal(before[:, bins:], after[:, bins:])
 
 
 def test_lessons_are_balanced():
-    imagined = Lesson(jnp.zeros((4, 1)), jnp.zeros((4, 2)), jnp.ones((4, 2)))
-    replayed = Lesson(jnp.ones((2, 1)), jnp.ones((2, 2)), jnp.full(2, 0.5))
+    imagined = CriticBatch(jnp.zeros((4, 1)), jnp.zeros((4, 2)), jnp.ones((4, 2)))
+    replayed = CriticBatch(jnp.ones((2, 1)), jnp.ones((2, 2)), jnp.full(2, 0.5))
     both = together(imagined, replayed)
     # mean(imagined) + mean(replayed) = 1 + .5, as one mean over six.
     np.testing.assert_allclose(both.weights.mean(0), [1.5, 1.5])
@@ -129,8 +129,8 @@ def test_a_rare_cost_is_worth_what_it_costs_on_average(kind, dtype):
     config = CriticConfig(HeadConfig(kind, units=16, bins=63), OptimiserConfig(1e-2), slow_regulariser=0.0)
     critic = Critic.init(2, (1,), config, key=jax.random.key(0))
     features = jnp.ones((100, 2), dtype)
-    lesson = Lesson(features, jnp.where(jnp.arange(100) < 5, 10.0, 0.0)[:, None], jnp.ones(100))
-    update = eqx.filter_jit(lambda critic: critic.update(lesson, name="critic")[0])
+    critic_batch = CriticBatch(features, jnp.where(jnp.arange(100) < 5, 10.0, 0.0)[:, None], jnp.ones(100))
+    update = eqx.filter_jit(lambda critic: critic.update(critic_batch, name="critic")[0])
     for _ in range(300):
         critic = update(critic)
     np.testing.assert_allclose(cast(critic, jnp.dtype(dtype)).values(features[:1]), [[0.5]], rtol=0.1)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from prudence.critics import Critic, CriticConfig, Lesson
+from prudence.critics import Critic, CriticBatch, CriticConfig
 from prudence.models.heads import HeadConfig
 from prudence.optim import OptimiserConfig
 
@@ -52,8 +52,8 @@ def learned(head: HeadConfig, seed: int = 0) -> np.ndarray:
         state_key, outcome_key = jax.random.split(key)
         x = jax.random.uniform(state_key, (STATES,))
         passes = jax.random.uniform(outcome_key, (STATES,)) < x**2 / 2
-        lesson = Lesson(features(x), COST * passes[:, None].astype(jnp.float32), jnp.ones(STATES))
-        return critic.update(lesson, name="critic")[0]
+        critic_batch = CriticBatch(features(x), COST * passes[:, None].astype(jnp.float32), jnp.ones(STATES))
+        return critic.update(critic_batch, name="critic")[0]
 
     found = []
     for number in range(UPDATES):

@@ -54,16 +54,16 @@ class RealTime:
         """As the agent's ``act``; ``plan/iterations`` and ``plan/late`` are among the diagnostics."""
         start = time.perf_counter()
         seen = {name: observation[name] for name in self._agent.spaces.unprivileged}  # As it was compiled for.
-        underway = self._agent.begin_search(self._state, carry, seen, is_first, key=key)
-        jax.block_until_ready(underway)
+        search_state = self._agent.begin_search(self._state, carry, seen, is_first, key=key)
+        jax.block_until_ready(search_state)
         index, metrics = 0, {}
         while not index or time.perf_counter() - start + self._next() <= self.deadline:
             before = time.perf_counter()
-            underway, metrics = jax.block_until_ready(self._agent.iterate_search(self._state, underway, index))
+            search_state, metrics = jax.block_until_ready(self._agent.iterate_search(self._state, search_state, index))
             self._iterating.append(time.perf_counter() - before)
             index += 1
         before = time.perf_counter()
-        action, carry = jax.block_until_ready(self._agent.end_search(underway))
+        action, carry = jax.block_until_ready(self._agent.end_search(search_state))
         end = time.perf_counter()
         self._ending.append(end - before)
         late = end - start > self.deadline

@@ -13,7 +13,7 @@ from prudence.models.rssm import LatentState
 from prudence.types import Batch, Key, Metrics, Observation, Trajectory
 
 
-class Imaginable(eqx.Module):
+class AbstractWorldModel(eqx.Module):
     """A model in which an actor and critics can be trained, and by which the actor can see.
 
     Its ``states`` are a tree of arrays with the batch's axes in front; what acts needs a :class:`LatentState`.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from prudence.models.posterior import ModelPosterior
-from prudence.models.world_model import Posterior, Predictor, WorldModel
+from prudence.models.world_model import Filtered, Predictor, WorldModel
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.types import Batch, Key, Metrics
 
@@ -53,7 +53,7 @@ class Ensemble(ModelPosterior):
         self,
         state: Optimised[Predictor],
         model: WorldModel,
-        filtered: Posterior,
+        filtered: Filtered,
         batch: Batch,
         step: Int[Array, ""],
         *,

@@ -21,7 +21,7 @@ from prudence.types import Batch, Key, Observation, ObservationSpec, Spaces
 State = TypeVar("State")
 
 
-class Posterior(NamedTuple):
+class Filtered(NamedTuple):
     """Filtered sequences: states ``[B, T, ...]`` and the posterior and prior latents at each step."""
 
     states: LatentState
@@ -54,10 +54,10 @@ class LatentModel(eqx.Module):
         """What of ``states`` the heads for reward, costs and continuation see: ``config.heads_see``."""
         return states.features if self.config.heads_see == "features" else states.deter
 
-    def observe(self, batch: Batch, *, key: Key) -> Posterior:
+    def observe(self, batch: Batch, *, key: Key) -> Filtered:
         """Filters ``[B, T]`` sequences into posterior states."""
         embeds = self.encoder({k: batch.observation[k] for k in self.encoder.keys})
-        return Posterior(
+        return Filtered(
             *self.rssm.observe(jnp.asarray(batch.prev_action), embeds, jnp.asarray(batch.is_first), key=key)
         )
 
@@ -105,7 +105,7 @@ class LatentModel(eqx.Module):
         variance = jax.lax.stop_gradient(squared.mean((0, 1))) + floor**2
         return 0.5 * (squared / variance + jnp.log(variance))
 
-    def kl_losses(self, filtered: Posterior) -> dict[str, Float[Array, "*BT"]]:
+    def kl_losses(self, filtered: Filtered) -> dict[str, Float[Array, "*BT"]]:
         """The balanced KL: ``dynamics`` moves the prior, ``representation`` the posterior."""
         sg = jax.lax.stop_gradient
         posterior, prior = filtered.posterior, filtered.prior

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from prudence.models.base import Imaginable
+from prudence.models.base import AbstractWorldModel
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
 from prudence.models.heads import Heads
-from prudence.models.latent_model import LatentModel, Posterior, roll_out, weighted_means
+from prudence.models.latent_model import Filtered, LatentModel, roll_out, weighted_means
 from prudence.models.rssm import LatentState
 from prudence.types import Batch, Key, Metrics, Observation, Spaces, Trajectory
 
@@ -29,15 +29,15 @@ class PairedState(NamedTuple):
 class PairedPosterior(NamedTuple):
     """The same sequences, filtered by both halves."""
 
-    observation: Posterior
-    privileged: Posterior
+    observation: Filtered
+    privileged: Filtered
 
     @property
     def states(self) -> PairedState:
         return PairedState(self.observation.states, self.privileged.states)
 
 
-class PairedModel(Imaginable):
+class PairedModel(AbstractWorldModel):
     r"""An observation model and a privileged model under the same actions (the AsymDreamer paper, section 5).
 
     .. math::

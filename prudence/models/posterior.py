@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from prudence.models.rssm import LatentState
-from prudence.models.world_model import Posterior, WorldModel
+from prudence.models.world_model import Filtered, WorldModel
 from prudence.types import Batch, Key, Metrics, Trajectory
 
 
@@ -36,7 +36,7 @@ class ModelPosterior(abc.ABC):
 
     @abc.abstractmethod
     def update(
-        self, state: Any, model: WorldModel, filtered: Posterior, batch: Batch, step: Int[Array, ""], *, key: Key
+        self, state: Any, model: WorldModel, filtered: Filtered, batch: Batch, step: Int[Array, ""], *, key: Key
     ) -> tuple[Any, Metrics]:
         """The state after the model's gradient step number ``step``, 1 for the first, on ``batch``; ``filtered`` is
         what the model made of it. No gradient reaches the model."""

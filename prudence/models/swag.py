@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.models.posterior import ModelPosterior
-from prudence.models.world_model import Posterior, WorldModel
+from prudence.models.world_model import Filtered, WorldModel
 from prudence.types import Batch, Key, Metrics
 
 
@@ -133,7 +133,7 @@ class SWAG(ModelPosterior):
         return self.begin(model.predictor)
 
     def update(
-        self, state: Iterates, model: WorldModel, filtered: Posterior, batch: Batch, step: Int[Array, ""], *, key: Key
+        self, state: Iterates, model: WorldModel, filtered: Filtered, batch: Batch, step: Int[Array, ""], *, key: Key
     ) -> tuple[Iterates, Metrics]:
         state = self.observe(state, model.predictor, step)
         count = sum(v.size for v in jax.tree.leaves(state.variance))

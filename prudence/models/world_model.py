@@ -10,21 +10,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from prudence.models.base import Imaginable
+from prudence.models.base import AbstractWorldModel
 from prudence.models.codec import Decoder, Encoder
 from prudence.models.config import LossScales, PrivilegedConfig, WorldModelConfig
 from prudence.models.heads import Head, HeadConfig, Heads
-from prudence.models.latent_model import LatentModel, Posterior, roll_out, weighted_means
+from prudence.models.latent_model import Filtered, LatentModel, roll_out, weighted_means
 from prudence.models.rssm import RSSM, LatentState
 from prudence.nets import MLP, Dense, GRUCell
 from prudence.ops.distributions import kl_divergence
 from prudence.types import Batch, Key, Metrics, Observation, Spaces, Trajectory
 
 __all__ = [
+    "Filtered",
     "Head",
     "HeadConfig",
     "LossScales",
-    "Posterior",
     "Predictor",
     "PrivilegedConfig",
     "WorldModel",
@@ -43,7 +43,7 @@ class Predictor(NamedTuple):
     continue_head: Head
 
 
-class WorldModel(Imaginable):
+class WorldModel(AbstractWorldModel):
     """Encoder, RSSM, decoder and heads (SafeDreamer section 3; LAMBDA section 4). Actor and critics see the same."""
 
     encoder: Encoder
@@ -103,11 +103,11 @@ class WorldModel(Imaginable):
         heads = Heads.init(c.head_size, self.cost_head.shape[0], c.heads, keys[1:])
         return Predictor(dynamics.input, dynamics.cell, dynamics.prior_net, *heads)
 
-    def observe(self, batch: Batch, *, key: Key) -> Posterior:
+    def observe(self, batch: Batch, *, key: Key) -> Filtered:
         """Filters ``[B, T]`` sequences into posterior states."""
         return self.latents.observe(batch, key=key)
 
-    def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[Posterior, Metrics]]:
+    def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[Filtered, Metrics]]:
         """The scaled sum of all losses, the filtered sequences and metrics.
 
         SafeDreamer eq. 3, LAMBDA eq. 5: negative log-likelihoods of observations, reward, costs and
@@ -125,7 +125,7 @@ class WorldModel(Imaginable):
         return total, (filtered, metrics)
 
     def prediction_loss(
-        self, filtered: Posterior, batch: Batch, weights: Float[Array, "B T"] | float = 1.0
+        self, filtered: Filtered, batch: Batch, weights: Float[Array, "B T"] | float = 1.0
     ) -> Float[Array, ""]:
         """The part of :meth:`loss` that teaches the prior and the heads, on states that another model inferred; all of
         the KL, without free nats. Steps count by their ``weights``."""
@@ -135,7 +135,7 @@ class WorldModel(Imaginable):
         scales = self._scales
         return sum((scales[name] * (weights * loss).mean() for name, loss in losses.items()), start=jnp.zeros(()))
 
-    def _head_losses(self, filtered: Posterior, batch: Batch) -> dict[str, Float[Array, "B T"]]:
+    def _head_losses(self, filtered: Filtered, batch: Batch) -> dict[str, Float[Array, "B T"]]:
         return self.heads.losses(self.latents.seen_by_heads(filtered.states), batch, self.config.unsafe_weight)
 
     @property
@@ -163,7 +163,7 @@ class WorldModel(Imaginable):
         nudge: Float[Array, "H B A"] | None = None,
         alike: int = 1,
     ) -> Trajectory:
-        """As :meth:`Imaginable.imagine`; ``alike`` consecutive columns have the same latent noise."""
+        """As :meth:`AbstractWorldModel.imagine`; ``alike`` consecutive columns have the same latent noise."""
         act = lambda state, noise: policy(state.features, noise)
         length, columns = action_noise.shape[:2]
         noise = jnp.repeat(self.rssm.noise(length, columns // alike, key=key), alike, axis=1)
@@ -176,7 +176,7 @@ class WorldModel(Imaginable):
         return self.decoder(states.features) | self.heads.predict(self.latents.seen_by_heads(states))
 
 
-def symmetric(model: Imaginable) -> WorldModel:
+def symmetric(model: AbstractWorldModel) -> WorldModel:
     """The same, for what needs a world model whose decoder sees what its critics see: planners, and posteriors over
     models.
 

@@ -62,10 +62,10 @@ def test_as_many_iterations_as_configured_make_the_agents_own_decision(planner):
     np.testing.assert_allclose(action, own_action, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(carry.plan, own_carry.plan, rtol=1e-5, atol=1e-6)
 
-    underway = agent.begin_search(state, agent.init_carry(1), OBSERVATION, np.array([True]), key=jax.random.key(3))
+    search_state = agent.begin_search(state, agent.init_carry(1), OBSERVATION, np.array([True]), key=jax.random.key(3))
     for index in range(2):
-        underway, metrics = agent.iterate_search(state, underway, index)
-    action, _ = agent.end_search(underway)
+        search_state, metrics = agent.iterate_search(state, search_state, index)
+    action, _ = agent.end_search(search_state)
     own_action, _, own = decide(partial(agent.act, state, mode="evaluate"), agent)
     np.testing.assert_allclose(action, own_action, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(metrics["plan/elite_score"], own["plan/elite_score"], rtol=1e-4)

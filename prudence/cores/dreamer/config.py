@@ -13,7 +13,7 @@ from prudence.constraints import AugmentedLagrangian, CostScale, EpisodeCost, Un
 from prudence.cores.dreamer.planning import PlanningConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.critics import Critic, CriticConfig
-from prudence.models.base import Imaginable
+from prudence.models.base import AbstractWorldModel
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
 from prudence.models.rssm import LatentState
 from prudence.ops.normalise import PercentileScale
@@ -119,7 +119,7 @@ class DreamerConfig:
 class DreamerState(eqx.Module):
     """Everything that training changes."""
 
-    world_model: Optimised[Imaginable]
+    world_model: Optimised[AbstractWorldModel]
     posterior: Any
     actor: Optimised[Actor]
     critic: Critic

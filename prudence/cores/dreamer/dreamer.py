@@ -23,18 +23,18 @@ from prudence.cores.base import Agent, Mode, Outlook, compiled
 from prudence.cores.dreamer.config import DreamerCarry, DreamerConfig, DreamerState, check
 from prudence.cores.dreamer.imagination import Imagination
 from prudence.cores.dreamer.planning import (
-    Believed,
-    Horizon,
+    Discounts,
+    PlannerNetworks,
     Plans,
     Preview,
-    Underway,
+    SearchState,
     begin,
     iterate,
     plan,
     preview,
 )
-from prudence.critics import Critic, Lesson, together
-from prudence.models.base import Imaginable
+from prudence.critics import Critic, CriticBatch, together
+from prudence.models.base import AbstractWorldModel
 from prudence.models.paired import PairedModel
 from prudence.models.posterior import ModelPosterior, open_loop_each
 from prudence.models.rssm import LatentState
@@ -112,7 +112,7 @@ class Dreamer(Agent):
             return state
         return eqx.tree_at(self._what_acts, state, tuple(averaged.module for averaged in state.average))
 
-    def _fresh_model(self, *, key: Key) -> Imaginable:
+    def _fresh_model(self, *, key: Key) -> AbstractWorldModel:
         """The only place that knows which kind of world model the agent has."""
         c = self.config
         if c.privileged is None:
@@ -178,7 +178,7 @@ class Dreamer(Agent):
         if self.config.planning is None or carry.plan is None:
             raise ValueError("an agent without a planner has no plans to look at")
         state = self.acting(state, mode)
-        parts, first = self._believed(state), jnp.asarray(is_first)
+        parts, first = self._planner_networks(state), jnp.asarray(is_first)
         latent, action_key = self._filter(parts.model, carry, observation, first, key=key)
         found = self._plan(state, latent, carry.plan, first, key=action_key)
         latent, executed, candidates = tree_index((latent, found.plan, found.candidates), 0)
@@ -198,35 +198,43 @@ class Dreamer(Agent):
         is_first: Bool[Array | np.ndarray, " E"],
         *,
         key: Key,
-    ) -> Underway:
+    ) -> SearchState:
         """Filters the observations and begins to search; the agent must be one that plans."""
-        planning, belief = self.config.planning, self._believed(self.acting(state, "evaluate"))
+        planning, networks = self.config.planning, self._planner_networks(self.acting(state, "evaluate"))
         first = jnp.asarray(is_first)
         assert planning is not None
         assert carry.plan is not None
-        latent, action_key = self._filter(belief.model, carry, observation, first, key=key)
-        return begin(planning, belief, latent, carry.plan, first, key=action_key)
+        latent, action_key = self._filter(networks.model, carry, observation, first, key=key)
+        return begin(planning, networks, latent, carry.plan, first, key=action_key)
 
     @compiled("self")
     def iterate_search(
-        self, state: DreamerState, underway: Underway, index: int | Int[Array, ""]
-    ) -> tuple[Underway, Metrics]:
+        self, state: DreamerState, search_state: SearchState, index: int | Int[Array, ""]
+    ) -> tuple[SearchState, Metrics]:
         """One more iteration, the one numbered ``index``."""
         assert self.config.planning is not None
-        belief = self._believed(self.acting(state, "evaluate"))
-        return iterate(self.config.planning, belief, self._horizon, underway, index, self.cost_limits)
+        networks = self._planner_networks(self.acting(state, "evaluate"))
+        return iterate(self.config.planning, networks, self._discounts, search_state, index, self.cost_limits)
 
     @compiled("self")
-    def end_search(self, underway: Underway) -> tuple[Float[Array, "E A"], DreamerCarry]:
+    def end_search(self, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
         """The actions, and what the next decision remembers."""
         planning = self.config.planning
         assert planning is not None
         act = lambda search, key: planning.search.action(search, key=key)
-        action = jax.vmap(act)(underway.search, underway.key)
-        return action, DreamerCarry(underway.latent, action, jax.vmap(planning.search.executed)(underway.search))
+        action = jax.vmap(act)(search_state.search, search_state.key)
+        return action, DreamerCarry(
+            search_state.latent, action, jax.vmap(planning.search.executed)(search_state.search)
+        )
 
     def _filter(
-        self, model: Imaginable, carry: DreamerCarry, observation: Observation, is_first: Bool[Array, " E"], *, key: Key
+        self,
+        model: AbstractWorldModel,
+        carry: DreamerCarry,
+        observation: Observation,
+        is_first: Bool[Array, " E"],
+        *,
+        key: Key,
     ) -> tuple[LatentState, Key]:
         """The states after these observations, and the key for choosing actions."""
         filter_key, action_key = jax.random.split(key)
@@ -234,16 +242,16 @@ class Dreamer(Agent):
 
     def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
         assert self.config.planning is not None
-        belief, limits = self._believed(state), self.cost_limits
-        return plan(self.config.planning, belief, self._horizon, latent, last, is_first, limits, key=key)
+        networks, limits = self._planner_networks(state), self.cost_limits
+        return plan(self.config.planning, networks, self._discounts, latent, last, is_first, limits, key=key)
 
     @property
-    def _horizon(self) -> Horizon:
+    def _discounts(self) -> Discounts:
         c = self.config
         assert self.spaces.episode_steps is not None
-        return Horizon(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
+        return Discounts(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
 
-    def _believed(self, state: DreamerState) -> Believed:
+    def _planner_networks(self, state: DreamerState) -> PlannerNetworks:
         planning = self.config.planning
         assert planning is not None
         parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
@@ -253,7 +261,7 @@ class Dreamer(Agent):
             predictors = self._compute(uncertainty.posterior.sample(state.posterior, parts[0], key=key))
         reads = partial(self._read_costs, networks[0]) if planning.costs == "observation" else None
         price = self.imagination.planning_price(state)
-        return Believed(*networks, price=price, costs_of=reads, predictors=predictors)
+        return PlannerNetworks(*networks, price=price, costs_of=reads, predictors=predictors)
 
     def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
         """What the environment's cost function makes of the decoded observations."""
@@ -296,12 +304,12 @@ class Dreamer(Agent):
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
         seen = model.critic_features(filtered.states)
         replayed = self._replayed(state.critic, seen, batch, batch.reward, self.config.discount)
-        critic, critic_metrics = state.critic.update(together(dream.lesson, replayed), name="critic", rate=rate)
+        critic, critic_metrics = state.critic.update(together(dream.critic_batch, replayed), name="critic", rate=rate)
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None:
             replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.cost_discount)
-            lesson = together(dream.cost_lesson, replayed)
-            cost_critic, cost_metrics = cost_critic.update(lesson, name="cost_critic", rate=rate)
+            critic_batch = together(dream.cost_critic_batch, replayed)
+            cost_critic, cost_metrics = cost_critic.update(critic_batch, name="cost_critic", rate=rate)
         state = DreamerState(
             world_model=world_model,
             posterior=posterior,
@@ -324,15 +332,15 @@ class Dreamer(Agent):
         return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
 
     def _update_model(
-        self, world_model: Optimised[Imaginable], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
-    ) -> tuple[Optimised[Imaginable], Any, Metrics]:
+        self, world_model: Optimised[AbstractWorldModel], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
+    ) -> tuple[Optimised[AbstractWorldModel], Any, Metrics]:
         loss = lambda model: self._compute(model).loss(batch, key=key)
         (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
         world_model, more = world_model.descend(gradient, "model", rate)
         return world_model, jax.lax.stop_gradient(filtered), metrics | more
 
     def _update_posterior(
-        self, state: DreamerState, model: Imaginable, filtered: Any, batch: Batch, *, key: Key
+        self, state: DreamerState, model: AbstractWorldModel, filtered: Any, batch: Batch, *, key: Key
     ) -> tuple[Any, Any, Metrics]:
         """The posterior over models, and N predictors drawn from it in the type they compute in; None without one."""
         if self.config.uncertainty is None:
@@ -351,7 +359,7 @@ class Dreamer(Agent):
         batch: Batch,
         rewards: Float[Array | np.ndarray, "B T *C"],
         discount: float,
-    ) -> Lesson | None:
+    ) -> CriticBatch | None:
         """With ``replay_loss``, what a critic of ``rewards`` (or costs) learns at replayed states: λ-returns made of
         what really came."""
         share = self.config.replay_loss
@@ -364,7 +372,7 @@ class Dreamer(Agent):
         by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)
         lambdas = by_state(self.config.lambda_ * (1 - last))
         targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
-        return Lesson.flat(features[:-1], targets, share * (1 - last[:-1]))
+        return CriticBatch.flat(features[:-1], targets, share * (1 - last[:-1]))
 
     def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
         """Episodes of the actor move what the actor's price rests on, planned ones the plans' price: each measures what
@@ -452,7 +460,7 @@ def _with_average(state: DreamerState, average: tuple[Averaged[Any], ...]) -> Dr
 
 
 @eqx.filter_jit
-def _mean_open_loop(model: Imaginable, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
+def _mean_open_loop(model: AbstractWorldModel, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
     def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
         return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
 

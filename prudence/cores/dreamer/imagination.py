@@ -16,9 +16,9 @@ from jaxtyping import Array, Bool, Float
 from prudence.actors import Actor
 from prudence.constraints import Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig, DreamerState
-from prudence.cores.dreamer.uncertainty import Counted, choose
-from prudence.critics import Lesson
-from prudence.models.base import Imaginable
+from prudence.cores.dreamer.uncertainty import Selection, select
+from prudence.critics import CriticBatch
+from prudence.models.base import AbstractWorldModel
 from prudence.models.posterior import imagine_each
 from prudence.models.world_model import symmetric
 from prudence.nets import cast
@@ -28,16 +28,18 @@ from prudence.types import Batch, Key, Metrics, Spaces, Trajectory
 
 
 class Dream(NamedTuple):
-    """Imagined trajectories, H steps in B columns, and what was computed along them; returns and lessons are of the
-    trajectories that count."""
+    """Imagined trajectories, H steps in B columns, and what was computed along them.
+
+    Returns and critic batches are of the selected trajectories.
+    """
 
     trajectory: Trajectory
     returns: Float[Array, "H MS"]
     weights: Float[Array, "H B"]
     violation: Float[Array, " C"]
     advantage: Float[Array, "H B"]
-    lesson: Lesson
-    cost_lesson: Lesson
+    critic_batch: CriticBatch
+    cost_critic_batch: CriticBatch
     metrics: Metrics
 
 
@@ -71,7 +73,7 @@ class Imagination:
     def improve(
         self,
         state: DreamerState,
-        model: Imaginable,
+        model: AbstractWorldModel,
         predictors: Any,
         start: Any,
         alive: Float[Array, " S"],
@@ -113,7 +115,7 @@ class Imagination:
     def _rollout(
         self,
         state: DreamerState,
-        model: Imaginable,
+        model: AbstractWorldModel,
         predictors: Any,
         policy: Callable[[Float[Array, "B F"], Float[Array, "B A"]], Float[Array, "B A"]],
         start: Any,
@@ -150,11 +152,11 @@ class Imagination:
         cost_values = self._cost_values(state, trajectory)
         cost_discounts = jnp.broadcast_to((c.cost_discount * trajectory.continues)[..., None], cost_values.shape)
         cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
-        task, safety, metrics = self._count(returns, values, cost_returns, cost_values)
+        task, safety, metrics = self._select(returns, values, cost_returns, cost_values)
         estimate = self.cost_unit * jnp.stack([of(cost_returns[..., i]).mean() for i, of in enumerate(safety)])
         violation = self.violation(state, estimate)
         loss = -(task(weights) * task(returns)).mean() / self._return_scale(state)
-        loss = loss + self._minds_costs(state) * c.constraint.penalty(state.constraint, violation)
+        loss = loss + self._constraint_active(state) * c.constraint.penalty(state.constraint, violation)
         advantages = returns - values[:-1], cost_returns - cost_values[:-1]
         features = trajectory.critic_features[:-1]
         dream = Dream(
@@ -163,33 +165,33 @@ class Imagination:
             weights=weights,
             violation=violation,
             advantage=self._advantage(state, *advantages, violation, task, safety),
-            lesson=Lesson.flat(task(features), task(returns), task(weights)),
-            cost_lesson=_cost_lesson(features, cost_returns, weights, safety),
+            critic_batch=CriticBatch.flat(task(features), task(returns), task(weights)),
+            cost_critic_batch=_cost_critic_batch(features, cost_returns, weights, safety),
             metrics=metrics | self._dream_metrics(state, task(returns), estimate),
         )
         return loss, jax.lax.stop_gradient(dream)
 
-    def _count(
+    def _select(
         self,
         returns: Float[Array, "H B"],
         values: Float[Array, "H+1 B"],
         cost_returns: Float[Array, "H B C"],
         cost_values: Float[Array, "H+1 B C"],
-    ) -> tuple[Counted, list[Counted], Metrics]:
+    ) -> tuple[Selection, list[Selection], Metrics]:
         """Which trajectories count for the task and for each constraint: under one model all of them."""
         uncertainty, constraints = self.config.uncertainty, range(self.spaces.num_costs)
         if uncertainty is None:
-            return Counted(None), [Counted(None) for _ in constraints], {}
+            return Selection(None), [Selection(None) for _ in constraints], {}
         by_returns = uncertainty.of == "returns"
         rewards, costs = (returns, cost_returns) if by_returns else (values[:-1], cost_values[:-1])
         by_model = lambda x: x.mean(0).reshape(uncertainty.posterior.samples, -1)
-        promises = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
-        task = choose(promises[0], uncertainty.task, larger_is_better=True)
-        safety = [choose(cost, uncertainty.safety, larger_is_better=False) for cost in promises[1]]
+        scores = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
+        task = select(scores[0], uncertainty.task, larger_is_better=True)
+        safety = [select(cost, uncertainty.safety, larger_is_better=False) for cost in scores[1]]
         above = lambda of, x: of(x).mean() - x.mean()
         metrics = {
-            "posterior/return_std": promises[0].std(0).mean(),
-            "posterior/cost_std": jnp.stack(promises[1]).sum(0).std(0).mean(),
+            "posterior/return_std": scores[0].std(0).mean(),
+            "posterior/cost_std": jnp.stack(scores[1]).sum(0).std(0).mean(),
             "posterior/optimism": above(task, rewards),
             "posterior/pessimism": sum(above(of, costs[..., i]) for i, of in enumerate(safety)),
         }
@@ -261,14 +263,14 @@ class Imagination:
         aims, share = (1 - self.config.margin) * self.cost_limits, self.config.approach
         return aims if share is None else jnp.maximum(aims, share * state.usual_cost.mean)
 
-    def _minds_costs(self, state: DreamerState) -> Bool[Array, ""]:
+    def _constraint_active(self, state: DreamerState) -> Bool[Array, ""]:
         return state.step >= self.config.constraint_start
 
     def update_constraint(self, state: DreamerState, violation: Float[Array, " C"]) -> Any:
         """One dual step, while the actor is what acts: episodes that were planned say nothing of its costs."""
         pace = 1 / self.run_updates if self.config.violation_source == "episodes" else 1.0
         updated = self.config.constraint.update(state.constraint, violation, pace)
-        moves = self._minds_costs(state) & ~self.acts_by_plan(state)
+        moves = self._constraint_active(state) & ~self.acts_by_plan(state)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state.constraint)
 
     def acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
@@ -296,12 +298,12 @@ class Imagination:
         advantage: Float[Array, "H B"],
         cost_advantage: Float[Array, "H B C"],
         violation: Float[Array, " C"],
-        task: Counted,
-        safety: list[Counted],
+        task: Selection,
+        safety: list[Selection],
     ) -> Float[Array, "H B"]:
         """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
         penalty's own gradient is equal to first order; 0 where a trajectory does not count."""
-        pressure = self._minds_costs(state) * self.config.constraint.pressure(state.constraint, violation)
+        pressure = self._constraint_active(state) * self.config.constraint.pressure(state.constraint, violation)
         total = task.share(advantage.shape[1]) * advantage / self._return_scale(state)
         unit = self.unit_of_costs(state)
         for i, of in enumerate(safety):
@@ -326,13 +328,18 @@ class Imagination:
         return metrics
 
 
-def _cost_lesson(
-    features: Float[Array, "H B F"], returns: Float[Array, "H B C"], weights: Float[Array, "H B"], counts: list[Counted]
-) -> Lesson:
+def _cost_critic_batch(
+    features: Float[Array, "H B F"],
+    returns: Float[Array, "H B C"],
+    weights: Float[Array, "H B"],
+    selections: list[Selection],
+) -> CriticBatch:
     """The critic of each constraint's cost learns from the trajectories that count for it."""
-    if len({id(of.columns) for of in counts}) == 1:
-        of = counts[0]
-        return Lesson.flat(of(features), of(returns), of(weights))
-    own = len(counts) * jnp.eye(len(counts))
-    apart = [Lesson.flat(of(features), of(returns), of(weights)[..., None] * own[i]) for i, of in enumerate(counts)]
-    return Lesson(*(jnp.concatenate(parts) for parts in zip(*apart, strict=True)))
+    if len({id(of.columns) for of in selections}) == 1:
+        of = selections[0]
+        return CriticBatch.flat(of(features), of(returns), of(weights))
+    own = len(selections) * jnp.eye(len(selections))
+    apart = [
+        CriticBatch.flat(of(features), of(returns), of(weights)[..., None] * own[i]) for i, of in enumerate(selections)
+    ]
+    return CriticBatch(*(jnp.concatenate(parts) for parts in zip(*apart, strict=True)))

@@ -54,7 +54,7 @@ class PlanningConfig:
     start: int = 0
 
 
-class Believed(NamedTuple):
+class PlannerNetworks(NamedTuple):
     """What a plan is judged by: the networks, in the type they compute in, and the price of cost ``[C]``; with
     ``costs_of``, which is given features ``[*batch, F]``, if costs are not the model's head's; and with ``predictors``
     ``[N, ...]`` of a posterior over models if each of a plan's futures is imagined by another."""
@@ -68,7 +68,7 @@ class Believed(NamedTuple):
     predictors: Any = None
 
 
-class Horizon(NamedTuple):
+class Discounts(NamedTuple):
     """Discounts of the λ-returns, and the decisions in an episode (what turns a plan's cost into an episode's)."""
 
     discount: float
@@ -112,8 +112,8 @@ class Plans(NamedTuple):
 
 def plan(
     config: PlanningConfig,
-    belief: Believed,
-    horizon: Horizon,
+    networks: PlannerNetworks,
+    horizon: Discounts,
     latent: LatentState,
     last: Float[Array, "E H A"],
     is_first: Bool[Array, " E"],
@@ -126,16 +126,16 @@ def plan(
     An environment's outcome depends on its own state and number only.
     """
 
-    def one(underway: Underway) -> Plans:
-        latent, proposals, search, key = underway
-        foresee = lambda plans, key: forecast(config, belief, horizon, latent, plans, key=key)
+    def one(search_state: SearchState) -> Plans:
+        latent, proposals, search, key = search_state
+        foresee = lambda plans, key: forecast(config, networks, horizon, latent, plans, key=key)
         action, search, metrics, candidates = config.search.plan(foresee, search, proposals, limits, key=key)
         return Plans(action, config.search.executed(search), metrics, candidates)
 
-    return jax.vmap(one)(begin(config, belief, latent, last, is_first, key=key))
+    return jax.vmap(one)(begin(config, networks, latent, last, is_first, key=key))
 
 
-class Underway(NamedTuple):
+class SearchState(NamedTuple):
     """A search between two iterations, for E environments."""
 
     latent: LatentState
@@ -146,45 +146,45 @@ class Underway(NamedTuple):
 
 def begin(
     config: PlanningConfig,
-    belief: Believed,
+    networks: PlannerNetworks,
     latent: LatentState,
     last: Float[Array, "E H A"],
     is_first: Bool[Array, " E"],
     *,
     key: Key,
-) -> Underway:
+) -> SearchState:
     """The search that :func:`plan` does with the same arguments, before its first iteration."""
 
-    def one(latent: LatentState, last: Array, first: Array, key: Key) -> Underway:
+    def one(latent: LatentState, last: Array, first: Array, key: Key) -> SearchState:
         actor_key, search_key = jax.random.split(key)
-        proposals = _proposals(config, belief, latent, key=actor_key)
-        return Underway(latent, proposals, config.search.begin(last, first), search_key)
+        proposals = _proposals(config, networks, latent, key=actor_key)
+        return SearchState(latent, proposals, config.search.begin(last, first), search_key)
 
     return jax.vmap(one)(latent, last, is_first, jax.random.split(key, len(is_first)))
 
 
 def iterate(
     config: PlanningConfig,
-    belief: Believed,
-    horizon: Horizon,
-    underway: Underway,
+    networks: PlannerNetworks,
+    horizon: Discounts,
+    search_state: SearchState,
     index: int | Int[Array, ""],
     limits: Float[Array, " C"],
-) -> tuple[Underway, Metrics]:
+) -> tuple[SearchState, Metrics]:
     """Iteration ``index`` of a search, and its diagnostics ``[E]``."""
 
-    def one(u: Underway) -> tuple[Underway, Metrics]:
-        foresee = lambda plans, key: forecast(config, belief, horizon, u.latent, plans, key=key)
+    def one(u: SearchState) -> tuple[SearchState, Metrics]:
+        foresee = lambda plans, key: forecast(config, networks, horizon, u.latent, plans, key=key)
         search, metrics, _ = config.search.iterate(foresee, u.search, u.proposals, limits, index, key=u.key)
         return u._replace(search=search), metrics
 
-    return jax.vmap(one)(underway)
+    return jax.vmap(one)(search_state)
 
 
 def forecast(
     config: PlanningConfig,
-    belief: Believed,
-    horizon: Horizon,
+    networks: PlannerNetworks,
+    horizon: Discounts,
     latent: LatentState,
     plans: Float[Array, "N H A"],
     *,
@@ -200,22 +200,22 @@ def forecast(
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
     follow = lambda _, action: action
     alike = number if config.common_noise else 1
-    if belief.predictors is None:
-        dream = belief.model.imagine(follow, start, repeated, key=key, alike=alike)
+    if networks.predictors is None:
+        dream = networks.model.imagine(follow, start, repeated, key=key, alike=alike)
     else:
-        dream = imagine_each(belief.model, belief.predictors, follow, start, repeated, key=key, alike=alike)
-    step_costs = _step_costs(belief, dream)
+        dream = imagine_each(networks.model, networks.predictors, follow, start, repeated, key=key, alike=alike)
+    step_costs = _step_costs(networks, dream)
     alive = _alive(dream.continues)
     by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])
     costs = by_future((alive[..., None] * step_costs[1:]).sum(0) * (horizon.episode_steps / length))
-    score = _score(config, belief, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
+    score = _score(config, networks, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
     return Forecast(by_future(score).mean(0), pessimistic)
 
 
 def preview(
     config: PlanningConfig,
-    belief: Believed,
+    networks: PlannerNetworks,
     latent: LatentState,
     executed: Float[Array, "H A"],
     candidates: Candidates,
@@ -230,19 +230,19 @@ def preview(
     number = len(candidates.plans)
     plans = jnp.concatenate([candidates.plans, jnp.broadcast_to(executed, (futures, *executed.shape))]).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number + futures, *x.shape)), latent)
-    dream = belief.model.imagine(lambda _, action: action, start, plans, key=key)
+    dream = networks.model.imagine(lambda _, action: action, start, plans, key=key)
     summarise = lambda x: jnp.concatenate([x[:number], x[number:].mean(0, keepdims=True)])
-    decoded = belief.model.decoder(dream.actor_features)
-    vectors = {name: summarise(decoded[name].swapaxes(0, 1)) for name, _ in belief.model.decoder.sizes}
+    decoded = networks.model.decoder(dream.actor_features)
+    vectors = {name: summarise(decoded[name].swapaxes(0, 1)) for name, _ in networks.model.decoder.sizes}
     elite = config.search.elite(candidates.forecast, limits)
     return Preview(
         forecast=candidates.forecast,
         safe=is_safe(candidates.forecast, limits),
         elite=jnp.zeros(number, bool).at[elite].set(True),
-        price=belief.price,
+        price=networks.price,
         plan=executed,
         observations=vectors,
-        cost=_step_costs(belief, dream)[1:, number:].mean(1),
+        cost=_step_costs(networks, dream)[1:, number:].mean(1),
     )
 
 
@@ -252,37 +252,39 @@ def _alive(continues: Float[Array, "states N"]) -> Float[Array, "states-1 N"]:
     return jnp.cumprod(jnp.concatenate([jnp.ones_like(continues[:1]), continues[1:-1]]), 0)
 
 
-def _step_costs(belief: Believed, dream: Trajectory) -> Float[Array, "states N C"]:
-    return dream.costs if belief.costs_of is None else belief.costs_of(dream.critic_features)
+def _step_costs(networks: PlannerNetworks, dream: Trajectory) -> Float[Array, "states N C"]:
+    return dream.costs if networks.costs_of is None else networks.costs_of(dream.critic_features)
 
 
 def _score(
     config: PlanningConfig,
-    belief: Believed,
-    horizon: Horizon,
+    networks: PlannerNetworks,
+    horizon: Discounts,
     rewards: Float[Array, "states N"],
     costs: Float[Array, "states N C"],
     features: Float[Array, "states N F"],
     continues: Float[Array, "states N"],
 ) -> Float[Array, " N"]:
     if config.beyond == "nothing":
-        return (_alive(continues) * (rewards[1:] - (belief.price * costs[1:]).sum(-1))).sum(0)
-    values = belief.critic.values(features)
+        return (_alive(continues) * (rewards[1:] - (networks.price * costs[1:]).sum(-1))).sum(0)
+    values = networks.critic.values(features)
     score = lambda_returns(rewards, values, horizon.discount * continues, horizon.lambda_)[0]
-    if belief.cost_critic is None:
+    if networks.cost_critic is None:
         return score
-    cost_values = belief.cost_critic.values(features)
+    cost_values = networks.cost_critic.values(features)
     discounts = jnp.broadcast_to((horizon.cost_discount * continues)[..., None], cost_values.shape)
-    return score - (belief.price * lambda_returns(costs, cost_values, discounts, horizon.lambda_)[0]).sum(-1)
+    return score - (networks.price * lambda_returns(costs, cost_values, discounts, horizon.lambda_)[0]).sum(-1)
 
 
-def _proposals(config: PlanningConfig, belief: Believed, latent: LatentState, *, key: Key) -> Float[Array, "M H A"]:
+def _proposals(
+    config: PlanningConfig, networks: PlannerNetworks, latent: LatentState, *, key: Key
+) -> Float[Array, "M H A"]:
     """Plans that the actor would follow, rolled out once."""
-    search, actor = config.search, belief.actor
+    search, actor = config.search, networks.actor
     if not search.num_proposals:
         return jnp.zeros((0, search.horizon, actor.action.size))
     noise_key, imagine_key = jax.random.split(key)
     noise = actor.noise(search.horizon, search.num_proposals, key=noise_key)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (search.num_proposals, *x.shape)), latent)
     policy = lambda features, noise: actor(features).sample(noise)
-    return belief.model.imagine(policy, start, noise, key=imagine_key).actions.swapaxes(0, 1)
+    return networks.model.imagine(policy, start, noise, key=imagine_key).actions.swapaxes(0, 1)

@@ -45,7 +45,7 @@ class UncertaintyConfig:
                 raise ValueError(f"{name}={statistic} is a quantile: it must be between 0 and 1")
 
 
-class Counted(NamedTuple):
+class Selection(NamedTuple):
     """Which of B imagined columns count; None: all of them."""
 
     columns: Int[Array, " M"] | None
@@ -60,14 +60,14 @@ class Counted(NamedTuple):
         return jnp.zeros(number).at[self.columns].set(number / len(self.columns))
 
 
-def choose(promises: Float[Array, "N S"], statistic: Statistic, *, larger_is_better: bool) -> Counted:
+def select(scores: Float[Array, "N S"], statistic: Statistic, *, larger_is_better: bool) -> Selection:
     """Which of the columns ``nS + s`` count: one for each start state, or all of them for ``mean``."""
-    number, starts = promises.shape
+    number, starts = scores.shape
     if statistic == "mean":
-        return Counted(None)
+        return Selection(None)
     if statistic in ("optimistic", "pessimistic"):
         quantile = float((statistic == "optimistic") == larger_is_better)
     else:
         quantile = statistic
-    order = jnp.argsort(promises, 0)
-    return Counted(order[round(quantile * (number - 1))] * starts + jnp.arange(starts))
+    order = jnp.argsort(scores, 0)
+    return Selection(order[round(quantile * (number - 1))] * starts + jnp.arange(starts))

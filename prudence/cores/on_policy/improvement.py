@@ -1,6 +1,6 @@
 """How a policy improves on a rollout: one frozen dataclass for each rule.
 
-A rule is given what the policy did and how much better than expected each decision turned out (:class:`Lesson`), and
+A rule is given what the policy did and how much better than expected each decision turned out (:class:`Rollout`), and
 returns the policy after it. ``ClippedSurrogate`` is PPO, ``PenalisedDivergence`` FOCOPS; they descend on minibatches.
 ``TrustRegion`` is TRPO and ``ConstrainedTrustRegion`` CPO; they take one natural-gradient step.
 
@@ -29,7 +29,7 @@ P = TypeVar("P", bound=eqx.Module)
 Scalar = Float[Array, ""]
 
 
-class Lesson(NamedTuple):
+class Rollout(NamedTuple):
     """N decisions of a rollout, flattened.
 
     Attributes:
@@ -54,13 +54,13 @@ class Lesson(NamedTuple):
     violation: Float[Array, " C"]
     rate: Scalar
 
-    def minibatch(self, index: Array) -> Lesson:
+    def minibatch(self, index: Array) -> Rollout:
         """The decisions with these numbers."""
         of_each = tree_index(self._replace(violation=None, rate=None), index)
         return of_each._replace(violation=self.violation, rate=self.rate)
 
     @property
-    def halves(self) -> tuple[Lesson, Lesson]:
+    def halves(self) -> tuple[Rollout, Rollout]:
         """The earlier decisions and the later ones."""
         middle = len(self.weights) // 2
         return self.minibatch(jnp.arange(middle)), self.minibatch(jnp.arange(middle, 2 * middle))
@@ -87,8 +87,8 @@ class Improvement(abc.ABC):
         """Whether it looks at ``cost_advantages`` itself."""
 
     @abc.abstractmethod
-    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        """The policy after one rollout. The module maps ``lesson.inputs`` to a :class:`Policy`."""
+    def improve(self, actor: Optimised[P], rollout: Rollout, *, key: Key) -> tuple[Optimised[P], Metrics]:
+        """The policy after one rollout. The module maps ``rollout.inputs`` to a :class:`Policy`."""
 
 
 # ---- first order -----------------------------------------------------------------------------
@@ -114,23 +114,23 @@ class FirstOrder(Improvement):
         return False
 
     @abc.abstractmethod
-    def loss(self, policy: Policy, lesson: Lesson) -> Scalar:
+    def loss(self, policy: Policy, rollout: Rollout) -> Scalar:
         """Of a minibatch."""
 
-    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
+    def improve(self, actor: Optimised[P], rollout: Rollout, *, key: Key) -> tuple[Optimised[P], Metrics]:
         arrays, rest = eqx.partition(actor, eqx.is_array)
 
         def step(arrays: PyTree, index: Array) -> tuple[PyTree, Scalar]:
-            actor, part = eqx.combine(arrays, rest), lesson.minibatch(index)
+            actor, part = eqx.combine(arrays, rest), rollout.minibatch(index)
             value, gradient = eqx.filter_value_and_grad(lambda net: self.loss(net(part.inputs), part))(actor.module)
-            actor, _ = actor.descend(gradient, "actor", lesson.rate)
+            actor, _ = actor.descend(gradient, "actor", rollout.rate)
             return eqx.filter(actor, eqx.is_array), value
 
         def again(state: tuple[Array, PyTree, Scalar, Scalar]) -> tuple[Array, PyTree, Scalar, Scalar]:
             number, arrays, _, _ = state
-            order = minibatches(len(lesson.weights), self.batch_size, key=jax.random.fold_in(key, number))
+            order = minibatches(len(rollout.weights), self.batch_size, key=jax.random.fold_in(key, number))
             arrays, losses = jax.lax.scan(step, arrays, order)
-            kl = lesson.divergence(eqx.combine(arrays, rest).module(lesson.inputs))
+            kl = rollout.divergence(eqx.combine(arrays, rest).module(rollout.inputs))
             return number + 1, arrays, losses.mean(), kl
 
         goes_on = lambda state: (state[0] < self.passes) & (state[3] <= self.kl_limit)
@@ -151,10 +151,10 @@ class ClippedSurrogate(FirstOrder):
 
     clip: float = 0.2
 
-    def loss(self, policy: Policy, lesson: Lesson) -> Scalar:
-        ratios = lesson.ratios(policy)
+    def loss(self, policy: Policy, rollout: Rollout) -> Scalar:
+        ratios = rollout.ratios(policy)
         clipped = jnp.clip(ratios, 1 - self.clip, 1 + self.clip)
-        return -lesson.mean(jnp.minimum(ratios * lesson.advantages, clipped * lesson.advantages))
+        return -rollout.mean(jnp.minimum(ratios * rollout.advantages, clipped * rollout.advantages))
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,10 @@ class PenalisedDivergence(FirstOrder):
     temperature: float = 1.5
     divergence_limit: float = 0.02
 
-    def loss(self, policy: Policy, lesson: Lesson) -> Scalar:
-        divergence = policy.kl(lesson.old)
+    def loss(self, policy: Policy, rollout: Rollout) -> Scalar:
+        divergence = policy.kl(rollout.old)
         near = jax.lax.stop_gradient(divergence) <= self.divergence_limit
-        return lesson.mean((divergence - lesson.ratios(policy) * lesson.advantages / self.temperature) * near)
+        return rollout.mean((divergence - rollout.ratios(policy) * rollout.advantages / self.temperature) * near)
 
 
 def minibatches(number: int, size: int, *, key: Key) -> Array:
@@ -188,10 +188,10 @@ def minibatches(number: int, size: int, *, key: Key) -> Array:
 class _Flat(Generic[P]):
     """A policy as a function of one vector of parameters, and the problem of :mod:`prudence.ops.trust_region`."""
 
-    def __init__(self, actor: Optimised[P], lesson: Lesson):
+    def __init__(self, actor: Optimised[P], rollout: Rollout):
         params, rest = eqx.partition(actor.module, eqx.is_inexact_array)
         self.at, unravel = ravel_pytree(params)
-        self._actor, self._lesson, self._rest, self._unravel = actor, lesson, rest, unravel
+        self._actor, self._lesson, self._rest, self._unravel = actor, rollout, rest, unravel
 
     def module(self, vector: Vector) -> Any:
         return eqx.combine(self._unravel(vector), self._rest)
@@ -243,8 +243,8 @@ class TrustRegion(SecondOrder):
     def values_costs(self) -> bool:
         return False
 
-    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        flat = _Flat(actor, lesson)
+    def improve(self, actor: Optimised[P], rollout: Rollout, *, key: Key) -> tuple[Optimised[P], Metrics]:
+        flat = _Flat(actor, rollout)
         before, gradient = jax.value_and_grad(flat.surrogate)(flat.at)
         direction = natural(fisher_product(flat.divergence, flat.at, self.damping), gradient, self.iterations)
         step = jnp.sqrt(2 * self.kl_limit / jnp.maximum(gradient @ direction, 1e-8)) * direction
@@ -283,9 +283,9 @@ class ConstrainedTrustRegion(SecondOrder):
     def values_costs(self) -> bool:
         return True
 
-    def improve(self, actor: Optimised[P], lesson: Lesson, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        flat, shares = _Flat(actor, lesson), _shares(lesson.violation)
-        violation = shares @ lesson.violation
+    def improve(self, actor: Optimised[P], rollout: Rollout, *, key: Key) -> tuple[Optimised[P], Metrics]:
+        flat, shares = _Flat(actor, rollout), _shares(rollout.violation)
+        violation = shares @ rollout.violation
         before, gradient = jax.value_and_grad(flat.surrogate)(flat.at)
         costs = flat.costs(flat.at)
         cost_gradient = _cost_gradient(flat, shares)
@@ -293,7 +293,7 @@ class ConstrainedTrustRegion(SecondOrder):
         for_reward, for_cost = (natural(product, vector, self.iterations) for vector in (gradient, cost_gradient))
         squared, kept = cost_gradient @ for_cost, jnp.ones(())
         if self.discount_promises:
-            left, right = (_cost_gradient(_Flat(actor, half), shares) for half in lesson.halves)
+            left, right = (_cost_gradient(_Flat(actor, half), shares) for half in rollout.halves)
             shared = left @ natural(product, right, self.iterations)
             kept = jnp.clip(shared / jnp.maximum(squared, 1e-12), 1e-3, 1.0)
         dual = cpo_step(gradient @ for_reward, gradient @ for_cost, squared, violation / kept, self.kl_limit)
@@ -303,7 +303,7 @@ class ConstrainedTrustRegion(SecondOrder):
             there = flat.at + fraction * step
             rise = flat.costs(there) - costs
             within = (shares @ rise <= jnp.maximum(-violation, 0.0)) & (
-                (rise <= -lesson.violation) | (lesson.violation > 0)
+                (rise <= -rollout.violation) | (rollout.violation > 0)
             ).all()
             # Where nothing feasible is near, or first has to be reached, reward may be given up.
             improves = (flat.surrogate(there) > before) | (dual.case <= 1)

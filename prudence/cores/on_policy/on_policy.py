@@ -35,8 +35,8 @@ from prudence.cores.on_policy.improvement import (
     ClippedSurrogate,
     ConstrainedTrustRegion,
     Improvement,
-    Lesson,
     PenalisedDivergence,
+    Rollout,
     TrustRegion,
     minibatches,
 )
@@ -287,30 +287,30 @@ class OnPolicy(Agent):
         """Learns from each of U rollouts ``[U, E, T+1, ...]``; its last row only ends the decision before it."""
         metrics = {}
         for index in range(len(batches.reward)):
-            rollout = jax.tree.map(lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1), tree_index(batches, index))
-            state, metrics = self._update(state, rollout, key=jax.random.fold_in(key, index))
+            rows = jax.tree.map(lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1), tree_index(batches, index))
+            state, metrics = self._update(state, rows, key=jax.random.fold_in(key, index))
         return state, metrics
 
-    def _update(self, state: OnPolicyState, rollout: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
+    def _update(self, state: OnPolicyState, rows: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
         """One rollout ``[T+1, E, ...]``: the multiplier, then the policy, then the critics (OmniSafe's order)."""
         c = self.config
         actor_key, critic_key, cost_key = jax.random.split(key, 3)
-        vector, images = self._split(rollout.observation)
+        vector, images = self._split(rows.observation)
         inputs = Inputs(state.moments.normalise(vector), images)
-        rewards = c.constraint.shaped(rollout, self.cost_limits)
-        reward = self._advantages(state.critic, inputs, rewards[..., None], rollout, c.discount, c.lambda_)
+        rewards = c.constraint.shaped(rows, self.cost_limits)
+        reward = self._advantages(state.critic, inputs, rewards[..., None], rows, c.discount, c.lambda_)
         cost = None
         if state.cost_critic is not None:
-            costs = jnp.asarray(rollout.cost)
-            cost = self._advantages(state.cost_critic, inputs, costs, rollout, c.cost_discount, c.cost_lambda)
+            costs = jnp.asarray(rows.cost)
+            cost = self._advantages(state.cost_critic, inputs, costs, rows, c.cost_discount, c.cost_lambda)
         constraint = self._move_price(state)
         decided = jax.tree.map(lambda x: _joined(x[:-1]), inputs)
-        lesson = self._lesson(state, constraint, decided, rollout, reward, cost)
-        actor, metrics = c.improvement.improve(state.actor, lesson, key=actor_key)
-        critic, critic_metrics = self._fit(state.critic, lesson, reward, "critic", key=critic_key)
+        rollout = self._lesson(state, constraint, decided, rows, reward, cost)
+        actor, metrics = c.improvement.improve(state.actor, rollout, key=actor_key)
+        critic, critic_metrics = self._fit(state.critic, rollout, reward, "critic", key=critic_key)
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None and cost is not None:
-            cost_critic, cost_metrics = self._fit(cost_critic, lesson, cost, "cost_critic", key=cost_key)
+            cost_critic, cost_metrics = self._fit(cost_critic, rollout, cost, "cost_critic", key=cost_key)
         metrics |= {"policy/std": _mean_std(actor.module)} if actor.module.actor.log_std is not None else {}
         # The policy acted with the moments from before the rollout, so it has learnt with them, too.
         moments = state.moments.update(_joined(vector[:-1]))
@@ -349,19 +349,19 @@ class OnPolicy(Agent):
         state: OnPolicyState,
         constraint: Any,
         inputs: Inputs,
-        rollout: Batch,
+        rows: Batch,
         reward: Advantages,
         cost: Advantages | None,
-    ) -> Lesson:
+    ) -> Rollout:
         c = self.config
-        actions = jnp.asarray(rollout.prev_action[1:]).reshape(-1, self.spaces.action.size)
+        actions = jnp.asarray(rows.prev_action[1:]).reshape(-1, self.spaces.action.size)
         policy = state.actor.module(inputs)
-        weights = 1 - jnp.asarray(rollout.is_last[:-1], jnp.float32).reshape(-1)
+        weights = 1 - jnp.asarray(rows.is_last[:-1], jnp.float32).reshape(-1)
         gain = _standardised(reward.advantages[:, 0], weights)
         harm = jnp.zeros((len(weights), self.spaces.num_costs)) if cost is None else _centred(cost.advantages, weights)
         price = c.constraint.multiplier(constraint)
         decay = 1.0 - (1.0 - c.final_rate) * jnp.clip(state.step / self.run_updates, 0, 1)
-        return Lesson(
+        return Rollout(
             inputs=inputs,
             actions=actions,
             old=policy,
@@ -374,14 +374,14 @@ class OnPolicy(Agent):
         )
 
     def _fit(
-        self, critic: Optimised[ValueNet], lesson: Lesson, told: Advantages, name: str, *, key: Key
+        self, critic: Optimised[ValueNet], rollout: Rollout, told: Advantages, name: str, *, key: Key
     ) -> tuple[Optimised[ValueNet], Metrics]:
         """Least squares on the returns, in shuffled minibatches."""
         c = self.config.critic
         arrays, rest = eqx.partition(critic, eqx.is_array)
 
         def loss(net: ValueNet, index: Array) -> Float[Array, ""]:
-            inputs, targets, weights = tree_index((lesson.inputs, told.targets, lesson.weights), index)
+            inputs, targets, weights = tree_index((rollout.inputs, told.targets, rollout.weights), index)
             error = jnp.square(net(inputs) - targets).sum(-1)
             squares = sum(jnp.square(p).sum() for p in jax.tree.leaves(eqx.filter(net, eqx.is_inexact_array)))
             return (weights * error).mean() + c.shrinkage * squares
@@ -392,10 +392,10 @@ class OnPolicy(Agent):
             critic, _ = critic.descend(gradient, name)
             return eqx.filter(critic, eqx.is_array), value
 
-        shuffle = lambda number: minibatches(len(lesson.weights), c.batch_size, key=jax.random.fold_in(key, number))
+        shuffle = lambda number: minibatches(len(rollout.weights), c.batch_size, key=jax.random.fold_in(key, number))
         orders = jax.vmap(shuffle)(jnp.arange(c.passes))
         arrays, losses = jax.lax.scan(step, arrays, orders.reshape(-1, orders.shape[-1]))
-        spread = lambda x: (lesson.weights @ jnp.square(_centred(x, lesson.weights))).sum()
+        spread = lambda x: (rollout.weights @ jnp.square(_centred(x, rollout.weights))).sum()
         explained = 1 - spread(told.targets - told.values) / jnp.maximum(spread(told.targets), 1e-8)
         metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
         return eqx.combine(arrays, rest), metrics

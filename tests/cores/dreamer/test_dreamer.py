@@ -14,7 +14,7 @@ import toys
 
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.dreamer.dreamer import Dreamer
-from prudence.critics import Lesson, together
+from prudence.critics import CriticBatch, together
 from prudence.envs.base import EnvConfig
 from prudence.models.rssm import LatentState
 from prudence.presets import preset
@@ -325,7 +325,7 @@ def test_the_pace_of_an_approach_is_a_share():
 
 @pytest.mark.parametrize(("unit", "factor"), [("mean", 1.0), ("sum", 3.0), ("episode", 20 * 0.1)])
 def test_units_of_the_imagined_cost(unit, factor):
-    # Horizon 3; episodes of 20 decisions at γ_c = .9.
+    # Discounts 3; episodes of 20 decisions at γ_c = .9.
     assert toys.dreamer(CONTINUOUS, cost_estimate=unit, cost_discount=0.9).imagination.cost_unit == pytest.approx(
         factor
     )
@@ -478,7 +478,7 @@ def test_a_critic_learns_from_replay_beside_imagination():
         is_last=jnp.array([[False, True, False, True]]), is_terminal=jnp.array([[False, False, False, True]])
     )
     latents = LatentState(jax.random.normal(jax.random.key(3), (1, 4, size - 2)), jnp.ones((1, 4, 2)))
-    imagined = Lesson(jnp.zeros((10, size)), jnp.full(10, 7.0), jnp.ones(10))
+    imagined = CriticBatch(jnp.zeros((10, size)), jnp.full(10, 7.0), jnp.ones(10))
     features, targets, weights = together(imagined, agent._replayed(critic, latents.features, batch, batch.reward, 0.5))
 
     values, reward = critic.values(latents.features)[0], batch.reward[0]

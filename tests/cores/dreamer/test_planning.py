@@ -13,7 +13,7 @@ import pytest
 import toys
 
 from prudence.constraints import PIDLagrangian, Unconstrained
-from prudence.cores.dreamer.planning import Believed, Horizon, PlanningConfig, forecast, preview
+from prudence.cores.dreamer.planning import Discounts, PlannerNetworks, PlanningConfig, forecast, preview
 from prudence.models.rssm import LatentState
 from prudence.ops.normalise import symexp
 from prudence.planners import Candidates, CrossEntropy, Forecast
@@ -21,10 +21,10 @@ from prudence.types import CostFunction, EpisodeSummary, Trajectory
 
 CONTINUOUS = toys.spaces(costs=("hazards", "vases"))
 LATENT = LatentState(jnp.zeros(2), jnp.zeros(1))
-HORIZON = Horizon(discount=0.5, cost_discount=1.0, lambda_=1.0, episode_steps=20)
+HORIZON = Discounts(discount=0.5, cost_discount=1.0, lambda_=1.0, episode_steps=20)
 
 
-def believed(price, *, futures=1):
+def networks_at(price, *, futures=1):
     """Two steps: rewards are the action, costs its square and 3; each future after the first costs 1 more."""
 
     def imagine(policy, start, actions, *, key, alike=1):
@@ -44,16 +44,16 @@ def believed(price, *, futures=1):
 
     value = SimpleNamespace(values=lambda features: jnp.full(features.shape[:-1], 8.0))
     cost_value = SimpleNamespace(values=lambda features: jnp.full((*features.shape[:-1], 2), 10.0))
-    return Believed(SimpleNamespace(imagine=imagine), None, value, cost_value, jnp.asarray(price, jnp.float32))
+    return PlannerNetworks(SimpleNamespace(imagine=imagine), None, value, cost_value, jnp.asarray(price, jnp.float32))
 
 
-def judged(config, belief):
+def judged(config, networks):
     plans = jnp.array([[1.0, 2.0], [-1.0, 0.5]])[..., None]
-    return forecast(config, belief, HORIZON, LATENT, plans, key=jax.random.key(0))
+    return forecast(config, networks, HORIZON, LATENT, plans, key=jax.random.key(0))
 
 
 def test_a_plan_by_hand():
-    found = judged(PlanningConfig(), believed([0.0, 0.0]))
+    found = judged(PlanningConfig(), networks_at([0.0, 0.0]))
     # γ = .5, λ = 1, value 8 at the end: 1 + .5·2 + .25·8 = 4 and -1 + .25 + 2.
     np.testing.assert_allclose(found.score, [4.0, 1.25])
     # An episode of 20 decisions holds 10 plans of 2: 10·(1 + 4) and 10·(3 + 3).
@@ -61,27 +61,27 @@ def test_a_plan_by_hand():
 
 
 def test_the_price_is_paid_for_the_cost_return():
-    found = judged(PlanningConfig(), believed([0.1, 0.01]))
+    found = judged(PlanningConfig(), networks_at([0.1, 0.01]))
     # Cost returns, undiscounted: 1 + 4 + 10 = 15 and 3 + 3 + 10 = 16; 1 + .25 + 10 and 16.
     np.testing.assert_allclose(found.score, [4.0 - 1.5 - 0.16, 1.25 - 1.125 - 0.16], rtol=1e-6)
 
 
 def test_nothing_beyond_the_horizon():
-    found = judged(PlanningConfig(beyond="nothing"), believed([0.1, 0.0]))
+    found = judged(PlanningConfig(beyond="nothing"), networks_at([0.1, 0.0]))
     np.testing.assert_allclose(found.score, [3.0 - 0.5, -0.5 - 0.125], rtol=1e-6)
 
 
 def test_what_comes_after_an_imagined_end_does_not_count():
     """The first plan surely terminates with its first decision: what that earns and costs counts, the rest does not."""
-    belief = believed([0.1, 0.0])
-    imagine = belief.model.imagine
+    networks = networks_at([0.1, 0.0])
+    imagine = networks.model.imagine
 
     def ending(*arguments, **options):
         dream = imagine(*arguments, **options)
         return dream._replace(continues=dream.continues.at[1, 0].set(0.0))
 
-    belief = belief._replace(model=SimpleNamespace(imagine=ending))
-    found = judged(PlanningConfig(beyond="nothing"), belief)
+    networks = networks._replace(model=SimpleNamespace(imagine=ending))
+    found = judged(PlanningConfig(beyond="nothing"), networks)
     np.testing.assert_allclose(found.score, [1.0 - 0.1, -0.5 - 0.125], rtol=1e-6)
     np.testing.assert_allclose(found.cost, [[10.0, 30.0], [12.5, 60.0]])
 
@@ -89,7 +89,7 @@ def test_what_comes_after_an_imagined_end_does_not_count():
 @pytest.mark.parametrize(("pessimism", "more"), [("mean", 20.0), ("max", 40.0)])
 def test_several_futures_of_a_plan(pessimism, more):
     # Three futures cost 0, 1 and 2 more at each of two steps.
-    found = judged(PlanningConfig(futures=3, pessimism=pessimism), believed([0.0, 0.0], futures=3))
+    found = judged(PlanningConfig(futures=3, pessimism=pessimism), networks_at([0.0, 0.0], futures=3))
     np.testing.assert_allclose(found.cost, [[50.0 + more, 60.0], [12.5 + more, 60.0]], rtol=1e-6)
     np.testing.assert_allclose(found.score, [4.0, 1.25], rtol=1e-6)
 
@@ -97,7 +97,7 @@ def test_several_futures_of_a_plan(pessimism, more):
 def test_costs_are_read_off_what_is_decoded():
     # The head's costs are 1, 4 and 3, 3 (first test); the reader's are 7 and 0 at every state but the first.
     reader = lambda features: jnp.stack([jnp.full(features.shape[:-1], 7.0), jnp.zeros(features.shape[:-1])], -1)
-    found = judged(PlanningConfig(costs="observation"), believed([0.1, 0.0])._replace(costs_of=reader))
+    found = judged(PlanningConfig(costs="observation"), networks_at([0.1, 0.0])._replace(costs_of=reader))
     np.testing.assert_allclose(found.cost, [[140.0, 0.0]] * 2)
     # Its cost return, undiscounted, is 7 + 7 + 10.
     np.testing.assert_allclose(found.score, [4.0 - 2.4, 1.25 - 2.4], rtol=1e-6)
@@ -158,11 +158,11 @@ def test_equal_plans_are_foreseen_equally_under_common_noise(uncertain):
         config = replace(base, common_noise=common)
         agent = planner(name, planning=config)
         state = agent.init(key=jax.random.key(0))
-        belief = agent._believed(toys.warmed(agent, state) if uncertain else state)
+        networks = agent._planner_networks(toys.warmed(agent, state) if uncertain else state)
         latent = jax.tree.map(lambda x: x[0], agent.init_carry(1).latent)
         plans = jnp.zeros((3, config.search.horizon, 2))
         limits = HORIZON._replace(episode_steps=20)
-        found = forecast(config, belief, limits, latent, plans, key=jax.random.key(5))
+        found = forecast(config, networks, limits, latent, plans, key=jax.random.key(5))
         assert (float(jnp.ptp(found.cost[:, 0])) == 0.0) is same
 
 
@@ -223,11 +223,11 @@ def test_an_executed_plan_is_foreseen_in_several_futures():
     candidates = Candidates(
         jnp.array([[1.0, 2.0], [-1.0, 0.5]])[..., None], Forecast(jnp.array([1.0, 2.0]), jnp.array([[1.0], [3.0]]))
     )
-    belief = believed([0.3, 0.3], futures=2)
-    model = SimpleNamespace(imagine=belief.model.imagine, decoder=Decoder())
+    networks = networks_at([0.3, 0.3], futures=2)
+    model = SimpleNamespace(imagine=networks.model.imagine, decoder=Decoder())
     config = PlanningConfig(CrossEntropy(horizon=2, plans=2, elites=1, rule="best"))
     seen = preview(
-        config, belief._replace(model=model), LATENT, jnp.array([[2.0], [3.0]]), candidates, jnp.array([2.0]),
+        config, networks._replace(model=model), LATENT, jnp.array([[2.0], [3.0]]), candidates, jnp.array([2.0]),
         key=jax.random.key(0), futures=4,
     )  # fmt: skip
     np.testing.assert_allclose(seen.cost, [[4.5, 3.0], [9.5, 3.0]])

@@ -13,7 +13,7 @@ import pytest
 import toys
 
 from prudence.cores.dreamer.dreamer import Dreamer, DreamerState
-from prudence.cores.dreamer.uncertainty import Counted, UncertaintyConfig, choose
+from prudence.cores.dreamer.uncertainty import Selection, UncertaintyConfig, select
 from prudence.models.ensemble import Ensemble
 from prudence.models.posterior import imagine_each
 from prudence.models.swag import SWAG
@@ -38,16 +38,16 @@ PROMISES = jnp.array([[1.0, 9.0], [3.0, 7.0], [2.0, 8.0], [0.0, 5.0], [4.0, 6.0]
     ],
 )
 def test_one_trajectory_of_each_state_counts(statistic, larger_is_better, columns):
-    np.testing.assert_array_equal(choose(PROMISES, statistic, larger_is_better=larger_is_better).columns, columns)
+    np.testing.assert_array_equal(select(PROMISES, statistic, larger_is_better=larger_is_better).columns, columns)
 
 
 def test_all_count_for_a_mean():
-    assert choose(PROMISES, "mean", larger_is_better=True) == Counted(None)
+    assert select(PROMISES, "mean", larger_is_better=True) == Selection(None)
 
 
 def test_shares_make_a_mean_over_those_that_count():
     values = jnp.arange(10.0)[None]
-    for counted in (choose(PROMISES, "optimistic", larger_is_better=True), Counted(None)):
+    for counted in (select(PROMISES, "optimistic", larger_is_better=True), Selection(None)):
         assert (counted.share(10) * values).mean() == pytest.approx(float(counted(values).mean()))
 
 

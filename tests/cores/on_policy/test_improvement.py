@@ -15,8 +15,8 @@ from prudence.actors import Policy
 from prudence.cores.on_policy.improvement import (
     ClippedSurrogate,
     ConstrainedTrustRegion,
-    Lesson,
     PenalisedDivergence,
+    Rollout,
     TrustRegion,
     minibatches,
 )
@@ -39,14 +39,16 @@ def bandit(logits=(0.0, 0.0, 0.0)) -> Optimised[Bandit]:
     return Optimised.init(Bandit(jnp.array(logits)), OptimiserConfig(0.01))
 
 
-def lesson(actor: Optimised[Bandit], gains=(0.0, 0.0, 0.0), harms=(0.0, 0.0, 0.0), violation=-1.0, copies=40) -> Lesson:
+def rollout(
+    actor: Optimised[Bandit], gains=(0.0, 0.0, 0.0), harms=(0.0, 0.0, 0.0), violation=-1.0, copies=40
+) -> Rollout:
     """Every arm as often as the policy would take it, with these advantages."""
     inputs = jnp.zeros((3 * copies, 1))
     actions = jnp.tile(ARMS, (copies, 1))
     old = actor.module(inputs)
     weights = jnp.tile(3 * jnp.exp(old.distribution.logits[0, 0]), copies)
     centred = lambda values: jnp.tile(jnp.array(values) - (weights[:3] * jnp.array(values)).mean(), copies)
-    return Lesson(
+    return Rollout(
         inputs=inputs,
         actions=actions,
         old=old,
@@ -63,8 +65,8 @@ def probabilities(actor: Optimised[Bandit]) -> np.ndarray:
     return np.asarray(jax.nn.softmax(actor.module.logits))
 
 
-def three_decisions(**changes) -> Lesson:
-    taught = lesson(bandit(), copies=1)
+def three_decisions(**changes) -> Rollout:
+    taught = rollout(bandit(), copies=1)
     return taught._replace(advantages=jnp.array([1.0, -1.0, 0.5]), weights=jnp.ones(3), **changes)
 
 
@@ -90,19 +92,19 @@ def test_penalised_divergence_by_hand():
 @pytest.mark.parametrize("rule", [ClippedSurrogate(batch_size=16), PenalisedDivergence(batch_size=16)])
 def test_first_order_rules_move_to_the_better_arm_until_they_are_far_enough(rule):
     actor = bandit()
-    after, metrics = rule.improve(actor, lesson(actor, gains=(1.0, 0.0, 0.0)), key=jax.random.key(0))
+    after, metrics = rule.improve(actor, rollout(actor, gains=(1.0, 0.0, 0.0)), key=jax.random.key(0))
     assert probabilities(after)[0] > 0.36
     assert probabilities(after)[1] == pytest.approx(probabilities(after)[2], abs=0.02)
     assert 1 <= metrics["actor/passes"] <= 40
     # Without a limit it goes on to the last pass.
-    free, more = replace(rule, kl_limit=1e9).improve(actor, lesson(actor, gains=(1.0, 0, 0)), key=jax.random.key(0))
+    free, more = replace(rule, kl_limit=1e9).improve(actor, rollout(actor, gains=(1.0, 0, 0)), key=jax.random.key(0))
     assert more["actor/passes"] == 40
     assert probabilities(free)[0] >= probabilities(after)[0]
 
 
 def test_the_rate_scales_the_steps():
     actor = bandit()
-    taught = lesson(actor, gains=(1.0, 0.0, 0.0))
+    taught = rollout(actor, gains=(1.0, 0.0, 0.0))
     rule = ClippedSurrogate(passes=1, batch_size=120)
     moves = []
     for rate in (1.0, 0.25):
@@ -126,7 +128,7 @@ def divergence(before: Optimised[Bandit], after: Optimised[Bandit]) -> float:
 @pytest.mark.parametrize("logits", [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0)])
 def test_a_trust_region_step_ends_near_its_border(logits):
     actor, rule = bandit(logits), TrustRegion(damping=1e-4)
-    after, metrics = rule.improve(actor, lesson(actor, gains=(1.0, 0.5, 0.0)), key=jax.random.key(0))
+    after, metrics = rule.improve(actor, rollout(actor, gains=(1.0, 0.5, 0.0)), key=jax.random.key(0))
     assert 0.6 * rule.kl_limit < divergence(actor, after) <= rule.kl_limit * 1.001
     assert metrics["actor/kl"] == pytest.approx(divergence(actor, after), rel=1e-2)
     gained = probabilities(after) - probabilities(actor)
@@ -135,7 +137,7 @@ def test_a_trust_region_step_ends_near_its_border(logits):
 
 def test_without_advantages_a_trust_region_step_goes_nowhere():
     actor = bandit((1.0, -1.0, 0.0))
-    after, metrics = TrustRegion().improve(actor, lesson(actor), key=jax.random.key(0))
+    after, metrics = TrustRegion().improve(actor, rollout(actor), key=jax.random.key(0))
     np.testing.assert_allclose(probabilities(after), probabilities(actor), atol=1e-6)
     assert metrics["actor/step_fraction"] == 0.0
 
@@ -143,7 +145,7 @@ def test_without_advantages_a_trust_region_step_goes_nowhere():
 def constrained(harms, violation) -> tuple[np.ndarray, float]:
     """The change of the probabilities, and the case; arm 0 pays 1, arm 1 a half."""
     actor = bandit()
-    taught = lesson(actor, gains=(1.0, 0.5, 0.0), harms=harms, violation=violation)
+    taught = rollout(actor, gains=(1.0, 0.5, 0.0), harms=harms, violation=violation)
     after, metrics = ConstrainedTrustRegion(damping=1e-4).improve(actor, taught, key=jax.random.key(0))
     assert divergence(actor, after) <= 0.01 * 1.001
     return probabilities(after) - probabilities(actor), float(metrics["cpo/case"])
@@ -152,7 +154,7 @@ def constrained(harms, violation) -> tuple[np.ndarray, float]:
 def test_far_below_its_budget_cpo_is_trpo():
     moved, case = constrained((1.0, 0.0, 0.0), violation=-10.0)
     actor = bandit()
-    free, _ = TrustRegion(damping=1e-4).improve(actor, lesson(actor, gains=(1.0, 0.5, 0.0)), key=jax.random.key(0))
+    free, _ = TrustRegion(damping=1e-4).improve(actor, rollout(actor, gains=(1.0, 0.5, 0.0)), key=jax.random.key(0))
     assert case == 3
     np.testing.assert_allclose(moved, probabilities(free) - probabilities(actor), atol=1e-5)
 
@@ -179,7 +181,7 @@ def test_cpo_believes_a_promise_as_far_as_the_rollouts_halves_agree():
     """Within the trust region the violation can be mended by what the whole rollout says, half of which contradicts."""
     actor, rule = bandit(), ConstrainedTrustRegion(damping=1e-4)
     wary = replace(rule, discount_promises=True)
-    agreed = lesson(actor, gains=(1.0, 0.5, 0.0), harms=(1.0, 0.0, 0.0), violation=0.01)
+    agreed = rollout(actor, gains=(1.0, 0.5, 0.0), harms=(1.0, 0.0, 0.0), violation=0.01)
     steps = [probabilities(r.improve(actor, agreed, key=jax.random.key(0))[0]) for r in (rule, wary)]
     np.testing.assert_allclose(*steps, atol=1e-5)
     half = len(agreed.weights) // 2
@@ -195,11 +197,11 @@ def test_cpo_believes_a_promise_as_far_as_the_rollouts_halves_agree():
 def test_cpo_mends_two_constraints_together():
     """Arms 0 and 2 pay and each has a cost of its own; taken one by one the constraints would only swap the arms."""
     actor = bandit((1.0, -1.0, 1.0))
-    taught = lesson(actor, gains=(1.0, 0.2, 1.0))
+    taught = rollout(actor, gains=(1.0, 0.2, 1.0))
     harms = jnp.stack(
         [
-            lesson(actor, harms=(1.0, 0.0, 0.0)).cost_advantages[:, 0],
-            lesson(actor, harms=(0.0, 0.0, 1.0)).cost_advantages[:, 0],
+            rollout(actor, harms=(1.0, 0.0, 0.0)).cost_advantages[:, 0],
+            rollout(actor, harms=(0.0, 0.0, 1.0)).cost_advantages[:, 0],
         ],
         1,
     )
