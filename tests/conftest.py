@@ -21,10 +21,10 @@ import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
 
-# Compiling takes most of the tests' time, down to single operations: another worker, and the second run, need not
-# repeat it.
+# Compiling takes most of the tests' time, down to single operations: another worker, a worker that forgot its programs,
+# and the second run need not repeat it.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 MEMORY_MB = 900
 """What a worker may take before it forgets its compiled programs: twenty of them, or so. The largest test adds less
