@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from rows import show
 
+from prudence.budgets import Budget, Imagined
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.dreamer.dreamer import Dreamer, DreamerConfig, DreamerState
 from prudence.cores.dreamer.sizes import sizes
@@ -62,9 +63,7 @@ def agent_of(spaces: Spaces, safety: Literal["mean", "pessimistic"]) -> Dreamer:
         horizon=5,
         imagination_starts=16,
         discount=0.9,
-        cost_discount=0.9,
-        cost_limit=BUDGET,
-        cost_estimate="episode",
+        budget=Budget(BUDGET, discount=0.9, violation=Imagined("episode")),
         uncertainty=UncertaintyConfig(ensemble, safety=safety, common_noise=True),
     )
     return Dreamer(spaces, config)

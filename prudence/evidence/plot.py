@@ -114,7 +114,9 @@ def _at(config: Any, *path: str) -> Any:
 
 def budgets_of(config: Mapping[str, Any]) -> list[float]:
     """The agent's, one or one for each constraint; empty where there is none."""
-    limit = _at(config, "agent", "cost_limit")
+    limit = _at(config, "agent", "budget", "limit")
+    if limit is None:  # Planning in the simulator, and runs of earlier versions.
+        limit = _at(config, "agent", "cost_limit")
     return [] if limit is None else [float(x) for x in (limit if isinstance(limit, list) else [limit])]
 
 

@@ -36,7 +36,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert status(*TRAIN, "--cost-limit", "3", "--agent.horizon", "4") == 0
     run = Path("runs/safedreamer-bsrp-lag-probe-cost-0")
     config = read_config(run / "config.json", RunConfig)
-    assert (config.agent.cost_limit, config.agent.horizon, config.loop.steps) == (3.0, 4, 48)
+    assert (config.agent.budget.limit, config.agent.horizon, config.loop.steps) == (3.0, 4, 48)
     assert f"next: prudence evaluate {run}" in capsys.readouterr().err
     assert status("evaluate", str(run), "--episodes", "2", "--task", "probe/cost") == 0
     said = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert Path("both.png").stat().st_size > 0
 
     assert status(*TRAIN, "--cost-limit", "4", "--agent.horizon", "4") == 1
-    assert "(agent.cost_limit: 3.0 there, 4.0 now)" in capsys.readouterr().err
+    assert "(agent.budget.limit: 3.0 there, 4.0 now)" in capsys.readouterr().err
     assert status(*TRAIN, "--cost-limit", "3", "--agent.horizon", "4") == 0
     assert "has its 48 steps already" in capsys.readouterr().err
 

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor
-from prudence.constraints import CostScale, EpisodeCost
 from prudence.cores.base import Agent, Mode, Outlook, compiled
 from prudence.cores.dreamer.config import DreamerCarry, DreamerConfig, DreamerState, check
 from prudence.cores.dreamer.imagination import Imagination
@@ -89,9 +88,7 @@ class Dreamer(Agent):
             return_scale=PercentileScale.init(floor=c.return_scale_floor),
             constraint=c.constraint.init(num_costs),
             price=None if c.planning is None else c.planning.price.init(num_costs),
-            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.05),
-            usual_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.02),
-            cost_scale=CostScale(jnp.zeros(num_costs)),
+            lived=c.budget.init(num_costs),
             average=None,
             step=jnp.zeros((), jnp.int32),
         )
@@ -249,7 +246,7 @@ class Dreamer(Agent):
     def _discounts(self) -> Discounts:
         c = self.config
         assert self.spaces.episode_steps is not None
-        return Discounts(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
+        return Discounts(c.discount, c.budget.discount, c.lambda_, self.spaces.episode_steps)
 
     def _planner_networks(self, state: DreamerState) -> PlannerNetworks:
         planning = self.config.planning
@@ -307,7 +304,7 @@ class Dreamer(Agent):
         critic, critic_metrics = state.critic.update(together(dream.critic_batch, replayed), name="critic", rate=rate)
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None:
-            replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.cost_discount)
+            replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.budget.discount)
             critic_batch = together(dream.cost_critic_batch, replayed)
             cost_critic, cost_metrics = cost_critic.update(critic_batch, name="cost_critic", rate=rate)
         state = DreamerState(
@@ -319,9 +316,7 @@ class Dreamer(Agent):
             return_scale=state.return_scale.update(dream.returns),
             constraint=imagination.update_constraint(state, dream.violation),
             price=state.price,
-            episode_cost=state.episode_cost,
-            usual_cost=state.usual_cost,
-            cost_scale=state.cost_scale,
+            lived=state.lived,
             average=state.average,
             step=state.step + 1,
         )
@@ -378,11 +373,9 @@ class Dreamer(Agent):
         """Episodes of the actor move what the actor's price rests on, planned ones the plans' price: each measures what
         its own price does."""
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
-        violation = self.imagination.lived_violation(state, cost)
-        usual = state.usual_cost.update(cost)
-        actors = lambda s: (s.episode_cost, s.usual_cost, s.cost_scale, s.constraint)
-        constraint = self.config.constraint.on_episode(state.constraint, violation)
-        after = (state.episode_cost.update(cost), usual, state.cost_scale.update(usual), constraint)
+        violation = self.config.budget.exceeded(state.lived, cost)
+        actors = lambda s: (s.lived, s.constraint)
+        after = (state.lived.update(cost), self.config.constraint.on_episode(state.constraint, violation))
         if self.config.planning is None:
             return eqx.tree_at(actors, state, after)
         planned = self.imagination.acts_by_plan(state)
