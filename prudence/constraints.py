@@ -259,6 +259,25 @@ class DualAscent(Lagrangian):
 
 
 @dataclass(frozen=True)
+class Switch(Stateless):
+    r"""Constraint-rectified policy optimisation (CRPO: Xu et al. 2021, algorithm 1): a step increases the return while
+    all budgets hold, else it reduces the cost that exceeds its budget the most.
+
+    Attributes:
+        tolerance: η, how far a budget may be exceeded before that, in the unit of violations.
+    """
+
+    tolerance: float = 0.0
+
+    def loss(
+        self, state: Float[Array, " C"], task: Float[Array, ""], violation: Float[Array, " C"]
+    ) -> Float[Array, ""]:
+        # Not max(): its derivative compares the maximum with values that XLA may have computed again, and rounded.
+        worst = violation[jnp.argmax(violation)]
+        return jnp.where(worst <= self.tolerance, task, worst)
+
+
+@dataclass(frozen=True)
 class CostPenalty(Unpriced):
     """Costs are subtracted from rewards, ``weight`` each (reward shaping). No budget enters."""
 

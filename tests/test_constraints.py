@@ -15,6 +15,7 @@ from prudence.constraints import (
     DualAscent,
     PIDLagrangian,
     Saute,
+    Switch,
     Unconstrained,
 )
 from prudence.types import Batch
@@ -179,6 +180,19 @@ def arrived(rewards, costs, **observation) -> Batch:
     """Rows of which nothing else is looked at."""
     blank = toys.batch(toys.spaces(), len(rewards))
     return blank._replace(observation=observation, reward=jnp.array(rewards), cost=jnp.array(costs))
+
+
+def test_a_switch_turns_to_the_cost_that_exceeds_its_budget_the_most():
+    switch = Switch(tolerance=0.5)
+    state, task = switch.init(2), jnp.array(-3.0)
+    for violation, loss, weights in (
+        ([0.5, -1.0], -3.0, [1.0, 0.0, 0.0]),  # Within the tolerance: the task alone.
+        ([0.6, -1.0], 0.6, [0.0, 1.0, 0.0]),
+        ([0.6, 2.0], 2.0, [0.0, 0.0, 1.0]),
+    ):
+        found = switch.weights(state, jnp.array(violation))
+        np.testing.assert_allclose([found[0], *found[1]], weights)
+        np.testing.assert_allclose(switch.loss(state, task, jnp.array(violation)), loss)
 
 
 def test_costs_are_subtracted_from_rewards():

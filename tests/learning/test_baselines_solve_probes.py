@@ -32,7 +32,7 @@ BUDGETED = [
     if system.config is OnPolicyConfig and name not in ("ppo", "ppo-reward-shaping")
 ]
 # One for each kind of constraint, and every improvement: what the budget is worth is the constraint's affair.
-KINDS = ("ppo-lag", "ppo-pid", "focops", "cpo", "saute-trpo")
+KINDS = ("ppo-lag", "ppo-pid", "focops", "cpo", "crpo", "saute-trpo")
 # Two hundred episodes of twenty steps are all there is: the multipliers move faster than on a real task.
 CONSTRAINTS = {
     DualAscent: DualAscent(0.5, 0.1, maximum=10.0),

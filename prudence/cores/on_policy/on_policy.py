@@ -27,6 +27,7 @@ from prudence.constraints import (
     DualAscent,
     PIDLagrangian,
     Saute,
+    Switch,
     Unconstrained,
     Unpriced,
 )
@@ -84,7 +85,9 @@ class OnPolicyConfig:
     improvement: ClippedSurrogate | PenalisedDivergence | TrustRegion | ConstrainedTrustRegion = field(
         default_factory=ClippedSurrogate
     )
-    constraint: Unconstrained | CostPenalty | DualAscent | PIDLagrangian | Saute = field(default_factory=Unconstrained)
+    constraint: Unconstrained | CostPenalty | DualAscent | PIDLagrangian | Switch | Saute = field(
+        default_factory=Unconstrained
+    )
     actor: ActorConfig = field(
         default_factory=lambda: ActorConfig(
             layers=2, units=64, continuous="clipped_normal", unimix=0.0, norm="none", activation="tanh"
