@@ -8,23 +8,15 @@ import math
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loop(abc.ABC):
-    """How long a run is, over how many environments, and how often it looks up from learning.
+    """How often a run looks up from learning. Its progress has a unit (``Learning.unit``).
 
     Attributes:
-        steps: raw environment steps of the whole run (over all environments, repeats counted).
-        num_envs: environments that are stepped together.
-        workers: processes beside this one that they are spread over; 0 steps them all in this one.
-        decisions_per_iteration: decisions, over all environments, between two moments at which nothing is under way.
-        log_every, evaluate_every, checkpoint_every: raw steps between two of them; 0 means never.
+        log_every, evaluate_every, checkpoint_every: progress between two of them; 0 means never.
         evaluate_episodes: episodes of each evaluation during training.
     """
 
-    steps: int
-    num_envs: int
-    workers: int
-    decisions_per_iteration: int
     log_every: int
     evaluate_every: int
     checkpoint_every: int
@@ -35,8 +27,25 @@ class Loop(abc.ABC):
         """Updates of the whole run, where a decision lasts ``raw_steps``; at least 1."""
 
 
-@dataclass(frozen=True)
-class ReplayLoop(Loop):
+@dataclass(frozen=True, kw_only=True)
+class OnlineLoop(Loop):
+    """How long a run in environments is, and how many of them there are. Progress is in raw environment steps.
+
+    Attributes:
+        steps: raw environment steps of the whole run (over all environments, repeats counted).
+        num_envs: environments that are stepped together.
+        workers: processes beside this one that they are spread over; 0 steps them all in this one.
+        decisions_per_iteration: decisions, over all environments, between two moments at which nothing is under way.
+    """
+
+    steps: int
+    num_envs: int
+    workers: int
+    decisions_per_iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayLoop(OnlineLoop):
     """Decisions go into a replay, and gradient steps are made on sequences drawn from it. Acting and updates run side
     by side, so actions come from weights that are ``decisions_per_iteration`` old at the most.
 
@@ -70,8 +79,8 @@ class ReplayLoop(Loop):
         return raw_steps * (self.prefill + math.ceil(update / self.updates_per_decision))
 
 
-@dataclass(frozen=True)
-class RolloutLoop(Loop):
+@dataclass(frozen=True, kw_only=True)
+class RolloutLoop(OnlineLoop):
     """An iteration is one rollout of all environments and one update on it, which is then forgotten."""
 
     steps: int = 10_000_000

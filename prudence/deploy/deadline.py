@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.systems import SYSTEMS
 from prudence.types import Key, Metrics, Observation
 
 _RECENT = 20
@@ -96,8 +97,7 @@ def planner_of(agent: Agent, state: Any) -> Dreamer:
     planning = agent.config.planning if isinstance(agent, Dreamer) else None
     if not isinstance(agent, Dreamer) or planning is None:
         raise ValueError(
-            "this agent acts by its policy, and has no plans. Agents that plan are safedreamer-osrp, "
-            "safedreamer-osrp-lag, cem-mpc and lambda-cem-mpc"
+            f"this agent acts by its policy, and has no plans. Agents that plan are {', '.join(_planners())}"
         )
     if state.step < planning.start:
         raise ValueError(
@@ -105,3 +105,8 @@ def planner_of(agent: Agent, state: Any) -> Dreamer:
             f"checkpoint has {int(state.step)}. Train on, or set --agent.planning.start"
         )
     return agent
+
+
+def _planners() -> list[str]:
+    """The systems that act by plans."""
+    return [s.name for s in SYSTEMS.values() if getattr(s.compose(s.published(False).agent), "planning", None)]

@@ -157,15 +157,24 @@ class Progress:
     Use it as a context manager, and ``log`` instead of ``print`` while it is live.
 
     Args:
-        total: steps (decisions) that training takes.
-        start: steps done already, by the run that is resumed.
+        total: progress at which training ends.
+        start: progress of the run that is resumed.
+        unit: of progress.
         budget: allowed cost an episode, one number a constraint; None where there is none.
         console: of rich; standard error by default, so that standard output stays the program's.
     """
 
-    def __init__(self, total: int, *, start: int = 0, budget: Vector | None = None, console: Console | None = None):
+    def __init__(
+        self,
+        total: int,
+        *,
+        start: int = 0,
+        budget: Vector | None = None,
+        unit: str = "steps",
+        console: Console | None = None,
+    ):
         self._console = console or Console(stderr=True)
-        self._total = total
+        self._total, self._unit = total, unit
         self._budget = budget
         self._history: list[tuple[float, int, int]] = [(time.monotonic(), start, 0)]
         self._last = time.monotonic()
@@ -237,10 +246,10 @@ class Progress:
         rate = (step - step_before) / elapsed
         remaining = max(0, self._total - step) / rate if rate > 0 else math.inf
         return [
-            f"{step:,}/{self._total:,} steps",
+            f"{step:,}/{self._total:,} {self._unit}",
             f"ETA {_duration(remaining)}",
             *(f"{name} {value}" for name, value in self._fields.items()),
-            f"{rate:.0f} steps/s",
+            *([f"{rate:.0f} steps/s"] if self._unit != "updates" else []),
             f"{(updates - updates_before) / elapsed:.1f} updates/s",
         ]
 

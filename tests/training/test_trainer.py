@@ -49,8 +49,8 @@ def after(monkeypatch: pytest.MonkeyPatch, steps: int, react: Any) -> None:
 
     def patched(self: Trainer, *arguments: Any) -> None:
         original(self, *arguments)
-        if self.raw_steps >= steps and not done:
-            done.append(self.raw_steps)
+        if self.now >= steps and not done:
+            done.append(self.now)
             react()
 
     monkeypatch.setattr(Trainer, "_after_iteration", patched)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -16,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from prudence.actors import Actor
 from prudence.budgets import Lived
 from prudence.constraints import Unconstrained
+from prudence.cores.actor_learning import improve
 from prudence.cores.dreamer.config import DreamerConfig, DreamerState
 from prudence.cores.dreamer.uncertainty import Selection, select
 from prudence.critics import CriticBatch
@@ -81,37 +81,21 @@ class Imagination:
         *,
         key: Key,
     ) -> tuple[Dream, Optimised[Actor], Metrics]:
-        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty
-        on the imagined cost (SafeDreamer eq. 9, LAMBDA eq. 10).
-
-        Pathwise: the objective is differentiated by every imagined action, and that through the policy at
-        the state where it acted. The policy's input carries no gradient, so this is the derivative by the
-        policy's parameters; it needs one pass through the policy instead of one a step.
-        """
-        c = self.config
+        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, under the constraint on imagined costs
+        (SafeDreamer eq. 9, LAMBDA eq. 10)."""
         frozen = self.compute(state.actor.module)
         policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))
         start, alive, noise, roll = self._rollout(state, model, predictors, policy, start, alive, key=key)
-        if self.scores:
-            dream, action_gradient = self.dream(state, roll(), alive)[1], None
-        else:
-            nudge = jnp.zeros((c.horizon, len(alive), self.spaces.action.size))
-            by_action = jax.grad(lambda n: self.dream(state, roll(nudge=n), alive), has_aux=True)
-            action_gradient, dream = by_action(nudge)
-
-        def loss(actor: Actor) -> tuple[Float[Array, ""], Metrics]:
-            policies = self.compute(actor)(dream.trajectory.actor_features[:-1])
-            entropy = policies.entropy()
-            metrics = {"policy/entropy": entropy.mean()}
-            bonus = c.entropy * (dream.weights * entropy).mean()
-            if action_gradient is None:
-                log_prob = policies.log_prob(dream.trajectory.actions)
-                return -(dream.weights * dream.advantage * log_prob).mean() - bonus, metrics
-            return (action_gradient * policies.sample(noise)).sum() - bonus, metrics
-
-        gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
-        actor, more = state.actor.descend(gradient, "actor", self.rate(state))
-        return dream, actor, metrics | more
+        return improve(
+            state.actor,
+            self.compute,
+            roll,
+            lambda trajectory: self.dream(state, trajectory, alive),
+            noise,
+            pathwise=not self.scores,
+            entropy=self.config.entropy,
+            rate=self.rate(state),
+        )
 
     def _rollout(
         self,
