@@ -69,7 +69,7 @@ class Ensemble(ModelPosterior):
 
         def loss(members: Predictor) -> Float[Array, ""]:
             def member_loss(member: Predictor, weights: Array) -> Array:
-                return self._with_shared_cell(model, member).prediction_loss(filtered, batch, weights)
+                return self._on_memory_of(model, member).prediction_loss(filtered, batch, weights)
 
             return eqx.filter_vmap(member_loss)(members, weights).sum()
 
@@ -87,7 +87,7 @@ class Ensemble(ModelPosterior):
         shared = jax.tree.map(repeat, (own.input, own.cell))
         return members._replace(input=shared[0], cell=shared[1])
 
-    def _with_shared_cell(self, model: WorldModel, member: Predictor) -> WorldModel:
+    def _on_memory_of(self, model: WorldModel, member: Predictor) -> WorldModel:
         """The model that predicts by ``member`` and keeps its own recurrent cell."""
         own = model.predictor
         return model.with_predictor(member._replace(input=own.input, cell=own.cell))
