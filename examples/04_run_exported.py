@@ -44,7 +44,7 @@ class Policy:
         shape, dtype = self.about["observation"][name]
         value = np.asarray(observation[name]).astype(dtype, casting="same_kind")
         if value.shape != tuple(shape) or not np.isfinite(value).all():
-            raise ValueError(f"{name} is to be finite and {shape}; it is {value.shape}")
+            raise ValueError(f"{name} must be finite and have shape {shape}; it has shape {value.shape}")
         return value
 
 

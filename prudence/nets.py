@@ -167,8 +167,8 @@ class MLP(eqx.Module):
 class ConvEncoder(eqx.Module):
     """Encodes images as features (DreamerV3, 2023 release).
 
-    Convolutions of kernel 4 and stride 2 shrink the image to 4x4 pixels. Each doubles the number of channels.
-    Images are ``uint8 [height, width, channels]`` with height = width = 2^n.
+    Convolutions of kernel 4 and stride 2 shrink the image to 4x4 pixels. The number of channels begins at ``depth`` and
+    doubles from layer to layer. Images are ``uint8 [height, width, channels]`` with height = width = 2^n.
 
     Raises:
         ValueError: images are not square, or their side is not 8, 16, 32, 64 ... pixels.

@@ -261,7 +261,7 @@ class Replay:
         self._spans = _intersect(_join(self._chunks), wanted)
         missing = sum(stop - start for start, stop in wanted) - sum(stop - start for start, stop in self._spans)
         if missing:
-            log.warning("replay: %s lacks %d steps that the checkpoint knew; going on without", self.directory, missing)
+            log.warning("replay: %s lacks %d steps of the checkpoint; continuing without them", self.directory, missing)
         self._next = cursor
         self._rng.bit_generator.state = state["rng"]
         self._pins = {cursor: self._start}

@@ -54,7 +54,7 @@ def plot_frontier(sources: Sequence[Path | str], out: Path | str) -> Path:
     """
     runs = [run for source in sources for run in load_runs(source, evaluated=False)]
     if not any(len(run.returns) or "episode/return" in run.curves for run in runs):
-        raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
+        raise ValueError("none of these runs has finished an episode, so there is nothing to draw")
     systems, names = group_systems(runs), runs[0].cost_names
     with plot.style():
         figure = Figure(figsize=(8, 5.6 * len(names) + 0.8), layout="constrained")

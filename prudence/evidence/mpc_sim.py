@@ -73,8 +73,9 @@ def simulate(
     env: Any = make(config.env)
     if not hasattr(env, "rollouts"):
         raise EnvError(
-            f"{config.env.task} cannot be rolled out: mpc-sim plans in MuJoCo itself, in Safety-Gymnasium's tasks only "
-            "(`prudence list --tasks`). An agent that learns a model works anywhere: `prudence train`"
+            f"{config.env.task} cannot be rolled out: mpc-sim plans in MuJoCo itself and works only with "
+            "Safety-Gymnasium's tasks (`prudence list --tasks`). Agents that learn a model work with every task: "
+            "`prudence train`"
         )
     spaces, key = spaces_of(env, config.env), jax.random.key(config.seed)
     limits, steps = _budgets(config.agent.cost_limit, spaces.costs), spaces.episode_steps

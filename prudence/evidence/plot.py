@@ -53,7 +53,7 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
     multipliers = {name: series for name, series in multipliers.items() if series.values.any()}
     heights = [height for height, drawn in ((3, "episode/return" in metrics), (3, costs), (1.3, multipliers)) if drawn]
     if not heights:
-        raise ValueError(f"{run}: no episode has finished yet, so that there is nothing to draw")
+        raise ValueError(f"{run}: no episode has finished yet, so there is nothing to draw")
     with style():
         figure = Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
         panels = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -88,7 +88,7 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
     loaded = {label: [load_series(run) for run in directories] for label, directories in runs.items()}
     names = [n for n in ("episode/return", "episode/cost") if any(n in m for group in loaded.values() for m in group)]
     if not names:
-        raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
+        raise ValueError("none of these runs has finished an episode, so there is nothing to draw")
     with style():
         figure = Figure(figsize=(5.4 * len(names), 4.2), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]

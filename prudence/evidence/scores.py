@@ -214,7 +214,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(path.read_text())["runs"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no record of `prudence record`: {error!r}") from error
+        raise ValueError(f"{path} is not a record of `prudence record`: {error!r}") from error
 
 
 def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:

@@ -133,7 +133,7 @@ def inspect_run(
     found = _look(run, config, agent, state, (sequences, context, ahead), against, key) if _has_model(config) else None
     if found is None:
         if against is not None or not episodes:
-            raise ValueError(f"{config.agent_name} has no world model to look into")
+            raise ValueError(f"{config.agent_name} has no world model to inspect")
         found = Inspection()
     if episodes:
         traces = tuple(trace_episodes(agent, state, config.env, episodes=episodes, seed=seed))

@@ -71,7 +71,7 @@ def open_loop_picture(
         ValueError: the shapes differ, or ``context`` leaves no frame to see or no frame to imagine.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}: they must be alike")
+        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}: their shapes must be equal")
     if not 0 < context < len(truth):
         raise ValueError(f"context is {context}: of {len(truth)} frames it must leave some to see and some to imagine")
     steps = open_loop_columns(len(truth), context, columns)

@@ -224,7 +224,7 @@ class TwoHot(eqx.Module):
 
 
 def two_hot(value: Float[Array, "*batch"], bins: Float[Array, " bins"]) -> Float[Array, "*batch bins"]:
-    """Weights of the bins: only the two around ``value`` are not 0, and their mean is ``value``.
+    """Weights of the bins, such that their mean is ``value``. Only the two bins around ``value`` have weight.
 
     Values beyond the outermost bins are clipped to them.
     """
