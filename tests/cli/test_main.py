@@ -51,7 +51,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "a verdict is wrong in at most 5 % of such evaluations" in said.out
     assert "Evaluated until decided, looking after 20 episodes" in (here / "decided/report.html").read_text()
     for options, code, message in (
-        (["--max-episodes", "19"], 1, "at most 19 episodes are too few to decide anything by"),
+        (["--max-episodes", "19"], 1, "at most 19 episodes are too few to decide anything: allow at least 20"),
         (["--episodes", "30"], 2, "--until-decided chooses the number of episodes: give --max-episodes"),
         (["--deadline", "50"], 1, "leave --until-decided out and give --episodes"),
     ):
