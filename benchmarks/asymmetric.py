@@ -1,11 +1,11 @@
-"""What a privileged world model costs: one gradient step of AsymDreamer beside one of BSRP-Lag.
+"""Time of a privileged world model: one gradient step of AsymDreamer, compared with one of BSRP-Lag.
 
     python benchmarks/asymmetric.py [--preset cpu] [--repeats 20]
 
-The preset's agents on a 60-dim vector and, for AsymDreamer, the 24 privileged numbers of the paper's Tables 7 and 8.
-They are timed in turn, so that whatever else the machine does falls on all of them. Prints medians and minima of
-repeats after warm-up, the median of the processor time, which waits for nobody and so is to be trusted where the
-machine is shared, and by how much AsymDreamer's exceed BSRP-Lag's; writes JSON with --out.
+The preset's agents see a 60-dim vector; AsymDreamer also sees the 24 privileged numbers of the paper's Tables 7 and 8.
+The agents are timed in turn, so that other load of the machine affects all of them. Prints medians and minima of
+repeats after warm-up, the median processor time, which is more reliable on a busy machine, and the overhead of
+AsymDreamer. Writes JSON with --out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = ("safedreamer-bsrp-lag", "asymdreamer-s", "asymdreamer")
 
 
 def stepper_of(name: str, preset_name: str) -> Any:
-    """Does four gradient steps from the same state."""
+    """A function that makes four gradient steps, always from the same state."""
     config = preset(preset_name, name, EnvConfig("SafetyPointGoal1-v0"))
     seen = (("state", ObservationSpec((VECTOR,), "float32")), ("privileged", ObservationSpec((PRIVILEGED,), "float32")))
     spaces = Spaces(seen, ActionSpec("continuous", 2), ("cost",), 200, privileged=("privileged",))
@@ -53,12 +53,16 @@ def measure(preset_name: str, repeats: int) -> list[dict[str, Any]]:
                 wall, processor = time.perf_counter() - before[0], time.process_time() - before[1]
                 times[name].append((1e3 * wall / UPDATES, 1e3 * processor / UPDATES))
     rows = [{"agent": name, "preset": preset_name, **_summary(np.array(own))} for name, own in times.items()]
-    above = lambda row, which: f"{row[which] / rows[0][which] - 1:.0%}"
-    return [row | {f"{w}_overhead": above(row, w) for w in ("least_ms", "processor_ms")} for row in rows]
+
+    def overhead(row: dict[str, Any], column: str) -> str:
+        """Excess over the first agent."""
+        return f"{row[column] / rows[0][column] - 1:.0%}"
+
+    return [row | {f"{c}_overhead": overhead(row, c) for c in ("least_ms", "processor_ms")} for row in rows]
 
 
 def _summary(times: np.ndarray) -> dict[str, float]:
-    """Of wall and processor milliseconds ``[n, 2]``."""
+    """Summary of wall and processor milliseconds ``[n, 2]``."""
     (wall, processor), least = np.median(times, 0), times[:, 0].min()
     return {"update_ms": round(wall, 2), "least_ms": round(least, 2), "processor_ms": round(processor, 2)}
 

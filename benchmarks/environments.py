@@ -1,10 +1,10 @@
-"""How fast environments step and reset, a suite's task beside the suite's own observation and reset in the same run.
+"""Speed of steps and resets of environments, compared with the suite's own observations and resets.
 
     python benchmarks/environments.py [--json FILE] [--repeats 5] [--task SafetyPointGoal1-v0]
     python benchmarks/environments.py --task SafetyQuadrotorGoal1-v0
 
-Each figure is the median of the repeats after one that is thrown away. Two rates are given: by the wall clock,
-and by the processor time of this thread, which is what one core does when others are busy with something else.
+Each number is the median of the repeats, without the first one. There are two rates: by wall time, and by processor
+time of this thread, which is the rate of one core even on a busy machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGENTS = "Point|Car|Racecar|Doggo|Ant"
 
 
 def measure(run: Callable[[], int], repeats: int) -> tuple[float, float]:
-    """Median units per second of wall time and of this thread's processor time; ``run`` returns its units."""
+    """Median units per second of wall time and of this thread's processor time. ``run`` returns its number of units."""
     rates = []
     for _ in range(repeats + 1):
         wall, core = time.perf_counter(), time.thread_time()
@@ -44,8 +44,7 @@ def measure(run: Callable[[], int], repeats: int) -> tuple[float, float]:
 
 
 def ours(task: str, repeats: int, **config: Any) -> dict[str, tuple[float, float]]:
-    """Raw steps and decisions per second under random actions, with the resets of episodes that end, and resets per
-    second."""
+    """Decisions and raw steps per second under random actions, including resets, and resets per second."""
     env = make(EnvConfig(task, **config))
     repeat = config["action_repeat"]
     rng = np.random.default_rng(0)
@@ -70,7 +69,7 @@ def ours(task: str, repeats: int, **config: Any) -> dict[str, tuple[float, float
 
 
 def suites(task: str, repeats: int, steps: int = 200) -> dict[str, tuple[float, float]]:
-    """The suite's own steps, with its own observation, and its own resets."""
+    """Steps and resets per second of the suite's own environment, with its own observation."""
     agent = re.match(f"Safety({AGENTS})", task)
     assert agent is not None
     with warnings.catch_warnings():
@@ -80,7 +79,7 @@ def suites(task: str, repeats: int, steps: int = 200) -> dict[str, tuple[float, 
     env.reset(seed=0)
 
     def episode() -> int:
-        env.steps = 0  # Steps only: its resets are measured by themselves, or this would take minutes.
+        env.steps = 0  # Avoids resets, which are slow and measured separately.
         for _ in range(steps):
             env.step(rng.uniform(-1, 1, env.action_space.shape))
         return steps

@@ -1,11 +1,11 @@
-"""Whether pessimism keeps off an unsafe region that the data seldom show: probe/ledge, learnt from a recording.
+"""Pessimism about an unsafe region that is rare in the data: probe/ledge, learned from recorded steps.
 
     python benchmarks/ledge.py [--seeds 0 1 2 3 4]
 
-In a recording of 400 steps the ledge is taken once. Two agents learn from it alone: first the models, which they share,
-and then to act. They differ in nothing but ``uncertainty.safety``: the mean over the models' costs (greedy), or the
-worst of them. ``knowing`` is the share of models that expect the ledge to cost more than 1/2; what it really costs is
-1 a step, 20 an episode.
+The recording has 400 steps, one of which is on the ledge. Two agents learn only from it. They first learn the models,
+which they share, and then a policy. They differ only in ``uncertainty.safety``: the mean of the models' costs (greedy),
+or the highest of them (pessimistic). ``knowing`` is the share of models that predict a cost above 1/2 for the ledge.
+Its real cost is 1 in a step and 20 in an episode.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from rows import show
 
+from prudence.budgets import Budget, Imagined
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.dreamer.dreamer import Dreamer, DreamerConfig, DreamerState
 from prudence.cores.dreamer.sizes import sizes
@@ -32,6 +33,7 @@ from prudence.envs.base import EnvConfig
 from prudence.envs.vector import make_vector
 from prudence.evidence.evaluate import evaluate_agent
 from prudence.models.ensemble import Ensemble
+from prudence.models.heads import HeadConfig
 from prudence.optim import OptimiserConfig
 from prudence.presets import preset
 from prudence.types import Batch, Key, Spaces
@@ -42,13 +44,17 @@ LEDGE = 2
 
 
 def agent_of(spaces: Spaces, safety: Literal["mean", "pessimistic"]) -> Dreamer:
-    """Small enough to learn in seconds. Each of sixteen models learns from a quarter of the steps."""
+    """An agent that learns in seconds. It has sixteen models, and each learns from a quarter of the steps."""
     config = preset("debug", "safedreamer-bsrp-lag", ENV).agent
     assert isinstance(config, DreamerConfig)
     model, actor, critic = sizes(16, 32, 4, 4, bins=41)
-    head = lambda config: replace(config, limit=5.0)
-    model = replace(model, free_nats=0.1, unsafe_weight=3.0, reward=head(model.reward), cost=head(model.cost))
-    critic = replace(critic, head=head(critic.head), optimiser=OptimiserConfig(2e-3, eps=1e-5))
+
+    def narrow(head: HeadConfig) -> HeadConfig:
+        """The same head with bins in a smaller range."""
+        return replace(head, limit=5.0)
+
+    model = replace(model, free_nats=0.1, unsafe_weight=3.0, reward=narrow(model.reward), cost=narrow(model.cost))
+    critic = replace(critic, head=narrow(critic.head), optimiser=OptimiserConfig(2e-3, eps=1e-5))
     ensemble = Ensemble(16, OptimiserConfig(5e-3, clip=1000.0), share=0.25)
     config = replace(
         config,
@@ -62,16 +68,14 @@ def agent_of(spaces: Spaces, safety: Literal["mean", "pessimistic"]) -> Dreamer:
         horizon=5,
         imagination_starts=16,
         discount=0.9,
-        cost_discount=0.9,
-        cost_limit=BUDGET,
-        cost_estimate="episode",
+        budget=Budget(BUDGET, discount=0.9, violation=Imagined("episode")),
         uncertainty=UncertaintyConfig(ensemble, safety=safety, common_noise=True),
     )
     return Dreamer(spaces, config)
 
 
 def play(arms: np.ndarray, seed: int) -> tuple[list[Batch], Spaces]:
-    """The steps ``[E, ...]`` under ``arms`` ``[T, E]``, the first one included."""
+    """Steps ``[E, ...]`` under ``arms`` ``[T, E]``, including the first step of the episode."""
     with closing(make_vector(ENV, arms.shape[1], seed=seed)) as envs:
         rows = [envs.reset()]
         rows += [envs.step(np.eye(3, dtype=np.float32)[row]) for row in arms]
@@ -79,7 +83,7 @@ def play(arms: np.ndarray, seed: int) -> tuple[list[Batch], Spaces]:
 
 
 def record(seed: int, directory: Path) -> tuple[Replay, Spaces]:
-    """Four environments of 100 steps, in which one waits and walks at random, and takes the ledge once."""
+    """Records 100 steps of four environments with random safe actions, except for one step onto the ledge."""
     rng = np.random.default_rng(seed)
     arms = rng.integers(2, size=(100, 4))
     arms[rng.integers(10, 90), rng.integers(4)] = LEDGE
@@ -91,7 +95,7 @@ def record(seed: int, directory: Path) -> tuple[Replay, Spaces]:
 
 
 def learn(agent: Dreamer, state: DreamerState, replay: Replay, updates: int, *, key: Key) -> DreamerState:
-    """From the recording alone."""
+    """Makes ``updates`` gradient steps on the recording."""
     for number in range(updates // 50):
         batches = replay.gather(replay.draw(8, 12, 50))
         state, _ = agent.update(state, batches, key=jax.random.fold_in(key, number))
@@ -99,7 +103,7 @@ def learn(agent: Dreamer, state: DreamerState, replay: Replay, updates: int, *, 
 
 
 def knowing(agent: Dreamer, state: DreamerState) -> float:
-    """The share of the models that expect a cost above 1/2 of a step onto the ledge."""
+    """Share of the models that predict a cost above 1/2 for a step onto the ledge."""
     rows, _ = play(np.array([[0], [1], [LEDGE]]).repeat(16, 1), seed=7)
     batch = jax.tree.map(lambda *steps: np.stack(steps, 1), *rows)
     costs = agent.predictions_by_model(state, batch, key=jax.random.key(2), context=3, draws=1)["cost"]
@@ -107,7 +111,7 @@ def knowing(agent: Dreamer, state: DreamerState) -> float:
 
 
 def measure(seed: int, updates: int) -> Iterator[dict[str, Any]]:
-    """Of both agents, which begin with the same models and with actors that know nothing."""
+    """Measures both agents. They begin with the same trained models and with untrained actors."""
     model_key, actor_key, first_key, then_key = jax.random.split(jax.random.key(seed), 4)
     with tempfile.TemporaryDirectory() as directory:
         replay, spaces = record(seed, Path(directory))

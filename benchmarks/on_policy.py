@@ -1,11 +1,10 @@
-"""Environment steps a second of model-free training, end to end, and the share of it that is simulation.
+"""Environment steps per second of model-free training, end to end, and the shares of simulation and learning.
 
     python benchmarks/on_policy.py [--agent ppo-lag] [--envs 1 8 32] [--workers 1] [--rollouts 4] [--out FILE]
 
 Trains SafetyPointGoal1 from lidar with the suite's protocol (rollouts of 20,000 steps) in a temporary directory. The
-first two rollouts and updates, in which everything is compiled, do not count. Shares are of the wall time:
-``simulate_share`` that in which the environments were stepped, ``act_share`` that in which actions were chosen, and
-``learn_share`` that of updates; the rest is logging.
+first two rollouts and updates include compilation and do not count. Shares are of wall time: ``simulate_share`` for
+stepping the environments, ``act_share`` for choosing actions, and ``learn_share`` for updates. The rest is logging.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""One gradient step of DreamerV3 here and in the PyTorch implementations that people use, in one run.
+"""Time of one gradient step of DreamerV3, in this library and in popular PyTorch implementations.
 
     python benchmarks/peers.py --python TORCH_PYTHON --dreamerv3-torch CHECKOUT --r2dreamer CHECKOUT
 
-Everybody has batch 16x64, deter = units = 256, 16x16 latents, a vector of 60 numbers, all 1024 imagination starts,
-horizon 15, and the same cores. The checkouts are those of github.com/NM512/dreamerv3-torch and
-github.com/NM512/r2dreamer; TORCH_PYTHON is an interpreter with torch, numpy, tensorboard, tensordict, omegaconf and
-ruamel.yaml. Both run eagerly (torch.compile off), each in a process of its own, since machines with two cores have no
-room for two at a time; the order is repeated, so that a slow minute of the machine hits everybody.
+All have batch 16x64, deter = units = 256, 16x16 latents, a vector of 60 numbers, all 1024 imagination starts, horizon
+15, and the same cores. The checkouts are github.com/NM512/dreamerv3-torch and github.com/NM512/r2dreamer. TORCH_PYTHON
+is an interpreter with torch, numpy, tensorboard, tensordict, omegaconf and ruamel.yaml. PyTorch runs eagerly
+(torch.compile off). Each implementation runs alone in its own process. Rounds are repeated, so that a slow period of
+the machine affects all of them.
 
-r2dreamer is measured in float32, with its released loss (its own representation loss without a decoder; one layer in
-the reward and continue heads, three in actor and critic) and with rep_loss=dreamer, which reconstructs like the others.
+r2dreamer is measured in float32, twice: with its released loss (its own representation loss without a decoder; one
+layer in the reward and continue heads, three in actor and critic), and with rep_loss=dreamer, which reconstructs like
+the others.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np, ruamel.yaml, torch
 checkout, repeats = sys.argv[1], int(sys.argv[2])
 sys.path.insert(0, checkout)
 import models, networks
-begin = networks.MLP.__init__  # Its device is a GPU unless said otherwise, and not every caller says.
+begin = networks.MLP.__init__  # Its default device is a GPU, and some callers do not pass a device.
 begin.__defaults__ = tuple("cpu" if value == "cuda" else value for value in begin.__defaults__)
 d = ruamel.yaml.YAML(typ="safe", pure=True).load(open(checkout + "/configs.yaml"))["defaults"]
 vectors = dict(mlp_keys=".*", cnn_keys="$^", mlp_layers=2, mlp_units=256)
@@ -64,7 +65,7 @@ from tensordict import TensorDict
 checkout, repeats, rep_loss = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, checkout)
 import dreamer
-dreamer.autocast = lambda **_: contextlib.nullcontext()  # Its float16 takes minutes a step on a CPU.
+dreamer.autocast = lambda **_: contextlib.nullcontext()  # With float16 a step takes minutes on a CPU.
 c = OmegaConf.load(checkout + "/configs/model/_base_.yaml")
 c.update(OmegaConf.create(dict(deter=256, hidden=256, discrete=16, depth=16, units=256, act="SiLU", norm=True)))
 c.rssm.stoch, c.compile, c.rep_loss = 16, False, rep_loss

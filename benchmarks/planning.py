@@ -2,8 +2,8 @@
 
     python benchmarks/planning.py [--search 500x15x6 ...] [--envs 1 4 16] [--size trial peers] [--latent discrete]
 
-A search is plans x horizon x iterations; sizes are those of `benchmarks/update.py`. A decision is one compiled call
-for all environments. Prints the median of repeats after warm-up, and writes JSON with --out.
+A search is plans x horizon x iterations. Sizes are those of `benchmarks/update.py`. A decision is one compiled call for
+all environments. Prints the median of repeats after warm-up, and writes JSON with --out.
 """
 
 from __future__ import annotations

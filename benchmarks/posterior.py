@@ -1,9 +1,10 @@
-"""What a posterior over models costs: one gradient step of LAMBDA with N of its samples, in time and memory.
+"""Time and memory of a posterior over models: one gradient step of LAMBDA with N samples.
 
     python benchmarks/posterior.py [--samples 0 1 2 5 10] [--starts 32]
 
-The cpu preset on a 60-dim vector; N = 0 has no posterior, which is BSRP-Lag with a Bernoulli cost head. ``state`` is
-what a checkpoint stores and ``temporary`` what the compiled update needs beside its arguments, both in MB.
+Uses the cpu preset with a 60-dim vector. N = 0 has no posterior, which is BSRP-Lag with a Bernoulli cost head.
+``state`` is the size of a checkpoint, and ``temporary`` the memory of the compiled update besides its arguments, both
+in MB.
 Prints the median of repeats after warm-up, and writes JSON with --out.
 """
 

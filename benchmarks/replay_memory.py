@@ -1,10 +1,10 @@
-"""What a vision replay takes up, planned and measured, and how fast it is written and sampled.
+"""Disk space and memory of a replay of images, planned and measured, and its speed of writing and sampling.
 
     python benchmarks/replay_memory.py --decisions 50000
     python benchmarks/replay_memory.py --decisions 500000 --directory /a/disk/with/20/GB
 
-The replay is deleted at the end. Memory is Linux's accounting of this process: *anonymous* memory is what it needs,
-*file* memory is the part of the replay that the system happens to keep mapped for it and takes back when it must.
+The replay is deleted at the end. Memory is measured by Linux for this process. *Anonymous* memory is what the process
+needs. *File* memory is the part of the replay that the system keeps mapped and can reclaim.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from prudence.types import ActionSpec, ObservationSpec, Spaces, Transition
 class Config:
     """
     Attributes:
-        decisions: records that the replay holds once full.
-        num_envs: parallel environments.
+        decisions: number of records in the full replay.
+        num_envs: number of parallel environments.
         image: height, width and channels.
-        batch: sequences and their length.
-        samples: batches to time.
-        directory: where the replay is put for the while.
+        batch: number of sequences and their length.
+        samples: number of batches to time.
+        directory: directory for the temporary replay.
     """
 
     decisions: int = 50_000
@@ -77,7 +77,7 @@ def main(config: Config) -> None:
 
 
 def fill(replay: Replay, spaces: Spaces, config: Config) -> float:
-    """Fills the replay, and goes on for a tenth so that chunks are given up as well; seconds that it took."""
+    """Fills the replay. Returns the seconds. Then adds another tenth of the records, so that chunks are dropped."""
     rng = np.random.default_rng(0)
     envs = config.num_envs
     images = rng.integers(0, 256, (64, envs, *config.image), np.uint8)
@@ -102,7 +102,7 @@ def timed_sample(replay: Replay, config: Config) -> float:
 
 
 def memory() -> dict[str, int]:
-    """Bytes of resident memory of this process, by Linux's kinds."""
+    """Bytes of resident memory of this process, by kind as in Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return {name: int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")}

@@ -1,4 +1,4 @@
-"""How benchmarks show what they measured."""
+"""Output of benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prudence.runs.provenance import describe
 
 
 def show(rows: Iterable[dict[str, Any]], out: Path | None) -> None:
-    """Prints each row as soon as it is measured, and writes all of them, with the machine and versions, to ``out``."""
+    """Prints each row as soon as it is measured. Writes all rows, with machine and versions, to ``out`` if given."""
     measured = []
     for row in rows:
         measured.append(row)

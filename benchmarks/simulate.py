@@ -2,9 +2,9 @@
 
     python benchmarks/simulate.py [--task SafetyPointGoal1-v0 ...] [--search 150x15x6 ...] [--awake]
 
-A search is plans x horizon x iterations; a decision lasts 5 raw steps. Seconds are by the clock and of processor time
-over all threads, which says what to expect of a quiet machine where this one is busy. Prints the median of repeats
-after warm-up, and writes JSON with --out.
+A search is plans x horizon x iterations. A decision lasts 5 raw steps. Seconds are wall time, and processor time of all
+threads, which is more reliable on a busy machine. Prints the median of repeats after warm-up, and writes JSON with
+--out.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Where the wall time of training goes: the share in which neither environments step nor updates run.
+"""Use of wall time in training: shares of environments and updates, and the idle share.
 
     python benchmarks/train_loop.py [--agent safedreamer-bsrp-lag] [--steps 20000] [--out FILE]
 
-Trains SafetyPointGoal1 from lidar with the cpu preset in a temporary directory, for one compilation and a steady
-stretch after it, and prints the newest of what the run itself logs as ``time/*``. Environments and updates run side
-by side, so their shares overlap; ``idle`` is what neither covers. Compilation counts as an update.
+Trains SafetyPointGoal1 from lidar with the cpu preset in a temporary directory. The run is long enough for a steady
+stretch after compilation. Prints the last ``time/*`` metrics of the run. Environments and updates run in parallel, so
+their shares overlap. ``idle`` is the time in which neither runs. Compilation counts as an update.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/update.py [--size trial|peers] [--latent discrete|gaussian] [--gradient pathwise|reinforce]
 
 ``trial``: batch 16x32, deter = units = 128, 16x8 latents, 128 imagination starts, horizon 15, 60-dim vector.
-``peers``: batch 16x64, deter = units = 256, 16x16 latents, all 1024 starts, horizon 15, 60-dim vector, the size at
-which eager PyTorch implementations of DreamerV3 were measured.
+``peers``: batch 16x64, deter = units = 256, 16x16 latents, all 1024 starts, horizon 15, 60-dim vector. peers.py uses
+this size to compare with PyTorch implementations of DreamerV3.
 
 Prints the median of repeats after warm-up, and writes JSON with --out.
 """
@@ -50,12 +50,15 @@ def agent_of(size: str, latent: str, gradient: str) -> tuple[Dreamer, int]:
 def batches_of(length: int) -> Transition:
     rng, shape = np.random.default_rng(0), (UPDATES, 16, length)
     off = np.zeros(shape, bool)
-    floats = lambda *more: rng.random((*shape, *more), dtype=np.float32)
+
+    def floats(*more: int) -> np.ndarray:
+        return rng.random((*shape, *more), dtype=np.float32)
+
     return jax.device_put(Transition({"state": floats(VECTOR)}, floats(2), floats(), floats(1), off, off, off))
 
 
 def median_ms(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Median and minimum, in milliseconds, after one warm-up call."""
+    """Median and minimum time of a call, in milliseconds, after one warm-up call."""
     jax.block_until_ready(function())
     times = []
     for _ in range(repeats):

@@ -1,7 +1,7 @@
-"""An environment of your own: anything Gymnasium that reports ``info["cost"]``.
+"""A custom environment: any Gymnasium environment that reports ``info["cost"]``.
 
-A cart on a line is paid for speed and harmed by going faster than 0.5. Run this file to step it, or train on it
-by naming it ``module:Class`` from the folder that it lies in:
+A cart moves on a line. Its reward is its speed, and a speed above 0.5 has a cost. Run this file to step the
+environment. To train on it, name it ``module:Class`` and run the command in the folder of this file:
 
     prudence train safedreamer-bsrp-lag --task 01_custom_environment:SpeedLimit
 """
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     rows = envs.reset()
     total_reward, total_cost = np.zeros(2), np.zeros(2)
     while not rows.is_last.all():
-        rows = envs.step(np.array([[1.0], [0.4]], np.float32))  # Full throttle, and a careful driver.
+        rows = envs.step(np.array([[1.0], [0.4]], np.float32))  # Full throttle and a careful driver.
         total_reward, total_cost = total_reward + rows.reward, total_cost + rows.cost[:, 0]
     print(f"spaces: {envs.spaces}")
     print(f"full throttle: return {total_reward[0]:.1f}, cost {total_cost[0]:.0f}")

@@ -1,7 +1,7 @@
-"""Train on an environment of your own, and take the policy away.
+"""Train on a custom environment, and use the policy without it.
 
-The debug preset takes seconds and learns next to nothing: what it leaves is a run like any other, with metrics,
-checkpoints and a policy. For a policy worth taking say ``preset="cpu"`` and some hundred thousand steps.
+The debug preset takes seconds and learns almost nothing, but its run has all parts: metrics, checkpoints and a policy.
+For a useful policy choose ``preset="cpu"`` and some hundred thousand steps.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ TASK = "01_custom_environment:SpeedLimit"
 
 
 def main(directory: str) -> None:
-    # The budget: five steps above the speed limit in an episode of a hundred.
+    # The budget is five steps above the speed limit, in an episode of a hundred steps.
     run = prudence.train(
         "safedreamer-bsrp-lag", TASK, preset="debug", steps=400, cost_limit=5.0, out=f"{directory}/run", time_limit=100
     )
-    # From here on nothing but the run's directory is needed: neither the task nor a simulator.
+    # The policy needs only the directory of the run, neither the task nor a simulator.
     policy = prudence.load_policy(run)
 
     module, name = TASK.split(":")

@@ -1,11 +1,11 @@
-"""Fly SafetyQuadrotorGoal1 by hand-written control: proportional to where the goal is, damped by how fast it flies.
+"""Fly SafetyQuadrotorGoal1 by a hand-written controller: proportional to the goal's position, damped by the velocity.
 
-It sees what the AsymDreamer paper calls privileged, and sets the forces of the four rotors. Where a hazard is in the
-way it climbs above it, crosses, and descends to the goal.
+The controller sees the privileged observation of the AsymDreamer paper, and sets the forces of the four rotors. If a
+hazard is in the way, it climbs above it, crosses it and descends to the goal.
 
     python 03_fly_the_quadrotor.py                    # one episode
     python 03_fly_the_quadrotor.py --episodes 20 --level 2
-    python 03_fly_the_quadrotor.py --film flight.mp4  # from outside, and what the onboard camera sees
+    python 03_fly_the_quadrotor.py --film flight.mp4  # from outside and by the onboard camera
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from prudence.envs.quadrotor.control import feasible, hold_velocity, limited, ro
 from prudence.envs.quadrotor.flight import SWING
 from prudence.inspection.video import write_video
 
-CLEAR = 0.38  # Metres from a hazard's middle: its radius, the quadrotor's, and some margin.
-CRUISE = 1.35  # Above the hazards, which are a metre high.
+CLEAR = 0.38  # Metres from the centre of a hazard: its radius, the quadrotor's radius and a margin.
+CRUISE = 1.35  # Altitude in metres above the hazards, which are a metre high.
 SPEED = 1.2
 FRAME = 5  # Steps of 20 ms for each frame of a film.
 
 
 def pilot(seen, airframe):
-    """The four actions for a privileged observation, by name."""
+    """The four actions for a privileged observation ``seen``, given by the names of its entries."""
     rotation = seen["robot_m"]
     goal, velocity, hazards = rotation @ seen["goal"], rotation @ seen["velocimeter"], seen["hazards"] @ rotation.T
     altitude = 0.5 - hazards[0, 2] if len(hazards) else 1.0
@@ -39,7 +39,7 @@ def pilot(seen, airframe):
 
 
 def waypoint(goal, hazards, altitude):
-    """Where to fly next, from here, along the world's axes, as all that it is given."""
+    """The next position to fly to, relative to the quadrotor and in the axes of the world, like the arguments."""
     low = min(altitude, altitude + goal[2]) < CRUISE - 0.1
     if not low or not in_the_way(goal[:2], hazards):
         return goal
@@ -48,13 +48,13 @@ def waypoint(goal, hazards, altitude):
 
 
 def in_the_way(goal, hazards):
-    """Whether a hazard is near to the straight way to the goal."""
+    """Whether a hazard is close to the straight line to the goal."""
     share = np.clip(hazards @ goal / max(goal @ goal, 1e-9), 0, 1)
     return bool((np.linalg.norm(hazards - share[:, None] * goal, axis=1) < CLEAR).any())
 
 
 def fly(env, seed, film):
-    """One episode; returns what it was worth, cost, goals and steps."""
+    """Flies one episode. Returns its return, cost, goals and steps."""
     flight, layout = env.unwrapped.flight, env.unwrapped.layout["privileged"]
     (observation, _), over = env.reset(seed=seed), False
     total, cost, goals, steps = 0.0, 0.0, 0, 0

@@ -1,9 +1,9 @@
-"""Run a policy that `prudence export RUN` wrote: NumPy, JAX and its flatbuffers are all it takes, no Prudence.
+"""Run a policy that `prudence export RUN` wrote. It needs only NumPy, JAX and flatbuffers, not Prudence.
 
     python 04_run_exported.py policy.zip
 
-``Policy`` is what to copy onto the robot: observations by name to an action in [-1, 1]^A (one-hot if discrete).
-Without a file, a tiny agent is trained and exported first, which does take Prudence.
+Copy the class ``Policy`` to the robot. It maps named observations to an action in [-1, 1]^A (one-hot if discrete).
+Without a file, this example first trains and exports a tiny agent, which needs Prudence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax import export
 
 
 class Policy:
-    """The policy in ``file``; ``seed`` determines its samples. Call ``reset`` when an episode begins."""
+    """An exported policy. ``seed`` determines its samples. Call ``reset`` when an episode begins."""
 
     def __init__(self, file: str, seed: int = 0) -> None:
         with zipfile.ZipFile(file) as archive:
@@ -40,11 +40,11 @@ class Policy:
         return np.asarray(action)
 
     def _checked(self, name: str, observation: dict[str, np.ndarray]) -> np.ndarray:
-        """What is wrong here would go wrong silently later: a NaN stays in the memory, a picture in [0, 1] is black."""
+        """Checks an observation. A NaN would stay in the memory, and an image in [0, 1] would appear black."""
         shape, dtype = self.about["observation"][name]
         value = np.asarray(observation[name]).astype(dtype, casting="same_kind")
         if value.shape != tuple(shape) or not np.isfinite(value).all():
-            raise ValueError(f"{name} is to be finite and {shape}; it is {value.shape}")
+            raise ValueError(f"{name} must be finite and have shape {shape}; it has shape {value.shape}")
         return value
 
 

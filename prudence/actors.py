@@ -1,4 +1,4 @@
-"""Policies: features to distributions over actions."""
+"""Actors and policies: they map features to distributions over actions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ class ActorConfig:
     """Sizes and distribution of a policy.
 
     Attributes:
-        continuous: ``normal`` (mean tanh(x), std in [min_std, max_std]; DreamerV3, SafeDreamer; samples
-            are clipped to [-1, 1]), ``tanh_normal`` (mean 5·tanh(x/5) before tanh; LAMBDA) or ``clipped_normal``
-            (mean x, and a std that does not depend on the state and starts at 1; the custom of PPO and its kin, with
-            the likelihood of the clipped action).
+        layers, units: depth and width of the network.
+        continuous: the distribution of continuous actions. ``normal`` has the mean tanh(x) and a std in [min_std,
+            max_std], and samples are clipped to [-1, 1] (DreamerV3, SafeDreamer). ``tanh_normal`` has the mean
+            5·tanh(x/5) before tanh (LAMBDA). ``clipped_normal`` has the mean x and a std that starts at 1 and does
+            not depend on the state; its likelihood is that of the clipped action (usual for PPO and related methods).
+        min_std, max_std: bounds of the std of ``normal``.
         unimix: share of the uniform distribution in discrete policies.
         out_scale: variance of the last layer's initial weights.
     """
@@ -40,12 +42,12 @@ class ActorConfig:
 
 
 class Policy(eqx.Module):
-    """An action distribution with actions as the world expects them."""
+    """A distribution over actions. Its actions have the form that the environment expects."""
 
     distribution: OneHot | Normal | TanhNormal | ClippedNormal
 
     def sample(self, noise: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
-        """A reparametrised (continuous) or straight-through (discrete) sample; see :meth:`Actor.noise`."""
+        """A reparametrised (continuous) or straight-through (discrete) sample. :meth:`Actor.noise` draws ``noise``."""
         discrete = isinstance(self.distribution, OneHot)
         return self._executed(self.distribution.sample(noise[..., None, :] if discrete else noise))
 
@@ -55,13 +57,16 @@ class Policy(eqx.Module):
     def _executed(self, action: Array) -> Array:
         if isinstance(self.distribution, OneHot):
             return action.squeeze(-2)
-        # The world clips actions, so the model must see clipped ones; the gradient passes unclipped,
-        # since half of a policy's samples lie outside when its mean is at the border.
+        # The environment clips actions, so the model must see clipped ones. The gradient passes as if unclipped:
+        # when the mean is at the border, half of the samples lie outside and would give no gradient.
         return action + jax.lax.stop_gradient(jnp.clip(action, -1, 1) - action)
 
     def log_prob(self, action: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
-        """Of executed actions: a Gaussian's sample is clipped before it acts, so that its likelihood at the border is
-        that of the tail beyond (:class:`ClippedNormal`)."""
+        """Log-likelihood of executed actions.
+
+        A Gaussian's sample is clipped before it is executed. An action at the border therefore has the probability of
+        the tail beyond it (:class:`ClippedNormal`).
+        """
         if isinstance(self.distribution, OneHot):
             return self.distribution.log_prob(action[..., None, :])
         if isinstance(self.distribution, Normal):
@@ -72,7 +77,11 @@ class Policy(eqx.Module):
         return self.distribution.entropy()
 
     def kl(self, other: Policy) -> Float[Array, "*batch"]:
-        """KL(self ‖ other), where it has a closed form. Raises TypeError for tanh-Gaussian policies."""
+        """KL(self ‖ other) in nats.
+
+        Raises:
+            TypeError: a policy is tanh-Gaussian, for which KL has no closed form.
+        """
         return kl_divergence(self._closed_form(), other._closed_form())
 
     def _closed_form(self) -> OneHot | Normal | ClippedNormal:
@@ -82,7 +91,7 @@ class Policy(eqx.Module):
 
 
 class Actor(eqx.Module):
-    """A perceptron from features to a :class:`Policy`."""
+    """A multilayer perceptron that maps features to a :class:`Policy`."""
 
     net: MLP
     log_std: Float[Array, " A"] | None
@@ -100,7 +109,7 @@ class Actor(eqx.Module):
         self.config = c
 
     def noise(self, *batch: int, key: Key) -> Float[Array, "*batch A"]:
-        """What :meth:`Policy.sample` needs, for the given batch axes."""
+        """Draws the noise for :meth:`Policy.sample`, with the given batch axes. Consumes ``key``."""
         draw = OneHot.noise if self.action.kind == "discrete" else Normal.noise
         return draw(key, (*batch, self.action.size))
 

@@ -1,8 +1,7 @@
 """Constraints: how a violation of the budgets enters the actor's objective.
 
-A constraint is static configuration with pure functions over its state. A *violation* is the
-estimated cost minus its budget, ``[C]``; the caller names its source (imagined return, measured
-episode cost) and unit.
+A constraint is static configuration with pure functions over its state. It forms the actor's loss from the task's and
+from the *violations* ``[C]`` of the budgets (:mod:`prudence.budgets` says how they are measured).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import abc
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,95 +21,68 @@ SPENT = "spent"
 """The observation that :class:`Saute` needs: what each cost has summed up to in the episode, ``[C]``."""
 
 
-class EpisodeCost(eqx.Module):
-    """Running mean of finished training episodes' costs, ``[C]``, without the bias of its start."""
-
-    total: Float[Array, " C"]
-    weight: Float[Array, ""]
-    rate: float = eqx.field(static=True, default=0.1)
-
-    def update(self, cost: Float[Array, " C"]) -> EpisodeCost:
-        keep = 1 - self.rate
-        return EpisodeCost(keep * self.total + self.rate * cost, keep * self.weight + self.rate, self.rate)
-
-    @property
-    def mean(self) -> Float[Array, " C"]:
-        """0 before the first episode."""
-        return self.total / jnp.maximum(self.weight, 1e-8)
-
-
-class CostScale(eqx.Module):
-    """What turns costs and violations into numbers without a unit, for each of C costs.
-
-    The *peak* is the most that episodes have usually cost (the running mean of the last 50 or so), which is about what
-    they cost before the constraint took hold. A price λ of 1 makes that as heavy as the range of returns is, whatever
-    costs are counted in. A violation is counted in budgets; a budget of nearly nothing counts as ``share`` of the peak,
-    since costs cannot be held to a precision that no episode shows.
-    """
-
-    peak: Float[Array, " C"]
-    share: float = eqx.field(static=True, default=0.02)
-
-    def update(self, usual: EpisodeCost) -> CostScale:
-        """After an episode. The running mean counts with its weight: a first episode is not yet usual."""
-        return CostScale(jnp.maximum(self.peak, usual.total), self.share)
-
-    def of_costs(self, limits: Float[Array, " C"]) -> Float[Array, " C"]:
-        """The unit of costs: the peak, or the budget where no costs came near it."""
-        return jnp.maximum(jnp.maximum(self.peak, limits), 1e-6)
-
-    def of_violations(self, targets: Float[Array, " C"]) -> Float[Array, " C"]:
-        """The unit of violations: what costs are held against, at least ``share`` of the peak."""
-        return jnp.maximum(jnp.maximum(targets, self.share * self.peak), 1e-6)
-
-
 class Constraint(abc.ABC):
-    """What an actor's loss asks of a constraint, and what learning from real rewards does."""
+    """How costs enter what an actor learns."""
 
     @abc.abstractmethod
     def init(self, num_costs: int) -> Any:
         """The state before training."""
 
     @abc.abstractmethod
-    def penalty(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, ""]:
-        """What is added to the actor's loss, summed over constraints; differentiable in the violation."""
+    def multiplier(self, state: Any) -> Float[Array, " C"]:
+        """λ, the price of one unit of violation; 0 where a constraint has none."""
 
     @abc.abstractmethod
-    def multiplier(self, state: Any) -> Float[Array, " C"]:
-        """λ, the price of one unit of cost."""
+    def loss(self, state: Any, task: Float[Array, ""], violation: Float[Array, " C"]) -> Float[Array, ""]:
+        """The actor's loss, given that of the task alone (−return); differentiable in both."""
+
+    def weights(self, state: Any, violation: Float[Array, " C"]) -> tuple[Float[Array, ""], Float[Array, " C"]]:
+        """The derivatives of :meth:`loss`: the weights of reward and of cost advantages in a policy gradient."""
+        return jax.grad(lambda inputs: self.loss(state, *inputs))((jnp.zeros(()), violation))
 
     def update(self, state: Any, violation: Float[Array, " C"], pace: float = 1.0) -> Any:
         """The state after one actor step with this violation; ``pace`` is a factor on how far a multiplier moves."""
         return state
 
     def on_episode(self, state: Any, violation: Float[Array, " C"]) -> Any:
-        """The state after a finished training episode whose cost, minus the budget, is ``violation``."""
+        """The state after a finished training episode with this violation."""
         return state
 
     def observed(self, observation: Observation, limits: Float[Array, " C"]) -> Observation:
-        """What a policy without a world model is shown of ``observation``."""
+        """What a policy without a world model sees of ``observation``."""
         return observation
 
     def shaped(self, rows: Batch, limits: Float[Array, " C"]) -> Float[Array, "*batch"]:
-        """The rewards that an agent without a world model learns from, of what arrived."""
+        """The rewards that an agent without a world model learns from."""
         return jnp.asarray(rows.reward)
 
-    def pressure(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, " C"]:
-        """∂penalty/∂violation: the weight of a cost advantage in a policy gradient."""
-        return jax.grad(lambda v: self.penalty(state, v))(violation)
+
+class Lagrangian(Constraint):
+    """A constraint whose loss is the task's and a penalty."""
+
+    @abc.abstractmethod
+    def penalty(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, ""]:
+        """What is added to the task's loss, summed over constraints; differentiable in the violation."""
+
+    def loss(self, state: Any, task: Float[Array, ""], violation: Float[Array, " C"]) -> Float[Array, ""]:
+        return task + self.penalty(state, violation)
 
 
-class Unpriced(Constraint):
-    """What adds nothing to an actor's loss: multiplier and penalty are 0."""
+class Stateless(Constraint):
+    """A constraint without a multiplier."""
 
     def init(self, num_costs: int) -> Float[Array, " C"]:
         return jnp.zeros(num_costs)
 
-    def penalty(self, state: Float[Array, " C"], violation: Float[Array, " C"]) -> Float[Array, ""]:
-        return jnp.zeros(())
-
     def multiplier(self, state: Float[Array, " C"]) -> Float[Array, " C"]:
         return state
+
+
+class Unpriced(Stateless):
+    """A constraint that leaves the actor's loss as it is: it needs no values of costs."""
+
+    def loss(self, state: Any, task: Float[Array, ""], violation: Float[Array, " C"]) -> Float[Array, ""]:
+        return task
 
 
 @dataclass(frozen=True)
@@ -127,7 +98,7 @@ class AugmentedLagrangianState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AugmentedLagrangian(Constraint):
+class AugmentedLagrangian(Lagrangian):
     r"""Proximal relaxation of a Lagrangian (LAMBDA section 3, SafeDreamer eq. 9 and 10, AsymDreamer eq. 22 to 24).
 
     .. math::
@@ -144,9 +115,9 @@ class AugmentedLagrangian(Constraint):
         growth: ν.
         dual_rate: η, the step of λ ← max(0, λ + ηg); None is the papers' η = μ. As a controller of the cost,
             μ is the proportional gain and η the integral one: a smaller η damps the oscillation that a
-            multiplier makes when the policy answers late. Where g is lived and relative
-            (``DreamerConfig.violation_source``), the step is that of a whole run: η = 1 and a cost of twice its budget
-            raise λ by 1 from its beginning to its end, however long the run is.
+            multiplier makes when the policy answers late. Where g is lived and relative (``Lived.relative``), the step
+            is that of a whole run: η = 1 and a cost of twice its budget raise λ by 1 from its beginning to its end,
+            however long the run is.
     """
 
     multiplier_init: float = 1e-6
@@ -190,7 +161,7 @@ class PIDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PIDLagrangian(Constraint):
+class PIDLagrangian(Lagrangian):
     r"""A multiplier that a PID controller sets from the costs of finished training episodes (Stooke et al. 2020;
     SafeDreamer section 4.2 and Table 6).
 
@@ -257,7 +228,7 @@ class DualAscentState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DualAscent(Constraint):
+class DualAscent(Lagrangian):
     r"""A multiplier that ascends on the violation, :math:`λ ← \mathrm{clip}(λ + \mathrm{Adam}(g), 0, λ_{max})` (the
     "Lag" of PPO-Lag and TRPO-Lag: Ray et al. 2019, section 5; constants as in OmniSafe).
 
@@ -285,6 +256,25 @@ class DualAscent(Constraint):
     def update(self, state: DualAscentState, violation: Float[Array, " C"], pace: float = 1.0) -> DualAscentState:
         step, optimiser = optax.adam(self.learning_rate).update(-violation, state.optimiser)
         return DualAscentState(jnp.clip(state.multiplier + pace * jnp.asarray(step), 0.0, self.maximum), optimiser)
+
+
+@dataclass(frozen=True)
+class Switch(Stateless):
+    r"""Constraint-rectified policy optimisation (CRPO: Xu et al. 2021, algorithm 1): a step increases the return while
+    all budgets hold, else it reduces the cost that exceeds its budget the most.
+
+    Attributes:
+        tolerance: η, how far a budget may be exceeded before that, in the unit of violations.
+    """
+
+    tolerance: float = 0.0
+
+    def loss(
+        self, state: Float[Array, " C"], task: Float[Array, ""], violation: Float[Array, " C"]
+    ) -> Float[Array, ""]:
+        # Not max(): its derivative compares the maximum with values that XLA may have computed again, and rounded.
+        worst = violation[jnp.argmax(violation)]
+        return jnp.where(worst <= self.tolerance, task, worst)
 
 
 @dataclass(frozen=True)

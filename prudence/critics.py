@@ -1,4 +1,4 @@
-"""Value functions with slow copies, for rewards and for costs."""
+"""Critics: value functions of rewards or costs, with slow copies (target networks)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from prudence.types import Key, Metrics
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """A critic and its slow copy.
+    """Network, optimiser and slow copy of a critic.
 
     Attributes:
-        slow_rate: share of the online weights that enters the slow copy.
-        slow_every: gradient steps between two such entries. LAMBDA copies all of them (``slow_rate`` 1) every 100.
-        slow_target: bootstrap targets from the slow copy (LAMBDA) rather than from the online critic.
-        slow_regulariser: weight of −log p(slow copy's prediction), which holds the online critic
-            near its past (DreamerV3, SafeDreamer).
+        slow_rate: share of the online weights that each update mixes into the slow copy.
+        slow_every: gradient steps between two updates of the slow copy. LAMBDA copies all weights (``slow_rate`` 1)
+            every 100 steps.
+        slow_target: bootstraps targets from the slow copy (LAMBDA) and not from the online critic.
+        slow_regulariser: weight of the loss −log p(prediction of the slow copy). It keeps the online critic near the
+            slow copy (DreamerV3, SafeDreamer).
     """
 
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -36,7 +37,13 @@ class CriticConfig:
 
 
 class CriticBatch(NamedTuple):
-    """What a critic learns from: features, targets and weights of n states, or weights of each of their C costs."""
+    """Training data of a critic: features, targets and weights of n states.
+
+    Attributes:
+        features: ``[n, F]``.
+        targets: ``[n]`` for rewards, ``[n, C]`` for costs.
+        weights: ``[n]``, or ``[n, C]`` if each cost has its own weight.
+    """
 
     features: Float[Array, "n F"]
     targets: Float[Array, "n *C"]
@@ -44,12 +51,15 @@ class CriticBatch(NamedTuple):
 
     @classmethod
     def flat(cls, features: Array, targets: Array, weights: Array) -> CriticBatch:
-        """Of states with two leading axes."""
+        """Builds a batch from states with two leading axes, which it joins."""
         return cls(*(x.reshape(-1, *x.shape[2:]) for x in (features, targets, weights)))
 
 
 def together(imagined: CriticBatch, replayed: CriticBatch | None) -> CriticBatch:
-    """A critic's loss is a mean over its batch: the weights make it mean(imagined) + mean(replayed)."""
+    """Joins imagined and replayed states in one batch, whose loss is mean(imagined) + mean(replayed).
+
+    A critic's loss is a mean over its batch, so the weights are scaled to give this sum.
+    """
     if replayed is None:
         return imagined
     weights = replayed.weights.reshape(-1, *(1,) * (imagined.weights.ndim - 1))
@@ -60,7 +70,7 @@ def together(imagined: CriticBatch, replayed: CriticBatch | None) -> CriticBatch
 
 
 class Critic(eqx.Module):
-    """Expected discounted sums of rewards (shape ``()``) or of C costs (shape ``(C,)``)."""
+    """Value function: the expected discounted sum of rewards (shape ``()``) or of C costs (shape ``(C,)``)."""
 
     online: Optimised[Head]
     slow: Head
@@ -69,13 +79,13 @@ class Critic(eqx.Module):
 
     @classmethod
     def init(cls, in_size: int, shape: tuple[int, ...], config: CriticConfig, *, key: Key) -> Critic:
-        """A fresh critic whose slow copy equals it."""
+        """A fresh critic. Its slow copy has the same weights."""
         head = Head(in_size, shape, config.head, key=key)
         updates = jnp.zeros((), jnp.int32) if config.slow_every > 1 else None
         return cls(Optimised.init(head, config.optimiser), head, config, updates)
 
     def values(self, features: Float[Array, "*batch F"]) -> Float[Array, "*batch *shape"]:
-        """Values from which targets bootstrap."""
+        """The values from which targets bootstrap."""
         return (self.slow if self.config.slow_target else self.online.module).predict(features)
 
     def update(
@@ -88,7 +98,8 @@ class Critic(eqx.Module):
         """One step of weighted maximum likelihood on the targets (SafeDreamer eq. 8).
 
         Args:
-            rate: factor on the learning rate.
+            name: group of the metrics.
+            rate: factor on the learning rate; None is 1.
         """
         features, targets, weights = jax.lax.stop_gradient(batch)
         slow = self.slow.predict(features)
@@ -96,7 +107,7 @@ class Critic(eqx.Module):
         def loss_of(head: Head) -> tuple[Array, Array]:
             distribution = head(features)
             loss = -distribution.log_prob(targets) - self.config.slow_regulariser * distribution.log_prob(slow)
-            # A critic of C costs has one more axis than the states, and may have one more than the weights.
+            # The loss of a critic of C costs has one axis more than the states, and maybe one more than the weights.
             loss = loss * weights.reshape(*weights.shape, *(1,) * (loss.ndim - weights.ndim))
             return loss.sum() / len(features), head.predict(features)
 

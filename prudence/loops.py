@@ -1,5 +1,4 @@
-"""How experience and learning alternate, and for how long: one dataclass for each way (prudence/training has what runs
-them)."""
+"""Training loops: how acting and learning alternate, and for how long. prudence/training runs them."""
 
 from __future__ import annotations
 
@@ -8,23 +7,16 @@ import math
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loop(abc.ABC):
-    """How long a run is, over how many environments, and how often it looks up from learning.
+    """Intervals of logs, evaluations and checkpoints. A run's progress has a unit (``Learning.unit``).
 
     Attributes:
-        steps: raw environment steps of the whole run (over all environments, repeats counted).
-        num_envs: environments that are stepped together.
-        workers: processes beside this one that they are spread over; 0 steps them all in this one.
-        decisions_per_iteration: decisions, over all environments, between two moments at which nothing is under way.
-        log_every, evaluate_every, checkpoint_every: raw steps between two of them; 0 means never.
-        evaluate_episodes: episodes of each evaluation during training.
+        log_every, evaluate_every, checkpoint_every: progress between two logs, evaluations or checkpoints; 0 means
+            never.
+        evaluate_episodes: episodes in each evaluation during training.
     """
 
-    steps: int
-    num_envs: int
-    workers: int
-    decisions_per_iteration: int
     log_every: int
     evaluate_every: int
     checkpoint_every: int
@@ -32,20 +24,41 @@ class Loop(abc.ABC):
 
     @abc.abstractmethod
     def run_updates(self, raw_steps: int) -> int:
-        """Updates of the whole run, where a decision lasts ``raw_steps``; at least 1."""
+        """Number of updates in the whole run, at least 1. A decision lasts ``raw_steps`` raw steps."""
 
 
-@dataclass(frozen=True)
-class ReplayLoop(Loop):
-    """Decisions go into a replay, and gradient steps are made on sequences drawn from it. Acting and updates run side
-    by side, so actions come from weights that are ``decisions_per_iteration`` old at the most.
+@dataclass(frozen=True, kw_only=True)
+class OnlineLoop(Loop):
+    """Length of a run in environments, and how they are stepped. Progress is in raw environment steps.
 
     Attributes:
-        prefill: decisions taken at random before the first update.
+        steps: raw environment steps of the whole run, summed over environments and counting action repeats.
+        num_envs: number of environments that are stepped together.
+        workers: worker processes that step the environments; 0 steps them all in the main process.
+        decisions_per_iteration: decisions in one iteration, summed over environments. Logs, evaluations and
+            checkpoints happen between iterations.
+    """
+
+    steps: int
+    num_envs: int
+    workers: int
+    decisions_per_iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayLoop(OnlineLoop):
+    """Off-policy loop: decisions are stored in a replay, and updates use sequences sampled from it.
+
+    Acting and updating run in parallel. The weights that choose an action are therefore at most
+    ``decisions_per_iteration`` decisions old.
+
+    Attributes:
+        prefill: random decisions before the first update.
         updates_per_decision: gradient steps for each decision ("train ratio" / (batch size × length)).
         updates_per_dispatch: gradient steps in one call of the compiled update.
-        batch_size: B. batch_length: T.
-        replay_capacity: decisions kept.
+        batch_size: B, sequences in a batch.
+        batch_length: T, steps of a sequence.
+        replay_capacity: number of decisions that the replay keeps.
     """
 
     steps: int = 1_000_000
@@ -66,13 +79,13 @@ class ReplayLoop(Loop):
         return max(1, int(self.updates_per_decision * (self.steps // raw_steps - self.prefill)))
 
     def steps_at(self, update: int, raw_steps: int) -> int:
-        """Raw steps after which an update is made."""
+        """Raw steps of the run after which update number ``update`` is made."""
         return raw_steps * (self.prefill + math.ceil(update / self.updates_per_decision))
 
 
-@dataclass(frozen=True)
-class RolloutLoop(Loop):
-    """An iteration is one rollout of all environments and one update on it, which is then forgotten."""
+@dataclass(frozen=True, kw_only=True)
+class RolloutLoop(OnlineLoop):
+    """On-policy loop: each iteration collects one rollout in all environments, updates on it and discards it."""
 
     steps: int = 10_000_000
     num_envs: int = 8

@@ -1,6 +1,6 @@
-"""Networks: dense layers, perceptrons, convolutional encoder and decoder, recurrent cell.
+"""Networks: dense layers, multilayer perceptrons, convolutional encoder and decoder, recurrent cell.
 
-All modules act on the trailing axes and accept any batch axes before them.
+All modules act on the last axes and accept any batch axes before them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Activation = Literal["silu", "elu", "relu", "tanh"]
 
 
 class Style(TypedDict):
-    """What the layers of a network share."""
+    """Normalisation and activation of all layers of a network."""
 
     norm: NormKind
     activation: Activation
@@ -36,13 +36,15 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def cast(tree: Any, dtype: jnp.dtype) -> Any:
-    """Every floating-point array of ``tree`` in ``dtype`` (mixed precision: parameters stay float32
-    in the optimiser and are cast where they are used)."""
+    """Casts every floating-point array of ``tree`` to ``dtype``.
+
+    This is for mixed precision: parameters stay float32 in the optimiser and are cast where they are used.
+    """
     return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
 def _fan_normal(key: Key, shape: tuple[int, ...], fan: float, scale: float) -> Array:
-    """Truncated normal of variance ``scale / fan`` (DreamerV3's initialisation, fan averaged)."""
+    """Truncated normal of variance ``scale / fan`` (DreamerV3's initialisation, with the average of both fans)."""
     # A unit normal truncated at 2 has standard deviation 0.8796.
     return jax.random.truncated_normal(key, -2.0, 2.0, shape) * jnp.sqrt(scale / fan) / 0.87962566
 
@@ -54,7 +56,7 @@ class Linear(eqx.Module):
     bias: Float[Array, " o"]
 
     def __init__(self, in_size: int, out_size: int, *, key: Key, scale: float = 1.0):
-        """``scale`` multiplies the initial variance; 0 makes the layer start as the constant 0."""
+        """``scale`` multiplies the initial variance of the weights. With 0 the layer outputs 0 at first."""
         self.weight = _fan_normal(key, (in_size, out_size), (in_size + out_size) / 2, scale)
         self.bias = jnp.zeros(out_size)
 
@@ -63,14 +65,18 @@ class Linear(eqx.Module):
 
 
 class BlockLinear(eqx.Module):
-    """A block-diagonal :class:`Linear`: inputs and outputs are split into ``blocks`` groups."""
+    """A block-diagonal :class:`Linear`. Inputs and outputs are split into ``blocks`` groups.
+
+    Raises:
+        ValueError: ``blocks`` does not divide both sizes.
+    """
 
     weight: Float[Array, "blocks i o"]
     bias: Float[Array, "blocks o"]
 
     def __init__(self, in_size: int, out_size: int, blocks: int, *, key: Key):
         if in_size % blocks or out_size % blocks:
-            raise ValueError(f"{blocks} blocks divide neither {in_size} inputs nor {out_size} outputs evenly")
+            raise ValueError(f"{blocks} blocks must divide both {in_size} inputs and {out_size} outputs evenly")
         fan_in, fan_out = in_size // blocks, out_size // blocks
         self.weight = _fan_normal(key, (blocks, fan_in, fan_out), (fan_in + fan_out) / 2, 1.0)
         self.bias = jnp.zeros((blocks, fan_out))
@@ -124,7 +130,10 @@ class Dense(eqx.Module):
 
 
 class MLP(eqx.Module):
-    """``layers`` :class:`Dense` layers of ``units`` and, if ``out_size`` is given, a linear one."""
+    """Multilayer perceptron: ``layers`` :class:`Dense` layers of ``units``, and a linear one if ``out_size`` is given.
+
+    ``out_scale`` multiplies the initial variance of the weights of the linear layer.
+    """
 
     layers: tuple[Dense, ...]
     output: Linear | None
@@ -156,8 +165,14 @@ class MLP(eqx.Module):
 
 
 class ConvEncoder(eqx.Module):
-    """Image to features: convolutions of kernel 4 and stride 2 down to 4x4 pixels, doubling the depth
-    (DreamerV3, 2023 release). Images are ``uint8 [height, width, channels]``; height = width = 2^n."""
+    """Encodes images as features (DreamerV3, 2023 release).
+
+    Convolutions of kernel 4 and stride 2 shrink the image to 4x4 pixels. The number of channels begins at ``depth`` and
+    doubles from layer to layer. Images are ``uint8 [height, width, channels]`` with height = width = 2^n.
+
+    Raises:
+        ValueError: images are not square, or their side is not 8, 16, 32, 64 ... pixels.
+    """
 
     kernels: tuple[Float[Array, "4 4 i o"], ...]
     norms: tuple[Norm, ...]
@@ -185,8 +200,13 @@ class ConvEncoder(eqx.Module):
 
 
 class ConvDecoder(eqx.Module):
-    """Features to an image in [0, 1] (unclipped): the mirror of :class:`ConvEncoder`, by transposed
-    convolutions; the mean is offset by one half."""
+    """Decodes features as an image in [0, 1], not clipped. It mirrors :class:`ConvEncoder` by transposed convolutions.
+
+    One half is added to the output, so that an output of 0 is mid-grey.
+
+    Raises:
+        ValueError: images are not square, or their side is not 8, 16, 32, 64 ... pixels.
+    """
 
     project: Linear
     kernels: tuple[Float[Array, "4 4 i o"], ...]
@@ -213,15 +233,15 @@ class ConvDecoder(eqx.Module):
 
 
 def upsample(x: Float[Array, "B h w i"], kernel: Float[Array, "4 4 i o"]) -> Float[Array, "B 2*h 2*w o"]:
-    """Transposed convolution of kernel 4 and stride 2 ("SAME").
+    """Transposed convolution of kernel 4 and stride 2 (padding "SAME").
 
-    Each output pixel sees 2x2 inputs, through every second row and column of the kernel: one convolution of kernel 2
-    yields the four interleaved grids of the output. XLA's own transposed convolution has the same result, and
+    Each output pixel depends on 2x2 inputs, through every second row and column of the kernel. So one convolution of
+    kernel 2 yields the four interleaved grids of the output. XLA's own transposed convolution gives the same result but
     takes 2.4 times as long on a CPU, gradients included.
     """
     batch, height, width, size = x.shape
-    taps = kernel.reshape(2, 2, 2, 2, size, -1)  # Row tap and grid, column tap and grid.
-    # Window p of the padded input makes the odd pixel 2p - 1 and the even pixel 2p.
+    taps = kernel.reshape(2, 2, 2, 2, size, -1)  # Axes: row tap, row grid, column tap, column grid, ...
+    # Window p of the padded input yields the odd pixel 2p - 1 and the even pixel 2p.
     taps = taps[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, size, -1)
     y = jax.lax.conv_general_dilated(x, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
     y = y.reshape(batch, height + 1, width + 1, 2, 2, -1).swapaxes(2, 3)
@@ -239,13 +259,13 @@ def _depths(shape: tuple[int, ...], depth: int) -> list[int]:
 
 
 class GRUCell(eqx.Module):
-    r"""Gated recurrent unit with normalised pre-activations (DreamerV3).
+    r"""Gated recurrent unit (GRU) with normalised pre-activations (DreamerV3).
 
     .. math::
         (r, c, u) = \mathrm{norm}(W[x, h]),\; r=σ(r),\; c=\tanh(r ⊙ c),\; u=σ(u-1),\; h' = u ⊙ c + (1-u) ⊙ h
 
-    With ``blocks`` > 1 the recurrent weights are block-diagonal over h and every block sees all of x
-    (the current generation; 1 is the dense cell of the 2023 release).
+    With ``blocks`` > 1 the recurrent weights are block-diagonal over h, and every block sees all of x (current
+    generation of DreamerV3). With ``blocks`` = 1 the cell is dense (2023 release).
     """
 
     input: Linear | None
@@ -254,7 +274,7 @@ class GRUCell(eqx.Module):
 
     def __init__(self, in_size: int, size: int, *, blocks: int = 1, norm: NormKind = "layer", key: Key):
         input_key, recurrent_key = jax.random.split(key)
-        # One product over [x, h] is faster than two; blocks need x apart, since all of them see it.
+        # One product over [x, h] is faster than two. With blocks, x needs its own product, since all blocks see it.
         self.input = Linear(in_size, 3 * size, key=input_key) if blocks > 1 else None
         self.recurrent = BlockLinear(size if blocks > 1 else size + in_size, 3 * size, blocks, key=recurrent_key)
         self.norm = Norm(3 * size, norm)
@@ -263,7 +283,7 @@ class GRUCell(eqx.Module):
         if self.input is None:
             gates = self.recurrent(jnp.concatenate([x, h], -1))
         else:
-            # Each block yields its own (reset, candidate, update): regroup them gate by gate.
+            # Each block yields its own (reset, candidate, update): group them by gate.
             by_block = self.recurrent(h).reshape(*h.shape[:-1], self.recurrent.weight.shape[0], 3, -1)
             gates = self.input(x) + by_block.swapaxes(-3, -2).reshape(*h.shape[:-1], -1)
         reset, candidate, update = jnp.split(self.norm(gates), 3, -1)

@@ -1,4 +1,4 @@
-"""A network together with its optimiser."""
+"""Optimisers, and networks together with the state of their optimiser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from prudence.types import Metrics
 
 M = TypeVar("M")
-"""Any tree of parameters, mostly an ``equinox.Module``."""
+"""Any pytree of parameters, usually an ``equinox.Module``."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,20 @@ class OptimiserConfig:
     """Gradient clipping and step rule.
 
     Attributes:
-        kind: ``adam`` with clipping of the global norm to ``clip`` (2023 release), or ``laprop`` with
-            adaptive clipping of each unit's gradient to ``clip`` times its weight norm (current
-            generation: clip .3, learning rate 4e-5, warm-up 1000).
-        warmup: steps over which the learning rate rises linearly from 0.
-        cycle: steps of a cycle in which the learning rate falls linearly from ``cycle_peak`` times itself to itself and
-            rises back, so that the iterates keep moving over a region of weights (LAMBDA's for SWAG: 400 and 5);
-            0 keeps it constant.
+        learning_rate: the learning rate outside of warm-up, and the lowest one of a cycle.
+        kind: ``adam`` clips the global norm to ``clip`` (DreamerV3, 2023 release). ``laprop`` clips each unit's
+            gradient to ``clip`` times the norm of its weights (current generation: clip .3, learning rate 4e-5,
+            warm-up 1000).
+        clip: bound of the gradient clipping; see ``kind``.
+        eps: Adam's ε. ``laprop`` does not use it.
+        warmup: steps in which the learning rate rises linearly from 0.
+        cycle: steps of a learning-rate cycle; 0 keeps the rate constant. In a cycle the rate falls linearly from
+            ``cycle_peak * learning_rate`` to ``learning_rate`` and rises back. The iterates then keep moving over a
+            region of weights, as SWAG needs (LAMBDA: cycle 400, peak 5).
+        cycle_peak: highest learning rate of a cycle, as a multiple of ``learning_rate``.
+
+    Raises:
+        ValueError: both ``cycle`` and ``warmup`` are given.
     """
 
     learning_rate: float = 1e-4
@@ -42,35 +49,39 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         if self.cycle and self.warmup:
             raise ValueError(
-                "a learning rate that begins each cycle at its peak cannot rise from 0: give cycle or warmup"
+                "cycle and warmup exclude each other, because a cycle begins at its highest learning rate: give one"
             )
 
     @property
     def rate(self) -> float | optax.Schedule:
-        """The learning rate, as a function of the gradient steps made where it changes."""
+        """The learning rate: a number if it is constant, else a function of the number of gradient steps made."""
         if self.cycle:
-            height = lambda step: jnp.abs(1 - 2 * (jnp.asarray(step) / self.cycle % 1))
-            return lambda step: self.learning_rate * (1 + (self.cycle_peak - 1) * height(step))
+            return self._cyclic_rate
         return optax.linear_schedule(0.0, self.learning_rate, self.warmup) if self.warmup else self.learning_rate
 
+    def _cyclic_rate(self, step: Any) -> Array:
+        """A triangular wave between ``cycle_peak * learning_rate``, where it begins, and ``learning_rate``."""
+        height = jnp.abs(1 - 2 * (jnp.asarray(step) / self.cycle % 1))
+        return self.learning_rate * (1 + (self.cycle_peak - 1) * height)
+
     def build(self) -> optax.GradientTransformation:
-        """The Optax transformation."""
+        """Builds the Optax transformation."""
         if self.kind == "adam":
             return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(self.rate, eps=self.eps))
         return optax.chain(
             optax.adaptive_grad_clip(self.clip, eps=1e-3),
             optax.scale_by_rms(decay=0.999, eps=1e-20, bias_correction=True),
-            # A mean and not a sum: `optax.trace` would make the steps ten times as large.
+            # A mean, not a sum: `optax.trace` would make the steps ten times as large.
             optax.ema(decay=0.9, debias=True),
             optax.scale_by_learning_rate(self.rate),
         )
 
 
 class Averaged(eqx.Module, Generic[M]):
-    r"""The exponential average of a module's weights over its gradient steps, θ̄ ← kθ̄ + (1 − k)θ.
+    r"""Exponential moving average of a module's weights over its gradient steps, θ̄ ← kθ̄ + (1 − k)θ.
 
-    For the first steps k is smaller, :math:`n / (n + 10)` after n of them, so that the average soon forgets the weights
-    that it began with: an average that begins in the middle of a run begins at the weights of its first step.
+    k is at most :math:`n / (n + 10)` after n steps, so that the average soon forgets its initial weights. After the
+    first step it equals the weights of that step, even if the average begins in the middle of a run.
     """
 
     module: M
@@ -78,13 +89,16 @@ class Averaged(eqx.Module, Generic[M]):
 
     @classmethod
     def init(cls, module: M) -> Averaged[M]:
-        """Before any step."""
+        """The average before the first step."""
         return cls(module, jnp.zeros((), jnp.int32))
 
     def update(self, module: M, keep: float) -> Averaged[M]:
-        """After a step that led to ``module``; ``keep`` is the largest k."""
+        """The average after a step that led to ``module``. ``keep`` is the largest k."""
         k = jnp.minimum(keep, self.updates / (self.updates + 10))
-        mix = lambda old, new: k * old + (1 - k) * new if eqx.is_inexact_array(old) else old
+
+        def mix(old: Any, new: Any) -> Any:
+            return k * old + (1 - k) * new if eqx.is_inexact_array(old) else old
+
         return Averaged(jax.tree.map(mix, self.module, module), self.updates + 1)
 
 
@@ -97,13 +111,18 @@ class Optimised(eqx.Module, Generic[M]):
 
     @classmethod
     def init(cls, module: M, config: OptimiserConfig) -> Optimised[M]:
-        """With a fresh optimiser state."""
+        """Pairs a module with a fresh optimiser state."""
         return cls(module, config.build().init(eqx.filter(module, eqx.is_inexact_array)), config)
 
     def descend(
         self, gradient: M, name: str, rate: float | Float[Array, ""] | None = None
     ) -> tuple[Optimised[M], Metrics]:
-        """One step against ``gradient``, times the factor ``rate`` if given; metrics are prefixed with ``name``."""
+        """One optimiser step against ``gradient``.
+
+        Args:
+            name: group of the metrics, ``<name>/gradient_norm``.
+            rate: factor on the step; None is 1.
+        """
         params = eqx.filter(self.module, eqx.is_inexact_array)
         updates, optimiser_state = self.config.build().update(
             cast(optax.Updates, gradient), self.optimiser_state, params

@@ -1,8 +1,8 @@
-"""Planning: a search for the sequence of actions whose imagined outcome is best among the safe ones.
+"""Planning: a search for the safe sequence of actions with the best imagined outcome.
 
-There is one cross-entropy method. What a plan is worth (a :class:`Forecast`) and which plans count as elite (an
-:data:`EliteRule`) are arguments: SafeDreamer's constrained planner, its Lagrangian variant, LAMBDA's CEM-MPC and the
-planner that knows the true simulator differ in these only.
+There is one implementation of the cross-entropy method. Two things are arguments: the scores and costs of plans (a
+:class:`Forecast`), and the rule that selects the elites (an :data:`EliteRule`). SafeDreamer's constrained planner, its
+Lagrangian variant, LAMBDA's CEM-MPC and the planner on the true simulator differ only in these.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from prudence.types import Key, Metrics
 
 
 class Forecast(NamedTuple):
-    """What is expected of N plans.
+    """Expected score and costs of N plans.
 
     Attributes:
-        score: ``[N]`` what is maximised, such as a return.
-        cost: ``[N, C]`` in the budgets' unit: the cost of an episode.
+        score: ``[N]`` the objective to maximise, such as a return.
+        cost: ``[N, C]`` in the unit of the budgets: the cost of an episode.
     """
 
     score: Float[Array, " N"]
@@ -31,14 +31,14 @@ class Forecast(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The plans of one iteration of a search, and what was expected of them."""
+    """The plans of one iteration of a search, and their forecast."""
 
     plans: Float[Array, "N H A"]
     forecast: Forecast
 
 
 class Search(NamedTuple):
-    """The distribution that plans are drawn from, independent normals, and the best plan of those scored last."""
+    """State of a search: the distribution of plans (independent normals), and the best plan of the last iteration."""
 
     mean: Float[Array, "H A"]
     std: Float[Array, "H A"]
@@ -46,28 +46,31 @@ class Search(NamedTuple):
 
 
 EliteRule = Callable[[Forecast, Float[Array, " C"], int], Float[Array, " N"]]
-"""Ranks plans, given the budgets and the number k of elites: the k largest numbers are the elites."""
+"""Ranks plans, given the budgets and the number k of elites. The k plans of the highest ranks are the elites."""
 
 
 def is_safe(forecast: Forecast, limits: Float[Array, " C"]) -> Bool[Array, " N"]:
-    """Which plans keep within every budget (a plan at its budget does)."""
+    """True for each plan that exceeds no budget. A plan whose cost equals the budget is safe."""
     return (forecast.cost <= limits).all(-1)
 
 
 def best(forecast: Forecast, limits: Float[Array, " C"], elites: int) -> Float[Array, " N"]:
-    """The elites are the plans of highest score, whatever they cost."""
+    """Elite rule that ignores costs: the elites are the plans with the highest scores."""
     return forecast.score
 
 
 def constrained(forecast: Forecast, limits: Float[Array, " C"], elites: int) -> Float[Array, " N"]:
-    """With at least k safe plans the elites are the best of these; else the least costly of all, by the sum over
-    constraints (SafeDreamer section 4.1, Algorithm 1)."""
+    """Elite rule that prefers safe plans (SafeDreamer section 4.1, Algorithm 1).
+
+    If at least k plans are safe, the elites are the safe plans with the highest scores. Otherwise the elites are the
+    plans with the lowest costs, summed over constraints.
+    """
     safe = is_safe(forecast, limits)
     return jnp.where(safe.sum() >= elites, jnp.where(safe, forecast.score, -jnp.inf), -forecast.cost.sum(-1))
 
 
 _NO_ITERATION = 2**31 - 1
-"""Larger than the number of any iteration: keys of iterations are the search's, folded by it."""
+"""Number for the key of the executed action. It is larger than any iteration's number, so the keys differ."""
 
 RULES: dict[str, EliteRule] = {"best": best, "constrained": constrained}
 
@@ -77,15 +80,23 @@ class CrossEntropy:
     """Cross-entropy method over plans of H actions in [-1, 1]^A (SafeDreamer Algorithm 1 and Table 5).
 
     Attributes:
-        horizon: H. plans: N, drawn in each iteration. elites: k. iterations: rounds of drawing and refitting.
-        proposals: share of the N plans that the actor proposes; the same ones in every iteration.
-        momentum: share of the old mean that stays.
-        init_std, min_std: standard deviation of the first iteration, and the least that it may shrink to.
-        rule: which plans are elite; see :func:`best` and :func:`constrained`.
-        keep_mean: one of the plans drawn is the mean itself, so that the warm start and what the search was refitted to
-            are scored as well.
-        execute: the first action of the last ``mean``; a ``sample`` around it; or that of the ``best`` plan that was
-            scored in the last iteration: a mean of "left" and "right", each of them safe, goes through the middle.
+        horizon: H, length of a plan.
+        plans: N, number of plans in each iteration.
+        elites: k, number of elites to which the distribution is refitted.
+        iterations: number of rounds. Each draws plans and refits the distribution.
+        proposals: share of the N plans that the actor proposes. They are the same in every iteration.
+        momentum: weight of the old mean in the new mean.
+        init_std: standard deviation in the first iteration.
+        min_std: lower bound of the standard deviation.
+        rule: selects the elites; see :func:`best` and :func:`constrained`.
+        keep_mean: includes the mean itself among the plans, so that the search scores the warm start and every
+            refitted mean.
+        execute: which action is executed. ``mean`` is the first action of the last mean. ``sample`` is a sample around
+            it. ``best`` is the first action of the best plan of the last iteration. (If "left" and "right" are both
+            safe, their mean leads through the middle, which may not be safe.)
+
+    Raises:
+        ValueError: a number is outside its range.
     """
 
     horizon: int = 15
@@ -108,33 +119,44 @@ class CrossEntropy:
             )
         if self.keep_mean and self.num_proposals == self.plans:
             raise ValueError(
-                f"keep_mean needs a plan that the actor does not propose, and proposals={self.proposals} of "
-                f"plans={self.plans} are all of them: choose fewer proposals or more plans"
+                f"keep_mean needs a plan that the actor does not propose, but with proposals={self.proposals} it "
+                f"proposes all plans={self.plans}: choose fewer proposals or more plans"
             )
         if not 0 <= self.proposals < 1:
-            raise ValueError(f"proposals={self.proposals} is a share of the plans: at least 0 and below 1")
+            raise ValueError(f"proposals={self.proposals} is a share of the plans: it must be at least 0 and below 1")
 
     @property
     def num_proposals(self) -> int:
-        """Plans that the actor proposes."""
+        """Number of plans that the actor proposes."""
         return round(self.proposals * self.plans)
 
     def begin(self, last: Float[Array, "H A"], is_first: Bool[Array, ""]) -> Search:
-        """Starts from the last plan, one decision later, its end repeated; from zero when an episode begins."""
+        """The search before its first iteration.
+
+        The mean is the last plan, shifted by one decision, with its last action repeated. It is 0 when an episode
+        begins.
+        """
         mean = jnp.where(is_first, 0.0, jnp.concatenate([last[1:], last[-1:]]))
         return Search(mean, jnp.full_like(mean, self.init_std), mean)
 
     def propose(self, search: Search, proposals: Float[Array, "M H A"], *, key: Key) -> Float[Array, "N H A"]:
-        """The actor's plans and, up to N, ones drawn around the mean (with ``keep_mean`` the first of them is it);
-        clipped to [-1, 1]."""
+        """N plans, clipped to [-1, 1]: the M plans that the actor proposes, and plans drawn around the mean.
+
+        With ``keep_mean`` the first of the drawn plans is the mean itself.
+        """
         noise = jax.random.normal(key, (self.plans - len(proposals), *search.mean.shape))
         if self.keep_mean:
             noise = noise.at[0].set(0.0)
         return jnp.clip(jnp.concatenate([proposals, search.mean + search.std * noise]), -1, 1)
 
     def elite(self, forecast: Forecast, limits: Float[Array, " C"], number: int | None = None) -> Int[Array, " k"]:
-        """Which plans are elite, best first: ``number`` of them, k if None. One whose forecast is not finite is never
-        preferred."""
+        """Indices of the elites, best first.
+
+        A plan whose rank is NaN comes last.
+
+        Args:
+            number: number of elites; None is k.
+        """
         number = self.elites if number is None else number
         rank = RULES[self.rule](forecast, limits, number)
         return jax.lax.top_k(jnp.where(jnp.isnan(rank), -jnp.inf, rank), number)[1]
@@ -142,7 +164,7 @@ class CrossEntropy:
     def refine(
         self, search: Search, plans: Float[Array, "N H A"], forecast: Forecast, limits: Float[Array, " C"]
     ) -> tuple[Search, Metrics]:
-        """Refits the distribution to the elites, and notes the best plan: of the safe ones if there is one."""
+        """Refits the distribution to the elites, and stores the best plan by the elite rule with k = 1."""
         chosen = self.elite(forecast, limits)
         elite = plans[chosen]
         mean = self.momentum * search.mean + (1 - self.momentum) * elite.mean(0)
@@ -164,8 +186,11 @@ class CrossEntropy:
         *,
         key: Key,
     ) -> tuple[Float[Array, " A"], Search, Metrics, Candidates]:
-        """All iterations: the action to execute, the final distribution, and diagnostics and candidates of the last
-        iteration."""
+        """Runs all iterations.
+
+        Returns:
+            The action to execute, the final search, and the metrics and candidates of the last iteration.
+        """
 
         def iterate(search: Search, index: Array) -> tuple[Search, tuple[Metrics, Candidates]]:
             search, metrics, candidates = self.iterate(forecast, search, proposals, limits, index, key=key)
@@ -184,7 +209,7 @@ class CrossEntropy:
         *,
         key: Key,
     ) -> tuple[Search, Metrics, Candidates]:
-        """Iteration ``index``: draws plans, and refits to the elites; ``key`` is that of the whole search."""
+        """Runs iteration ``index``: draws plans and refits to the elites. ``key`` is the key of the whole search."""
         draw_key, forecast_key = jax.random.split(jax.random.fold_in(key, index))
         plans = self.propose(search, proposals, key=draw_key)
         candidates = Candidates(plans, forecast(plans, forecast_key))
@@ -192,11 +217,11 @@ class CrossEntropy:
         return search, metrics, candidates
 
     def executed(self, search: Search) -> Float[Array, "H A"]:
-        """The plan that is carried out, from which the next search starts."""
+        """The executed plan. The next search starts from it."""
         return search.best if self.execute == "best" else search.mean
 
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:
-        """The action to execute; ``key`` is that of the whole search."""
+        """The action to execute. ``key`` is the key of the whole search."""
         if self.execute != "sample":
             return self.executed(search)[0]
         noise = jax.random.normal(jax.random.fold_in(key, _NO_ITERATION), search.mean[0].shape)

@@ -1,6 +1,6 @@
-"""What the parts of Prudence exchange.
+"""The types that the parts of Prudence exchange.
 
-Axis legend (docs/shapes.md). Every field and every public function states its shape in it:
+Axis legend (docs/shapes.md). Every field and every public function states its shape in these letters:
 
 ======  ==========================================================
 ``E``   parallel environments
@@ -37,16 +37,16 @@ Observation = dict[str, Any]
 """Named observations: ``image`` ``uint8 [..., height, width, channels]``, others ``float32 [..., F]``."""
 
 Metrics = dict[str, Any]
-"""Scalars by name, ``group/name``."""
+"""Scalars by name. A name has the form ``group/name``."""
 
 Key = PRNGKeyArray
 
 PRIVILEGED = "privileged"
-"""What an observation is called that is privileged where nobody says which are."""
+"""Default name of privileged observations."""
 
 
 class ObservationSpec(NamedTuple):
-    """Shape and type of one named observation, without batch axes."""
+    """Shape and dtype of one named observation, without batch axes."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -57,7 +57,7 @@ class ObservationSpec(NamedTuple):
 
 
 class ActionSpec(NamedTuple):
-    """Continuous actions lie in [-1, 1]^A; discrete ones are one-hot vectors of size A."""
+    """Kind and size A of actions. Continuous actions lie in [-1, 1]^A; discrete ones are one-hot vectors of size A."""
 
     kind: Literal["continuous", "discrete"]
     size: int
@@ -65,12 +65,14 @@ class ActionSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class CostFunction:
-    """Costs that can be read off what is observed: a function and its keyword arguments. Hashable, and stored in
-    checkpoints, which is why the function is named and not held.
+    """A function that computes costs from an observation, with its keyword arguments.
+
+    It is hashable and stored in checkpoints, so it holds the function's name and not the function.
 
     Attributes:
-        path: ``module:function``. It is given observations by name, ``[*batch, *shape]``, as a model decodes them (not
-            necessarily possible ones), and returns the costs of a decision ``[*batch, C]``; in JAX.
+        path: ``module:function``. The function takes named observations ``[*batch, *shape]`` and returns the costs of a
+            decision ``[*batch, C]``. It is written in JAX. A world model decodes the observations, so they need not
+            be possible in the environment.
         arguments: keyword arguments, as pairs.
     """
 
@@ -78,7 +80,11 @@ class CostFunction:
     arguments: tuple[tuple[str, Any], ...] = ()
 
     def resolve(self) -> Callable[..., Any]:
-        """The function. Raises ImportError, AttributeError or ValueError where ``path`` names none."""
+        """Imports the function.
+
+        Raises:
+            ImportError, AttributeError, ValueError: ``path`` does not name a function.
+        """
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -88,17 +94,16 @@ class CostFunction:
 
 @dataclass(frozen=True)
 class Spaces:
-    """What an environment exchanges with an agent. Hashable, and stored in every checkpoint.
+    """The observations, actions and costs of an environment. Hashable, and stored in every checkpoint.
 
     Attributes:
         observation: named observations and their shapes.
-        action: kind and size A.
-        costs: names of the C constraints, in the order of every cost vector's last axis.
-        episode_steps: decisions until the time limit, if the task has one: what turns an expected cost
-            per decision into an expected cost per episode.
-        cost_function: how the task's costs can be read off an observation, if it says so.
-        privileged: names of the observations that only training has, and the robot will not: what acts does not
-            see them.
+        action: kind and size A of actions.
+        costs: names of the C constraints, in the order of the last axis of every cost vector.
+        episode_steps: decisions until the time limit, or None without a time limit. It converts an expected cost per
+            decision into an expected cost per episode.
+        cost_function: computes the costs from an observation; None if the task has no such function.
+        privileged: names of the observations that exist only in training. The actor does not see them.
     """
 
     observation: tuple[tuple[str, ObservationSpec], ...]
@@ -114,7 +119,7 @@ class Spaces:
 
     @property
     def unprivileged(self) -> Mapping[str, ObservationSpec]:
-        """The observations that acting may rest on."""
+        """The observations that the actor may see."""
         return {name: spec for name, spec in self.observation if name not in self.privileged}
 
     @property
@@ -123,14 +128,13 @@ class Spaces:
 
 
 class Transition(NamedTuple):
-    """What arrived from the environments at one step (NumPy, axes ``[E, ...]``), or a batch of
-    sequences of it as replay returns them (``[B, T, ...]``; then it is called a batch).
+    """One step of the environments (NumPy, axes ``[E, ...]``), or a batch of sequences of steps (``[B, T, ...]``).
 
     Attributes:
         observation: named observations.
-        prev_action: ``[..., A]`` the action that led here; zeros where ``is_first``.
-        reward: ``[...]`` summed over repeated raw steps; 0 where ``is_first``.
-        cost: ``[..., C]`` likewise, one column a constraint.
+        prev_action: ``[..., A]`` the action that led to the observation; zeros where ``is_first``.
+        reward: ``[...]`` sum over repeated raw steps; 0 where ``is_first``.
+        cost: ``[..., C]`` sum over repeated raw steps, one column for each constraint; 0 where ``is_first``.
         is_first: ``[...]`` the observation is the first of an episode.
         is_last: ``[...]`` the episode ended here, by termination or by truncation.
         is_terminal: ``[...]`` the episode *terminated* here: there is no future value.
@@ -147,22 +151,22 @@ class Transition(NamedTuple):
 
 
 Batch = Transition
-"""Sequences ``[B, T, ...]`` of transitions; with a leading axis when several are given at once."""
+"""Sequences ``[B, T, ...]`` of transitions. Several batches are stacked on a leading axis."""
 
 
 class Trajectory(NamedTuple):
-    """Imagined by a world model under a policy: the start state and H steps after it.
+    """Trajectories that a world model imagines under a policy: the start state and H steps after it.
 
-    ``actor_features`` and ``critic_features`` are the same array for a symmetric model and differ
-    for paired (privileged) ones, which is why one actor-critic serves both.
+    ``actor_features`` and ``critic_features`` are the same array for a symmetric model. They differ for a paired
+    (privileged) model. The same actor-critic code therefore serves both.
 
     Attributes:
-        actor_features: ``[H+1, B, F]``.
-        critic_features: ``[H+1, B, F']``.
-        actions: ``[H, B, A]``, ``actions[t]`` taken at state t.
-        rewards: ``[H+1, B]`` predicted to arrive with state t.
-        costs: ``[H+1, B, C]`` likewise.
-        continues: ``[H+1, B]`` probability that the episode goes on at state t; carries no gradient.
+        actor_features: ``[H+1, B, F]`` input of the actor.
+        critic_features: ``[H+1, B, G]`` input of the critics.
+        actions: ``[H, B, A]``, where ``actions[t]`` is taken at state t.
+        rewards: ``[H+1, B]``, where ``rewards[t]`` is predicted to arrive with state t.
+        costs: ``[H+1, B, C]``, where ``costs[t]`` is predicted to arrive with state t.
+        continues: ``[H+1, B]`` probability that the episode goes on at state t. It carries no gradient.
     """
 
     actor_features: Float[Array, "H+1 B F"]
@@ -174,12 +178,12 @@ class Trajectory(NamedTuple):
 
 
 class EpisodeSummary(NamedTuple):
-    """A finished training episode, as ``Agent.on_episode`` receives it.
+    """Summary of a finished training episode, for ``Agent.on_episode``.
 
     Attributes:
-        episode_return: sum of rewards.
+        episode_return: sum of rewards over the episode.
         episode_cost: ``[C]`` sum of costs over the episode.
-        length: decisions.
+        length: number of decisions.
     """
 
     episode_return: float

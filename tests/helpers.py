@@ -45,7 +45,7 @@ def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:
 
         def stopping(self: Trainer, *arguments: Any, steps: int = steps) -> None:
             original(self, *arguments)
-            if self.raw_steps >= steps:
+            if self.now >= steps:
                 self._ask_to_stop()
 
         with pytest.MonkeyPatch.context() as patch:

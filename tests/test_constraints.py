@@ -13,9 +13,9 @@ from prudence.constraints import (
     AugmentedLagrangianState,
     CostPenalty,
     DualAscent,
-    EpisodeCost,
     PIDLagrangian,
     Saute,
+    Switch,
     Unconstrained,
 )
 from prudence.types import Batch
@@ -49,7 +49,7 @@ def test_gradient_by_hand_on_both_branches():
     s = state([2.0, 2.0], [0.5, 0.5])
     slope = jax.grad(lambda g: METHOD.penalty(s, g))(jnp.array([3.0, -10.0]))
     np.testing.assert_allclose(slope, [3.5, 0.0])
-    np.testing.assert_allclose(METHOD.pressure(s, jnp.array([3.0, -10.0])), [3.5, 0.0])
+    np.testing.assert_allclose(METHOD.weights(s, jnp.array([3.0, -10.0]))[1], [3.5, 0.0])
 
 
 @pytest.mark.parametrize("violation", [-20.0, -4.0, -1.0, 0.0, 2.5])
@@ -63,7 +63,7 @@ def test_the_papers_constants_do_not_underflow():
     method = AugmentedLagrangian()
     s = method.init(1)
     # λ + μg = 1e-6 + 5e-9·100 = 1.5e-6; and below: -λ²/2μ = -1e-12/1e-8 = -1e-4.
-    np.testing.assert_allclose(method.pressure(s, jnp.array([100.0])), [1.5e-6], rtol=1e-5)
+    np.testing.assert_allclose(method.weights(s, jnp.array([100.0]))[1], [1.5e-6], rtol=1e-5)
     assert method.penalty(s, jnp.array([-1000.0])) == pytest.approx(-1e-4, rel=1e-4)
     np.testing.assert_allclose(method.update(s, jnp.array([100.0])).multiplier, [1.5e-6], rtol=1e-5)
 
@@ -82,7 +82,7 @@ def test_update_by_hand():
 
 def test_the_next_multiplier_is_the_gradient_of_the_penalty():
     s, violation = state([0.3, 0.1], [0.2, 0.4]), jnp.array([1.5, -0.1])
-    np.testing.assert_allclose(METHOD.update(s, violation).multiplier, METHOD.pressure(s, violation), rtol=1e-6)
+    np.testing.assert_allclose(METHOD.update(s, violation).multiplier, METHOD.weights(s, violation)[1], rtol=1e-6)
 
 
 def test_dual_rate_moves_the_multiplier_apart_from_the_penalty_factor():
@@ -102,8 +102,9 @@ def test_unconstrained_ignores_costs():
     method, violation = Unconstrained(), jnp.array([100.0, -3.0])
     s = method.update(method.init(2), violation)
     np.testing.assert_array_equal(method.multiplier(s), [0.0, 0.0])
-    np.testing.assert_array_equal(method.pressure(s, violation), [0.0, 0.0])
-    assert method.penalty(s, violation) == 0.0
+    weights = method.weights(s, violation)
+    np.testing.assert_array_equal([weights[0], *weights[1]], [1.0, 0.0, 0.0])
+    assert method.loss(s, jnp.array(-3.0), violation) == -3.0
 
 
 def test_pid_by_hand():
@@ -144,7 +145,7 @@ def test_pid_is_a_linear_penalty_that_gradient_steps_leave_alone():
     s = pid.init(2)._replace(multiplier=jnp.array([2.0, 0.5]))
     violation = jnp.array([3.0, -4.0])
     assert pid.penalty(s, violation) == pytest.approx(4.0)
-    np.testing.assert_allclose(pid.pressure(s, violation), [2.0, 0.5])
+    np.testing.assert_allclose(pid.weights(s, violation)[1], [2.0, 0.5])
     assert pid.update(s, violation) is s
     method = AugmentedLagrangian()
     assert method.on_episode(t := method.init(1), jnp.array([3.0])) is t
@@ -181,6 +182,19 @@ def arrived(rewards, costs, **observation) -> Batch:
     return blank._replace(observation=observation, reward=jnp.array(rewards), cost=jnp.array(costs))
 
 
+def test_a_switch_turns_to_the_cost_that_exceeds_its_budget_the_most():
+    switch = Switch(tolerance=0.5)
+    state, task = switch.init(2), jnp.array(-3.0)
+    for violation, loss, weights in (
+        ([0.5, -1.0], -3.0, [1.0, 0.0, 0.0]),  # Within the tolerance: the task alone.
+        ([0.6, -1.0], 0.6, [0.0, 1.0, 0.0]),
+        ([0.6, 2.0], 2.0, [0.0, 0.0, 1.0]),
+    ):
+        found = switch.weights(state, jnp.array(violation))
+        np.testing.assert_allclose([found[0], *found[1]], weights)
+        np.testing.assert_allclose(switch.loss(state, task, jnp.array(violation)), loss)
+
+
 def test_costs_are_subtracted_from_rewards():
     found = CostPenalty(0.5).shaped(arrived([1.0, 1.0], [[1.0, 2.0], [0.0, 0.0]]), jnp.zeros(2))
     np.testing.assert_allclose(found, [1 - 0.5 * 3, 1.0])
@@ -207,10 +221,3 @@ def test_saute_shows_what_is_left_and_pays_no_more_beyond(limit, spent, left, re
 def test_saute_minds_every_budget():
     rows, limits = arrived([1.0], [[0.0, 0.0]], spent=jnp.array([[1.0, 3.0]])), jnp.array([2.0, 2.0])
     np.testing.assert_allclose(Saute().shaped(rows, limits), [-0.2])
-
-
-def test_the_mean_episode_cost_has_no_bias_towards_its_start():
-    mean = EpisodeCost(jnp.zeros(1), jnp.zeros(()), 0.5).update(jnp.array([8.0]))
-    np.testing.assert_allclose(mean.mean, [8.0])
-    # (.25 · 8 + .5 · 2) / .75
-    np.testing.assert_allclose(mean.update(jnp.array([2.0])).mean, [4.0])

@@ -50,7 +50,7 @@ def test_block_linear_is_block_diagonal():
 
 
 def test_block_linear_refuses_uneven_sizes():
-    with pytest.raises(ValueError, match="3 blocks divide neither 4 inputs nor 6 outputs"):
+    with pytest.raises(ValueError, match="3 blocks must divide both 4 inputs and 6 outputs"):
         BlockLinear(4, 6, 3, key=key())
 
 

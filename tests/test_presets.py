@@ -96,15 +96,15 @@ def test_unknown_names_are_answered_with_the_known_ones():
 
 def test_lambdas_paper_preset_is_table_1():
     agent, loop = (c := configured("paper", "lambda", "vision")[0]).agent, c.loop
-    assert (loop.batch_size, loop.batch_length, c.env.action_repeat, agent.cost_limit) == (32, 50, 2, 25.0)
-    assert (agent.discount, agent.cost_discount, agent.lambda_, agent.horizon) == (0.99, 0.995, 0.95, 15)
+    assert (loop.batch_size, loop.batch_length, c.env.action_repeat, agent.budget.limit) == (32, 50, 2, 25.0)
+    assert (agent.discount, agent.budget.discount, agent.lambda_, agent.horizon) == (0.99, 0.995, 0.95, 15)
     assert agent.uncertainty == UncertaintyConfig(SWAG(5, burn_in=500, period=200, deviations=20, decay=0.8))
     rates = [o.learning_rate for o in (agent.model_optimiser, agent.actor_optimiser, agent.cost_critic.optimiser)]
     assert rates == [1e-4, 8e-5, 2e-4]
     # Costs of two raw steps at the most, and of four in SafeDreamer's comparison.
     assert agent.world_model.cost.bernoulli_scale == 2.0
     compared = configured("comparison", "lambda", "vision")[0]
-    assert (compared.env.action_repeat, compared.agent.cost_limit) == (4, 2.0)
+    assert (compared.env.action_repeat, compared.agent.budget.limit) == (4, 2.0)
     assert compared.agent.world_model.cost.bernoulli_scale == 4.0
     # 100 updates, and 5,000 random steps at first, for 1,000 and 5,000 raw steps.
     for c in (configured("paper", "lambda", "vision")[0], compared):

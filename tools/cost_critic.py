@@ -1,7 +1,7 @@
-"""What a critic of rare costs learns, by the likelihood of its head: the figure of docs/studies/cost-critic.md.
+"""Critics of rare costs, compared by the likelihood of their heads: the figure of docs/studies/cost-critic.md.
 
-A state is a number x in [0, 1]; from it a passage through a hazard, of cost 10, follows with probability p(x) = x² / 2.
-So the true value is 5x². Each critic sees the same outcomes, as they come. Run it from the repository's root:
+A state is a number x in [0, 1]. A passage through a hazard, of cost 10, follows it with probability p(x) = x² / 2. The
+true value is therefore 5x². All critics see the same outcomes. Run it from the root of the repository:
 
     .venv/bin/python tools/cost_critic.py [docs/images/cost-critic.png]
 """
@@ -32,17 +32,17 @@ HEADS = {
 
 
 def value(x: np.ndarray) -> np.ndarray:
-    """The true one."""
+    """True values of states."""
     return COST * x**2 / 2
 
 
 def features(x: jax.Array) -> jax.Array:
-    """What a critic sees of x: smooth bumps, so that it need not learn to see."""
+    """Features of states: smooth bumps, so that critics need not learn features."""
     return jnp.exp(-jnp.square((x[:, None] - jnp.linspace(0, 1, 16)) / 0.08) / 2)
 
 
 def learned(head: HeadConfig, seed: int = 0) -> np.ndarray:
-    """Values at 101 states, the mean of the last 100 updates."""
+    """Learned values at 101 states, averaged over the last 100 updates."""
     config = CriticConfig(head, OptimiserConfig(3e-4, eps=1e-5), slow_regulariser=0.0)
     critic = Critic.init(16, (1,), config, key=jax.random.key(seed))
     grid = features(jnp.linspace(0, 1, 101))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prudence.actors import ActorConfig
+from prudence.budgets import Budget, Imagined
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.dreamer import Dreamer
@@ -88,11 +89,9 @@ def _published(vision: bool) -> Published[DreamerConfig]:
         actor_optimiser=OptimiserConfig(8e-5, clip=5.0, eps=1e-5),
         constraint=AugmentedLagrangian(),
         discount=0.99,
-        cost_discount=0.995,
         entropy=0.0,
         normalise_returns=False,
-        cost_limit=25.0,
-        cost_estimate="mean",
+        budget=Budget(25.0, discount=0.995, violation=Imagined("mean")),
         planning=PlanningConfig(CrossEntropy(horizon=8, plans=150, elites=15, iterations=10, momentum=0.0)),
         uncertainty=UncertaintyConfig(),
     )

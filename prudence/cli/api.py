@@ -32,7 +32,8 @@ def configure(
     if steps is not None:
         config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
     if cost_limit is not None:
-        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, cost_limit=cost_limit))
+        budget = dataclasses.replace(config.agent.budget, limit=cost_limit)
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, budget=budget))
     # An explicit choice wins over the preset's.
     config = with_action_repeat(config, env.get("action_repeat", config.env.action_repeat))
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, **env))

@@ -1,14 +1,14 @@
-"""The files behind the replay: append-only chunks of fixed-size rows, each row with its checksum.
+"""The files of the replay: append-only chunks of fixed-size rows. Each row has a checksum.
 
-A row is what E environments sent at one step: E records, then a CRC-32. A chunk file is::
+A row holds one step of E environments: E records, then a CRC-32. A chunk file is::
 
     magic (8 bytes) · header length (uint32) · CRC-32 of the header (uint32)
     header (JSON, padded with spaces): format version, layout of a record, number of environments, first row
     row 0 · row 1 · ...
 
-Rows have absolute numbers; a chunk is named after its first row and ends where the next chunk begins. A number
-that no chunk holds is a *gap*. Everything is little-endian; nothing is compressed or pickled, so a window of T
-steps is a strided slice of a memory map.
+Rows have absolute numbers. A chunk is named after its first row and ends where the next chunk begins. A row that no
+chunk holds is a *gap*. All numbers are little-endian. Nothing is compressed or pickled, so a window of T steps is a
+strided slice of a memory map.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class ReplayLayoutError(ValueError):
 
 
 class ReplayDiskError(OSError):
-    """The replay could not be written, most often since the disk is full. What was written before stays intact."""
+    """The replay could not be written, most often because the disk is full. Earlier records are intact."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a row consists of.
+    """The fields of a row.
 
     Attributes:
         fields: name, dtype and shape (without batch axes) of each field of a record.
-        num_envs: E, records in a row.
+        num_envs: E, number of records in a row.
     """
 
     fields: tuple[tuple[str, str, tuple[int, ...]], ...]
@@ -63,7 +63,7 @@ class Layout:
 
     @classmethod
     def of(cls, spaces: Spaces, num_envs: int) -> Layout:
-        """The layout for ``spaces``: every field of a ``Transition``, the widest types first so that all align."""
+        """The layout for ``spaces``: every field of a ``Transition``, widest types first, so that all are aligned."""
         fields = [
             ("prev_action", "<f4", (spaces.action.size,)),
             ("reward", "<f4", ()),
@@ -87,7 +87,7 @@ class Layout:
         return np.dtype([("records", self.record, (self.num_envs,)), ("checksum", "<u4")])
 
     def header(self, first: int) -> bytes:
-        """The first bytes of a chunk whose first row is ``first``; a multiple of a page long."""
+        """The header of a chunk whose first row is ``first``. Its length is a multiple of a page."""
         content = {
             "format": FORMAT_VERSION,
             "fields": [[name, dtype, list(shape)] for name, dtype, shape in self.fields],
@@ -100,14 +100,14 @@ class Layout:
         return _PREFIX.pack(_MAGIC, length, zlib.crc32(text)) + text
 
     def split(self, rows: np.ndarray) -> Fields:
-        """Views ``[R, E, ...]`` by field name of ``rows`` (``[R]`` of dtype ``row``)."""
+        """Views ``[R, E, ...]`` of ``rows`` (``[R]`` of dtype ``row``), by field name."""
         records = rows["records"]
         return {name: records[name] for name, _, _ in self.fields}
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk on disk: rows ``first`` to ``stop`` (exclusive) of it are valid."""
+    """A chunk on disk. Its rows ``first`` to ``stop`` (exclusive) are valid."""
 
     path: Path
     first: int
@@ -119,9 +119,9 @@ class Chunk:
 
 
 class OpenChunk:
-    """The chunk being filled. Its rows are in memory; the first ``written`` of them are on disk too.
+    """The chunk being filled. Its rows are in memory; the first ``written`` of them are also on disk.
 
-    Rows never change once appended, so other threads may read them while more are appended.
+    Appended rows never change, so other threads may read them while more are appended.
     """
 
     def __init__(self, directory: Path, layout: Layout, first: int, capacity: int):
@@ -143,16 +143,16 @@ class OpenChunk:
         return self.rows == len(self._data)
 
     def append(self, values: Mapping[str, np.ndarray]) -> None:
-        """Adds a row; ``values`` holds ``[E, ...]`` for every field of the layout."""
+        """Appends a row. ``values`` holds ``[E, ...]`` for every field of the layout."""
         for name, target in self.fields.items():
             np.copyto(target[self.rows], values[name], casting="same_kind")
         self.rows += 1
 
     def write(self) -> None:
-        """Makes every row durable (fsync).
+        """Writes every row durably to the disk (fsync).
 
         Raises:
-            ReplayDiskError: the disk is full or failed; the file is put back to what it was.
+            ReplayDiskError: the disk is full or failed. The file is restored to its earlier content.
         """
         if self.written == self.rows:
             return
@@ -193,9 +193,9 @@ def map_chunk(chunk: Chunk, layout: Layout) -> Fields:
 
 
 def scan_chunks(directory: Path, layout: Layout) -> list[Chunk]:
-    """Every chunk in ``directory``, oldest first, cut where it is torn; chunks without a valid row are deleted.
+    """All chunks in ``directory``, oldest first. Torn chunks are cut, and chunks without a valid row are deleted.
 
-    Reads all of them once, to compare every checksum.
+    Reads every chunk once, to verify all checksums.
 
     Raises:
         ReplayLayoutError: a chunk was written with another layout.
@@ -213,15 +213,15 @@ def scan_chunks(directory: Path, layout: Layout) -> list[Chunk]:
 
 
 def rows_per_chunk(chunk_size: int, num_envs: int) -> int:
-    """Rows of ``num_envs`` records that make a chunk of about ``chunk_size`` records."""
+    """Number of rows of ``num_envs`` records in a chunk of about ``chunk_size`` records, at least 1."""
     return max(1, chunk_size // num_envs)
 
 
 def capacity_in_rows(layout: Layout, capacity: int, capacity_bytes: int | None) -> int:
-    """Rows that keep to a number of records and, where given, to a number of bytes.
+    """Maximum number of rows within ``capacity`` records and ``capacity_bytes`` bytes, if given.
 
     Raises:
-        ValueError: not even one row does.
+        ValueError: a limit is too small for a single row.
     """
     rows = capacity // layout.num_envs
     if capacity_bytes is not None:
@@ -270,7 +270,7 @@ def _refuse_other_layout(path: Path, data: np.ndarray, layout: Layout) -> None:
 
 
 def _checksum(row: np.ndarray, number: int) -> int:
-    # The row's number is the CRC's start value: an intact row in the wrong place is found as well.
+    # The CRC starts from the row's number, so it also detects an intact row in the wrong place.
     return zlib.crc32(row[:-_CHECKSUM_BYTES].data, number & 0xFFFFFFFF)
 
 
@@ -290,7 +290,7 @@ def sync_directory(directory: Path) -> None:
 def _disk_error(directory: Path, error: OSError) -> ReplayDiskError:
     return ReplayDiskError(
         error.errno,
-        f"cannot write the replay: {error.strerror}. Nothing that was saved before is lost: make room on this disk and "
-        "repeat the command, which resumes the run, or start one with a smaller --replay-capacity or on another disk",
+        f"cannot write the replay: {error.strerror}. Everything saved before is intact. Make room on this disk and "
+        "repeat the command, which resumes the run; or start a run with a smaller --replay-capacity or on another disk",
         str(directory),
     )

@@ -1,4 +1,4 @@
-"""What a replay will take up, known and checked before training starts."""
+"""Disk space and memory of a replay, checked before training starts."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ log = logging.getLogger(__name__)
 
 
 class ReplayTooLargeError(ValueError):
-    """The replay cannot fit on this disk or into this memory."""
+    """The replay does not fit on the disk or into memory."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a full replay takes up.
+    """Disk space and memory of a full replay.
 
     Attributes:
-        records: decisions it holds.
-        record_bytes: bytes of one of them.
-        disk_bytes: of its files at the most: the records, the chunk being given up, and what the latest
-            checkpoints still need.
-        resident_bytes: memory of the process that the system cannot take back: the chunk being filled. Sampled
-            chunks are mapped, so they count as the process's memory too as far as the system has room to cache them.
+        records: number of decisions that it holds.
+        record_bytes: bytes of one record.
+        disk_bytes: maximum bytes of its files: the records, the chunk that is being dropped, and the records that the
+            latest checkpoints still need.
+        resident_bytes: memory that the operating system cannot reclaim: the chunk being filled. Sampled chunks are
+            memory-mapped. They also count as memory of the process, as far as the system has room to cache them.
     """
 
     records: int
@@ -53,10 +53,11 @@ def memory_plan(
     chunk_size: int = 1024,
     checkpoint_every: int = 0,
 ) -> MemoryPlan:
-    """What a ``Replay`` with the same arguments takes up once full.
+    """Disk space and memory of a full ``Replay`` with the same arguments.
 
-    ``checkpoint_every`` is the number of decisions between checkpoints: as many as lie between two of them are kept
-    longer, so that the run can resume from the checkpoint before the last.
+    Args:
+        checkpoint_every: decisions between two checkpoints. The replay keeps dropped records until no checkpoint needs
+            them, so that the run can resume from the checkpoint before the last.
     """
     layout = Layout.of(spaces, num_envs)
     rows = capacity_in_rows(layout, capacity, capacity_bytes)
@@ -72,13 +73,13 @@ def memory_plan(
 
 
 def check_fits(plan: MemoryPlan, directory: Path) -> None:
-    """Refuses a replay that ``directory``'s disk or this machine's memory cannot hold.
+    """Refuses a replay that does not fit on the disk of ``directory`` or into memory.
 
-    What the directory holds of a replay already counts as free, since resuming takes it up again. A replay larger
-    than the free memory is accepted with a warning: it works, at the speed of the disk.
+    Chunks that are already in the directory count as free space, because a resumed run uses them again. A replay larger
+    than the free memory is accepted with a warning: it works at the speed of the disk.
 
     Raises:
-        ReplayTooLargeError: naming what is needed, what there is, and what to change.
+        ReplayTooLargeError: the replay does not fit. The message names its size, the free space and a remedy.
     """
     directory = Path(directory)
     existing = next(path for path in [directory, *directory.absolute().parents] if path.exists())
@@ -93,7 +94,8 @@ def check_fits(plan: MemoryPlan, directory: Path) -> None:
         )
     if plan.resident_bytes > free_memory:
         raise ReplayTooLargeError(
-            f"the {plan} does not fit: {_in_words(free_memory)} of memory are free. Use fewer or smaller observations"
+            f"the {plan} does not fit: only {_in_words(free_memory)} of memory are free. Use fewer or smaller "
+            "observations"
         )
     if plan.disk_bytes > free_memory:
         log.warning(

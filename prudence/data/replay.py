@@ -1,14 +1,14 @@
-"""Experience on disk, and uniform windows of it.
+"""A replay on disk that samples uniform windows of experience.
 
-A *row* is one step of E environments, numbered from 0 for the life of a run; a *record* is one environment's part
-of it. Environment e's records form one stream. A *window* is T consecutive records of one stream. Every window has
-the same probability, so the first and the last step of every episode are reached like any other; a window may
-cross from one episode into the next, where ``is_first`` marks the border.
+A *row* is one step of E environments. Rows are numbered from 0 over the whole run. A *record* is one environment's part
+of a row. The records of environment e form one stream. A *window* is T consecutive records of one stream. Every window
+has the same probability, so the first and the last step of an episode are sampled like any other step. A window may
+cross from one episode into the next; ``is_first`` marks the border.
 
-Where a row is missing (a tail lost in a crash, a torn chunk) is a *gap*, and no window bridges it.
+A *gap* is a missing row: the tail was lost in a crash, or a chunk is torn. No window crosses a gap.
 
-What is sampled depends on the rows held and on the sampler's state alone, never on how rows are spread over chunks
-or when they were written: that is what lets a resumed run equal an uninterrupted one.
+What is sampled depends only on the rows held and on the sampler's state. It does not depend on how rows are spread over
+chunks or when they were written. A resumed run therefore equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from prudence.types import Batch, Spaces, Transition
 
 log = logging.getLogger(__name__)
 
-# Each map holds a file descriptor, and systems commonly grant 1024 to a process.
+# Each memory map holds a file descriptor, and a process often has at most 1024 of them.
 _MAX_MAPS = 256
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows ``begin`` to ``end`` of ``fields``, environment ``env``: part of window ``window``, from its step ``at``."""
+    """Part of window ``window``, from its step ``at`` on: rows ``begin`` to ``end`` of ``fields`` and ``env``."""
 
     fields: Fields
     begin: int
@@ -56,7 +56,13 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows that ``Replay.draw`` chose: batch axes ``shape``, each ``length`` steps long."""
+    """Windows that ``Replay.draw`` chose.
+
+    Attributes:
+        shape: batch axes.
+        length: T, steps of each window.
+        pieces: parts of chunks that make up the windows.
+    """
 
     shape: tuple[int, ...]
     length: int
@@ -67,18 +73,18 @@ class Replay:
     """A disk-backed replay of E parallel streams.
 
     Args:
-        directory: where the chunks live; whatever it holds already is taken up again.
-        spaces: what a record consists of.
-        num_envs: E.
-        capacity: records (decisions) to hold; the oldest are given up first.
-        capacity_bytes: a second limit, on the bytes of the records held.
-        seed: of the sampler.
-        chunk_size: records in a file. It bounds what a crash can lose (the tail that was not written yet) and the
-            memory of the tail; it has no influence on what is sampled.
+        directory: holds the chunks. The replay continues with the chunks that are already there.
+        spaces: determine the fields of a record.
+        num_envs: E, number of environments.
+        capacity: maximum number of records (decisions). The oldest are dropped first.
+        capacity_bytes: a second limit, on the bytes of the records.
+        seed: seed of the sampler.
+        chunk_size: records in a file. The chunk being filled is in memory, and a crash loses its unwritten rows, so
+            this bounds both. It has no influence on what is sampled.
 
     Raises:
         ReplayLayoutError: the directory holds a replay of other spaces or another E.
-        ValueError: a limit leaves no room for a single row.
+        ValueError: a limit is too small for a single row.
     """
 
     def __init__(
@@ -100,23 +106,24 @@ class Replay:
         self._rng = np.random.default_rng(seed)
         self._map = functools.lru_cache(_MAX_MAPS)(functools.partial(map_chunk, layout=self._layout))
         self._pins: dict[int, int] = {}
-        """By the moment of each state that may be restored (its next row): the first row it holds."""
+        """The first row that each restorable state needs, by the state's next row."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._chunks: list[Chunk] = scan_chunks(self.directory, self._layout)
         self._open: OpenChunk | None = None
         self._spans = _join(self._chunks)
-        # Not contiguous with what was found: steps after it may have been lost.
+        # Leaves a gap after the rows that were found, because steps after them may have been lost.
         self._next = self._spans[-1][1] + 1 if self._spans else 0
         self._give_up_oldest()
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
     def add(self, transition: Transition) -> None:
-        """Appends one step of all environments (axes ``[E, ...]``), the first steps of episodes included.
+        """Appends one step of all environments (axes ``[E, ...]``). First steps of episodes are appended, too.
 
         Raises:
-            ValueError: an array has another shape than the spaces say; TypeError: another kind of dtype.
-            ReplayDiskError: a full chunk could not be written; the step was not added.
+            ValueError: the shape of an array does not match the spaces.
+            TypeError: the dtype of an array does not match the spaces.
+            ReplayDiskError: a full chunk could not be written. The step was not added.
         """
         values = _flatten(transition)
         self._check(values)
@@ -134,48 +141,51 @@ class Replay:
         self._delete_unneeded()
 
     def flush(self) -> None:
-        """Makes every record durable.
+        """Writes every record durably to the disk.
 
         Raises:
-            ReplayDiskError: the disk is full or failed; what was durable before still is.
+            ReplayDiskError: the disk is full or failed. Records that were durable before are intact.
         """
         if self._open is not None:
             self._open.write()
 
     def clear(self) -> None:
-        """Forgets and deletes every record; the sampler's state stays."""
+        """Deletes every record. The sampler keeps its state."""
         self._drop_from(0)
         self._spans, self._pins, self._next = [], {}, 0
 
     # ---- sampling ----------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Records held."""
+        """Number of records held."""
         return self._layout.num_envs * sum(stop - start for start, stop in self._spans)
 
     def num_windows(self, length: int) -> int:
-        """How many windows of ``length`` steps the replay holds."""
+        """Number of windows of ``length`` steps in the replay."""
         return self._layout.num_envs * sum(max(0, stop - start - length + 1) for start, stop in self._spans)
 
     def ready(self, length: int) -> bool:
-        """Whether ``sample(..., length)`` has anything to choose from."""
+        """Whether the replay holds a window of ``length`` steps."""
         return self.num_windows(length) > 0
 
     def sample(self, batch_size: int, length: int) -> Batch:
-        """Uniform windows ``[B, T, ...]``, T = ``length``; the same as ``gather(draw(batch_size, length))``.
+        """Samples windows ``[B, T, ...]`` uniformly, T = ``length``. Equals ``gather(draw(batch_size, length))``.
 
-        ``is_first`` is returned as recorded: the first step of a window need not be the first of an episode, and
-        it is for the model to start from its initial state there.
+        ``is_first`` is as recorded, so the first step of a window is often not ``is_first``. The model has to start
+        from its initial state there anyway.
 
         Raises:
-            ValueError: no window of this length exists yet (ask ``ready``).
+            ValueError: the replay holds no window of this length yet; see ``ready``.
         """
         return self.gather(self.draw(batch_size, length))
 
     def draw(self, batch_size: int, length: int, updates: int | None = None) -> Windows:
-        """Chooses windows, which advances the sampler; ``gather`` reads them, at any time and from any thread.
+        """Chooses windows and advances the sampler. ``gather`` reads them, at any time and from any thread.
 
-        With ``updates`` the batch has axes ``[U, B, T, ...]``, U = ``updates``; else ``[B, T, ...]``.
+        The batch has axes ``[B, T, ...]``, or ``[U, B, T, ...]`` with U = ``updates``.
+
+        Raises:
+            ValueError: the replay holds no window of this length yet; see ``ready``.
         """
         total = self.num_windows(length)
         if total == 0:
@@ -192,11 +202,12 @@ class Replay:
         return Windows(shape, length, tuple(pieces))
 
     def newest(self, number: int, length: int) -> Batch:
-        """The newest ``number`` windows ``[B, T, ...]`` (fewer if there are fewer) that do not overlap; the sampler's
-        state stays as it is.
+        """The newest ``number`` windows ``[B, T, ...]`` that do not overlap, or fewer if the replay holds fewer.
+
+        The sampler keeps its state.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the replay holds no window of this length.
         """
         spans = [range(stop - length, start - 1, -length) for start, stop in reversed(self._spans)]
         places = [(env, row) for span in spans for row in span for env in range(self._layout.num_envs)][:number]
@@ -206,10 +217,10 @@ class Replay:
         return self.gather(Windows((len(places),), length, tuple(pieces)))
 
     def gather(self, windows: Windows) -> Batch:
-        """Reads the windows that ``draw`` chose: a batch of fresh arrays ``[*windows.shape, T, ...]``.
+        """Reads the windows that ``draw`` chose, as a batch of new arrays ``[*windows.shape, T, ...]``.
 
-        Safe beside ``add`` in another thread: records never change, and what the windows need stays readable even
-        once the replay has given it up.
+        Another thread may call ``add`` meanwhile. Records never change, and the windows stay readable even after the
+        replay has dropped their records.
         """
         number = int(np.prod(windows.shape))
         batch = {name: np.empty((number, windows.length, *shape), dtype) for name, dtype, shape in self._layout.fields}
@@ -222,22 +233,27 @@ class Replay:
     # ---- resuming ----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint stores (JSON-able), after ``flush``. Until ``commit`` nothing it refers to is deleted."""
+        """Flushes, and returns the state for a checkpoint (JSON-able).
+
+        Nothing that the state refers to is deleted before ``commit``.
+        """
         self.flush()
         self._pins[self._next] = self._start
         return {"next": self._next, "spans": [list(span) for span in self._spans], "rng": self._rng.bit_generator.state}
 
     def commit(self, keep: int = 2) -> None:
-        """To be called once the checkpoint with the last ``state`` is durable: deletes the chunks that neither the
-        replay nor the ``keep`` latest states need. ``keep`` is the number of checkpoints that may be resumed from.
+        """Deletes the chunks that neither the replay nor the ``keep`` latest states need.
+
+        Call it when the checkpoint with the last ``state`` is durable. ``keep`` is the number of checkpoints from which
+        a run can resume.
         """
         self._pins = dict(list(self._pins.items())[-keep:])
         self._delete_unneeded()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Returns to the moment of ``state``: whatever was added since is deleted, and the sampler goes on from there.
+        """Restores ``state``: deletes all rows that were added after it, and restores the sampler.
 
-        Rows that the state knew and that are gone (someone deleted files) become a gap, with a warning.
+        Rows of the state that are missing (somebody deleted files) become a gap, with a warning.
         """
         cursor = int(state["next"])
         self._drop_from(cursor)
@@ -245,7 +261,7 @@ class Replay:
         self._spans = _intersect(_join(self._chunks), wanted)
         missing = sum(stop - start for start, stop in wanted) - sum(stop - start for start, stop in self._spans)
         if missing:
-            log.warning("replay: %s lacks %d steps that the checkpoint knew; going on without", self.directory, missing)
+            log.warning("replay: %s lacks %d steps of the checkpoint; continuing without them", self.directory, missing)
         self._next = cursor
         self._rng.bit_generator.state = state["rng"]
         self._pins = {cursor: self._start}
@@ -316,7 +332,7 @@ class Replay:
             self._chunks.pop().path.unlink(missing_ok=True)
         if self._chunks:
             last = self._chunks[-1]
-            # The file stays as it is: a chunk ends where the next one begins.
+            # The file keeps its length. Readers end a chunk where the next one begins.
             self._chunks[-1] = Chunk(last.path, last.first, min(last.rows, cursor - last.first))
         self._map.cache_clear()
         sync_directory(self.directory)

@@ -1,1 +1,1 @@
-"""A trained policy away from training: loaded, exported, by a deadline, kept in a record."""
+"""Use of trained policies: loading, export, acting by a deadline, and policies in records."""

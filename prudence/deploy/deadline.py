@@ -1,4 +1,4 @@
-"""Acting by a deadline: a planner searches as long as there is time."""
+"""Acting by a deadline: a planner searches for as long as it has time."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from jaxtyping import Array, Bool, Float
 
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.dreamer import Dreamer
+from prudence.systems import SYSTEMS
 from prudence.types import Key, Metrics, Observation
 
 _RECENT = 20
 
 
 class RealTime:
-    """Acts for a planning agent, with as many iterations of its search as fit before a deadline, and at least one.
+    """Acts for a planning agent by a deadline. Each search has as many iterations as fit, and at least one.
 
-    Whether another one fits is judged by the slowest of the last 20, and what ends a decision by the slowest ending.
-    Everything is compiled before the first decision.
+    The time of the next iteration is estimated by the slowest of the last 20 iterations. The time after the last
+    iteration is estimated in the same way. Everything is compiled before the first decision.
 
     Attributes:
         deadline: seconds from an observation to its action.
-        iterations: how many decisions had so many iterations.
-        late: how many missed the deadline.
+        iterations: number of decisions by their number of iterations.
+        late: number of decisions that missed the deadline.
     """
 
     def __init__(self, agent: Agent, state: Any, deadline: float, num_envs: int = 1) -> None:
         """
         Raises:
-            ValueError: the agent does not act by plans (yet), or the deadline is not positive.
+            ValueError: the agent does not act by plans, or not yet; or the deadline is not positive.
         """
         if deadline <= 0:
             raise ValueError(f"a deadline of {deadline * 1000:g} ms leaves no time: give a positive one")
@@ -41,7 +42,7 @@ class RealTime:
         self._ending: deque[float] = deque(maxlen=_RECENT)
         self.iterations, self.late = Counter[int](), 0
         nothing = {k: np.zeros((num_envs, *spec.shape), spec.dtype) for k, spec in agent.spaces.unprivileged.items()}
-        for _ in range(2):  # The first compiles, the second is as quick as those to come.
+        for _ in range(2):  # The first call compiles. The second is as fast as later ones.
             self._iterating.clear()
             self._ending.clear()
             self.act(agent.init_carry(num_envs), nothing, np.ones(num_envs, bool), key=jax.random.key(0))
@@ -51,9 +52,9 @@ class RealTime:
     def act(
         self, carry: Any, observation: Observation, is_first: Bool[Array | np.ndarray, " E"], *, key: Key
     ) -> tuple[Float[Array, "E A"], Any, Metrics]:
-        """As the agent's ``act``; ``plan/iterations`` and ``plan/late`` are among the diagnostics."""
+        """As the agent's ``act``. The metrics include ``plan/iterations`` and ``plan/late``."""
         start = time.perf_counter()
-        seen = {name: observation[name] for name in self._agent.spaces.unprivileged}  # As it was compiled for.
+        seen = {name: observation[name] for name in self._agent.spaces.unprivileged}  # The compiled function's inputs.
         search_state = self._agent.begin_search(self._state, carry, seen, is_first, key=key)
         jax.block_until_ready(search_state)
         index, metrics = 0, {}
@@ -69,11 +70,19 @@ class RealTime:
         late = end - start > self.deadline
         self.iterations[index] += 1
         self.late += late
-        all_of = lambda value: np.full(len(is_first), float(value))
-        return action, carry, metrics | {"plan/iterations": all_of(index), "plan/late": all_of(late)}
+        number = len(is_first)
+        return (
+            action,
+            carry,
+            metrics
+            | {
+                "plan/iterations": np.full(number, float(index)),
+                "plan/late": np.full(number, float(late)),
+            },
+        )
 
     def summary(self) -> dict[str, float]:
-        """Of all decisions: iterations (mean and least), and the share that missed the deadline."""
+        """Statistics of all decisions: mean and minimum of iterations, and the share that missed the deadline."""
         decisions = self.iterations.total()
         return {
             "deadline_ms": 1000 * self.deadline,
@@ -83,25 +92,29 @@ class RealTime:
         }
 
     def _next(self) -> float:
-        """Seconds that another iteration, and the end, may take."""
+        """Estimated seconds for another iteration and the end of the decision."""
         return max(self._iterating) + max(self._ending, default=0.0)
 
 
 def planner_of(agent: Agent, state: Any) -> Dreamer:
-    """``agent``, if it acts by plans.
+    """Returns ``agent`` if it acts by plans.
 
     Raises:
-        ValueError: it acts by its policy, or does so still.
+        ValueError: the agent acts by its policy, always or at this stage of training.
     """
     planning = agent.config.planning if isinstance(agent, Dreamer) else None
     if not isinstance(agent, Dreamer) or planning is None:
         raise ValueError(
-            "this agent acts by its policy, and has no plans. Agents that plan are safedreamer-osrp, "
-            "safedreamer-osrp-lag, cem-mpc and lambda-cem-mpc"
+            f"this agent acts by its policy and makes no plans. Agents that plan are {', '.join(_planners())}"
         )
     if state.step < planning.start:
         raise ValueError(
-            f"there are no plans yet: they are acted on after {planning.start} gradient steps, of which this "
-            f"checkpoint has {int(state.step)}. Train on, or set --agent.planning.start"
+            f"there are no plans yet: the agent plans after {planning.start} gradient steps, of which this "
+            f"checkpoint has {int(state.step)}. Continue training, or set --agent.planning.start"
         )
     return agent
+
+
+def _planners() -> list[str]:
+    """The systems that act by plans."""
+    return [s.name for s in SYSTEMS.values() if getattr(s.compose(s.published(False).agent), "planning", None)]

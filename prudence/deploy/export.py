@@ -1,9 +1,9 @@
-"""A policy in one file that runs without Prudence: what a robot needs, and nothing of what only training needed.
+"""Export of a policy to one file that runs without Prudence.
 
-The file is a zip archive with two members. ``policy.stablehlo`` is the compiled form of ``Agent.act`` in evaluation,
-for one environment, with the weights inside (``jax.export``); weights that acting does not touch, such as those of
-decoders, heads, critics and of a privileged world model, are not in it. ``policy.json`` says what goes in and out.
-examples/04_run_exported.py runs it.
+The file is a zip archive with two members. ``policy.stablehlo`` is the compiled ``Agent.act`` in evaluation, for one
+environment, with its weights (``jax.export``). It has no weights that acting does not use, such as those of decoders,
+heads, critics and privileged world models. ``policy.json`` describes inputs and outputs. examples/04_run_exported.py
+runs the file.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ PROGRAM, ABOUT = "policy.stablehlo", "policy.json"
 
 @dataclass(frozen=True)
 class ExportedPolicy:
-    """What was written.
+    """An exported policy.
 
     Attributes:
-        size: bytes of the file.
+        path: the file.
+        size: size of the file in bytes.
         latency: median seconds of a decision by the exported program, on this machine.
         about: the content of ``policy.json``.
     """
@@ -49,12 +50,16 @@ class ExportedPolicy:
 
 
 def export_run(directory: Path | str, out: Path | str | None = None) -> ExportedPolicy:
-    """Exports the policy of a run's newest checkpoint to ``out``: a file, or a directory that will hold ``policy.zip``
-    (by default the run's; of a policy of a record, :func:`prudence.deploy.shipped.output_directory`).
+    """Exports the policy of a run's newest checkpoint.
+
+    Args:
+        directory: as for :func:`prudence.deploy.policy.load_run`.
+        out: a file, or a directory for ``policy.zip``. By default it is the directory of the run, and
+            :func:`prudence.deploy.shipped.output_directory` for a recorded policy.
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`prudence.deploy.policy.load_run`.
-        ImportError: flatbuffers is missing, in which JAX stores programs.
+        ImportError: flatbuffers is missing. JAX stores programs with it.
     """
     config, agent, state, steps = load_run(directory)
     run, _ = find_policy(Path(directory))
@@ -73,11 +78,11 @@ def export_run(directory: Path | str, out: Path | str | None = None) -> Exported
 
 
 def program(agent: Agent, state: Any, platforms: tuple[str, ...] = PLATFORMS) -> export.Exported:
-    """``(memory, observation, is_first, seed, step) -> (action [A], memory)``, exported for ``platforms``.
+    """The program ``(memory, observation, is_first, seed, step) -> (action [A], memory)``, exported for ``platforms``.
 
-    ``memory`` is a list of arrays, the leaves of the agent's carry, which begin as zeros; the other arguments have no
-    axis of environments. The random numbers are those that :class:`prudence.deploy.policy.Policy` draws with ``seed``
-    at its ``step``-th call, so that both take the same actions.
+    ``memory`` is a list of arrays: the leaves of the agent's carry. They are zeros at the start of an episode. The
+    other arguments have no axis of environments. The program draws the same random numbers as
+    :class:`prudence.deploy.policy.Policy` with ``seed`` at call number ``step``, so both take the same actions.
     """
     memory, structure = jax.tree.flatten(agent.init_carry(1))
 
@@ -97,7 +102,7 @@ def program(agent: Agent, state: Any, platforms: tuple[str, ...] = PLATFORMS) ->
 
 
 def describe(agent: Agent, exported: export.Exported) -> dict[str, Any]:
-    """What goes into and comes out of a program, in JSON's types."""
+    """Describes the inputs and outputs of an exported program in JSON-able values."""
     spaces, memory = agent.spaces, jax.tree.leaves(agent.init_carry(1))
     return {
         "format": FORMAT_VERSION,
@@ -111,11 +116,14 @@ def describe(agent: Agent, exported: export.Exported) -> dict[str, Any]:
 
 
 def _latency(exported: export.Exported, repeats: int = 200) -> float:
-    """Median seconds of a call, after the first, which compiles."""
+    """Median seconds of a call. The first call compiles and does not count."""
     call = jax.jit(exported.call)
     memory, observation, *_ = jax.tree.unflatten(exported.in_tree, exported.in_avals)[0]
-    nothing = lambda tree: jax.tree.map(lambda aval: np.zeros(aval.shape, aval.dtype), tree)
-    memory, observation, seconds = nothing(memory), nothing(observation), []
+
+    def zeros_like(tree: Any) -> Any:
+        return jax.tree.map(lambda aval: np.zeros(aval.shape, aval.dtype), tree)
+
+    memory, observation, seconds = zeros_like(memory), zeros_like(observation), []
     for step in range(repeats + 1):
         start = time.perf_counter()
         action, memory = call(memory, observation, np.array(step == 0), np.uint32(0), np.uint32(step))
@@ -125,7 +133,7 @@ def _latency(exported: export.Exported, repeats: int = 200) -> float:
 
 
 def _write(path: Path, members: dict[str, bytes]) -> None:
-    """A zip archive, atomically."""
+    """Writes a zip archive atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""A trained policy, taken away from its run."""
+"""Loading of trained policies from runs and records."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ from prudence.types import Observation, ObservationSpec, Spaces
 
 
 def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
-    """A run's configuration, agent, state of its newest readable checkpoint, and the steps it was trained for.
+    """Loads a run from its newest readable checkpoint.
 
     Args:
-        directory: of a run; or of a policy that a record has, or of the record, whose first policy it is then. The
-            state of a policy has what acting needs; everything else is fresh.
+        directory: directory of a run, of a recorded policy, or of a record, whose first policy is then loaded. The
+            state of a recorded policy has only the weights that acting needs. All others are freshly initialised.
+
+    Returns:
+        The configuration, the agent, its state, and the raw steps of its training.
 
     Raises:
-        RunDirectoryError: no run was started there.
-        CheckpointError: it has no readable checkpoint (yet).
+        RunDirectoryError: no run was started in the directory.
+        CheckpointError: the run has no readable checkpoint (yet).
     """
     run, _ = find_policy(Path(directory))
     if not run.exists:
@@ -48,23 +51,29 @@ def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
 
 
 class Policy:
-    """Observation to action, for one environment. Keeps the agent's memory between calls.
+    """A policy for one environment: it maps observations to actions and keeps the agent's memory between calls.
 
-    It acts as in evaluation: a policy that was trained under a budget samples, unless configured otherwise, and
-    ``seed`` determines its samples.
+    It acts as in evaluation. A policy trained under a budget samples its actions, unless configured otherwise, and
+    ``seed`` determines the samples. The policy needs no privileged observations.
 
-    Privileged observations need not be given.
+    Call :meth:`reset` when an episode begins. The next call then starts from an empty memory.
 
-    Call :meth:`reset` when an episode begins; the first call after it starts from an empty memory.
-
-    With a ``deadline`` in seconds, which only planning agents can have, a call searches for as long as it has time:
-    ``diagnostics`` of the last call say how many iterations it did and whether it was late.
+    Attributes:
+        diagnostics: metrics of the last call. With a deadline they contain the number of iterations of the search and
+            whether the call was late.
     """
 
     def __init__(
         self, agent: Agent, state: Any, spaces: Spaces, *, seed: int = 0, deadline: float | None = None
     ) -> None:
-        """Raises ValueError: there is a deadline, and the agent does not act by plans."""
+        """
+        Args:
+            deadline: seconds for each call of a planning agent, which searches for as long as it has time. None does
+                the iterations of the configuration.
+
+        Raises:
+            ValueError: there is a deadline, but the agent does not act by plans.
+        """
         self._agent, self.spaces, self.diagnostics = agent, spaces, dict[str, float]()
         real_time = None if deadline is None else RealTime(agent, state, deadline)
         self._act = partial(agent.act, state, mode="evaluate") if real_time is None else real_time.act
@@ -72,15 +81,15 @@ class Policy:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the episode so far."""
+        """Clears the memory. Call it when an episode begins."""
         self._carry, self._is_first = self._agent.init_carry(1), True
 
     def __call__(self, observation: Observation | np.ndarray) -> Float[np.ndarray, " A"]:
         """The action for one observation: continuous in [-1, 1], discrete one-hot.
 
         Raises:
-            ValueError: the observation lacks an entry, or one has another shape or kind of number than in training (a
-                picture in [0, 1] is not one in 0 to 255), or is not finite.
+            ValueError: the observation lacks an entry, or an entry is not finite, or its shape or kind of number
+                differs from training (an image in [0, 1] is not an image in 0 to 255).
         """
         batched = {k: jnp.asarray(v)[None] for k, v in self._checked(observation).items()}
         key = jax.random.fold_in(self._key, self._step)
@@ -113,12 +122,12 @@ def _as_trained(name: str, value: np.ndarray, spec: ObservationSpec) -> np.ndarr
 
 
 def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None) -> Policy:
-    """The policy of a run, as of its newest checkpoint: ``action = load_policy("runs/x")(observation)``.
+    """Loads the policy of a run's newest checkpoint: ``action = load_policy("runs/x")(observation)``.
 
-    A record and its policies will do too: ``load_policy("results/x")``, ``load_policy("results/x/policies/seed-1")``.
+    It also loads policies of records: ``load_policy("results/x")``, ``load_policy("results/x/policies/seed-1")``.
 
     Args:
-        deadline: seconds that a planner has for each call; None does the iterations that it was trained with.
+        deadline: seconds for each call of a planner; None does the iterations of its training.
 
     Raises:
         RunDirectoryError, CheckpointError: as :func:`load_run`.

@@ -1,11 +1,11 @@
-"""A policy that is kept with a record: what acting needs of a run, and nothing of what only learning needed.
+"""Recorded policies: the part of a run that acting needs, kept with a record.
 
-``results/<record>/policies/seed-<seed>/`` is a directory like a run's: ``config.json``, ``provenance.json``,
-``evaluation.json`` as it was recorded, and ``policy/<step>.ckpt``, a compressed checkpoint. It has no optimiser states,
-no replay and none of the networks that acting does not touch.
+``results/<record>/policies/seed-<seed>/`` is a directory like that of a run. It holds ``config.json``,
+``provenance.json``, the recorded ``evaluation.json`` and a compressed checkpoint ``policy/<step>.ckpt``. It has no
+optimiser states, no replay, and no networks that acting does not use.
 
-Which parts those are is not a list of names: the agent's ``act`` is traced, and its ``preview`` where it acts by plans,
-and every array of the state that neither reads is left out.
+There is no list of the parts that acting needs. Instead, the agent's ``act`` is traced, and also its ``preview`` if it
+acts by plans. Arrays of the state that neither of them reads are left out.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from prudence.runs.directory import POLICIES, RunDirectory, RunDirectoryError
 from prudence.types import Spaces
 
 LIMIT_MB = 2.0
-"""What a policy may take, unless more is allowed: records are kept in Git."""
+"""Default size limit of a recorded policy, in 10⁶ bytes. It is small because records are kept in Git."""
 
 
 def acting_parts(agent: Agent, state: Any) -> Any:
-    """``state`` with None for every array that acting does not read; numbers and scalars (counters) stay.
+    """``state`` with None in place of every array that acting does not read. Numbers and scalars (counters) stay.
 
-    Acting is ``act`` in evaluation, and ``preview`` for an agent that acts by plans. What they read is what remains of
-    the traced program once everything is removed that its results do not depend on.
+    Acting is ``act`` in evaluation, and also ``preview`` for an agent that acts by plans. Both are traced, and
+    everything that their results do not depend on is removed. The arrays that remain are the ones they read.
     """
     leaves, structure = jax.tree.flatten(state)
     arrays = [index for index, leaf in enumerate(leaves) if eqx.is_array(leaf) and leaf.ndim]
@@ -60,14 +60,14 @@ def acting_parts(agent: Agent, state: Any) -> Any:
 def write_policies(
     runs: Sequence[tuple[RunDirectory, Agent, Any]], record: Path, *, limit_mb: float = LIMIT_MB
 ) -> tuple[Path, ...]:
-    """Writes the policy of each run into ``record / "policies"``, in the place of those that were there.
+    """Writes the policy of each run into ``record / "policies"``. They replace earlier policies there.
 
     Args:
-        runs: directory, agent and state of each, from its newest checkpoint.
-        limit_mb: what each may take, in 10⁶ bytes.
+        runs: directory, agent and state of each run, from its newest checkpoint.
+        limit_mb: size limit of each policy, in 10⁶ bytes.
 
     Raises:
-        ValueError: one takes more. Nothing has changed then.
+        ValueError: a policy is larger. Nothing is changed then.
     """
     final, partial = record / POLICIES, record / f".{POLICIES}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -82,46 +82,51 @@ def write_policies(
 
 
 def load_shipped(path: Path, agent: Agent, *, task: str, spaces: Spaces) -> tuple[Any, dict[str, Any]]:
-    """The agent's state from a policy's checkpoint, and its ``meta``. What the policy lacks comes from ``agent.init``.
+    """Loads the agent's state from the checkpoint of a recorded policy, with its ``meta``.
+
+    Arrays that the checkpoint lacks come from ``agent.init``.
 
     Args:
         path: the directory ``policy/``.
 
     Raises:
-        CheckpointError, CheckpointMismatch: as :func:`prudence.runs.checkpoint.load`; the latter also where acting
-            reads something that was not kept.
+        CheckpointError: there is no checkpoint, or no checkpoint can be read.
+        CheckpointMismatch: as :func:`prudence.runs.checkpoint.load`, or acting reads an array that was not kept.
     """
     fresh, kept = agent.init(key=jax.random.key(0)), checkpoint.leaf_paths(path)
-    at = lambda tree_path: f"[0]{jax.tree_util.keystr(tree_path)}"
-    like = jax.tree_util.tree_map_with_path(lambda p, leaf: leaf if at(p) in kept else None, fresh)
+
+    def name_of(tree_path: Any) -> str:
+        """The path of a leaf in the checkpoint."""
+        return f"[0]{jax.tree_util.keystr(tree_path)}"
+
+    like = jax.tree_util.tree_map_with_path(lambda p, leaf: leaf if name_of(p) in kept else None, fresh)
     (state, _), meta = checkpoint.load(path, (like, None), expect={"task": task, "spaces": spaces})
     state = eqx.combine(state, fresh)
     read = jax.tree_util.tree_leaves_with_path(acting_parts(agent, state))
-    missing = [at(p) for p, leaf in read if eqx.is_array(leaf) and at(p) not in kept]
+    missing = [name_of(p) for p, leaf in read if eqx.is_array(leaf) and name_of(p) not in kept]
     if missing:
         raise CheckpointMismatch(
-            f"the policy in {path} lacks what acting reads: {', '.join(missing[:3])}. It was kept by another version "
-            "of prudence: record its run again"
+            f"the policy in {path} lacks what acting reads: {', '.join(missing[:3])}. Another version of prudence "
+            "wrote it: record its run again"
         )
     return state, meta
 
 
 def find_policy(directory: Path, name: str | None = None) -> tuple[RunDirectory, tuple[str, ...]]:
-    """The run or policy that ``directory`` stands for, and the names of all policies if it is a record.
+    """Finds the run or recorded policy of a directory. Also returns the names of all policies if it is a record.
 
     Args:
-        directory: a run, a policy, or a record (``results/<name>``) that has policies.
-        name: which of a record's: ``seed-2``, or ``2``. By default the first.
+        directory: a run, a recorded policy, or a record (``results/<name>``) with policies.
+        name: name of a policy of the record: ``seed-2``, or ``2``. By default the first.
 
     Raises:
-        RunDirectoryError: it is a record without policies, or without that one; or no record, and one was named.
+        RunDirectoryError: the record has no policies or no policy ``name``; or ``name`` is given, but the directory is
+            not a record.
     """
     record = RunDirectory(directory)
     if not record.is_record:
         if name is not None:
-            raise RunDirectoryError(
-                f"{directory} is no record, so that there is no policy '{name}': leave --policy out"
-            )
+            raise RunDirectoryError(f"{directory} is not a record, so it has no policy '{name}': omit --policy")
         return record, ()
     names = tuple(sorted(p.name for p in record.policies.glob("*") if RunDirectory(p).ships))
     if not names:
@@ -135,8 +140,10 @@ def find_policy(directory: Path, name: str | None = None) -> tuple[RunDirectory,
 
 
 def output_directory(run: RunDirectory) -> Path:
-    """Where what is made of a run belongs: in it. For a policy of a record it is ``runs/<record>-<policy>-evaluation``,
-    since records stay as they were recorded."""
+    """Directory for files that are made from a run: the run directory itself.
+
+    For a recorded policy it is ``runs/<record>-<policy>-evaluation``, because records are not changed.
+    """
     if not run.ships:
         return run.path
     path = run.path.resolve()
@@ -145,12 +152,16 @@ def output_directory(run: RunDirectory) -> Path:
 
 
 def require_trainable(run: RunDirectory) -> None:
-    """Raises RunDirectoryError: the directory holds only a policy, or is a record."""
+    """Refuses directories in which nothing can be trained.
+
+    Raises:
+        RunDirectoryError: the directory is a recorded policy or a record.
+    """
     if run.ships or run.is_record:
         what = "a policy, without optimiser and replay" if run.ships else "a record of runs"
         raise RunDirectoryError(
-            f"{run.path} holds {what}: there is nothing to train on. Name the run that it was recorded from, or "
-            "another directory; `prudence evaluate` and `prudence export` take it"
+            f"{run.path} holds {what}, so training cannot continue there. Name the run from which it was recorded, or "
+            "another directory. `prudence evaluate` and `prudence export` accept it"
         )
 
 
@@ -172,8 +183,8 @@ def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb
     size = path.stat().st_size / 1e6
     if size > limit_mb:
         raise ValueError(
-            f"the policy of {run.path} takes {size:.1f} MB, more than {limit_mb:g}: say --policy-limit "
-            f"{size + 0.1:.1f} to keep it all the same, or --no-policies to record without policies"
+            f"the policy of {run.path} takes {size:.1f} MB, more than {limit_mb:g}: give --policy-limit "
+            f"{size + 0.1:.1f} to keep it anyway, or --no-policies to record without policies"
         )
     for name in (run.config.name, run.evaluation.name):
         if (run.path / name).exists():

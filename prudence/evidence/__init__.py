@@ -1,1 +1,1 @@
-"""What is known of a policy: evaluation, statistics, records, comparisons, curves."""
+"""Evidence about policies: evaluation, statistics, records, comparisons and learning curves."""

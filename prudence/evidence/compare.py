@@ -1,4 +1,4 @@
-"""Comparison of systems on one task: a table and a figure, over run directories and records."""
+"""Comparison of systems on one task, from run directories and records: a table and a figure."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _UNKNOWN = "–"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Systems on one task.
+    """A comparison of systems on one task.
 
     Attributes:
-        title: what they have in common.
-        systems: in the order in which they were named.
-        reference: the one whose scores the others' are normalised by.
-        command: that makes it again.
+        title: what the systems have in common.
+        systems: the systems in the order of the sources.
+        reference: the system by whose scores all scores are normalised; None for no normalised scores.
+        command: the command that makes this comparison.
     """
 
     title: str
@@ -45,11 +45,11 @@ class Comparison:
 
     @property
     def budgets(self) -> dict[str, float | None]:
-        """By constraint."""
+        """Budgets by the name of their constraint."""
         return {cost.name: cost.budget for cost in self.systems[0].costs}
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Heads, and a row of as many cells for each system."""
+        """The table: column heads, and a row of cells for each system."""
         of = {name: f" {name}" if len(self.budgets) > 1 else "" for name in self.budgets}
         heads = ["system", "seeds", "raw steps", "minutes", "episodes", "return", "return IQM"]
         for name, budget in self.budgets.items():
@@ -60,7 +60,7 @@ class Comparison:
         return heads, [self._row(system) for system in self.systems]
 
     def notes(self) -> list[str]:
-        """What a reader of the table must know."""
+        """Notes for readers of the table."""
         notes = [
             "return, cost: mean over all evaluation episodes with its 95 % bootstrap interval, over seeds and their "
             "episodes; of one seed, over its episodes, so that it speaks of that policy only. IQM: mean of the middle "
@@ -81,7 +81,7 @@ class Comparison:
         return notes
 
     def markdown(self) -> str:
-        """Title, table, notes, command, and the picture beside it."""
+        """The comparison in Markdown: title, table, notes, command and figure."""
         heads, rows = self.table()
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
         table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
@@ -89,7 +89,7 @@ class Comparison:
         return "\n\n".join([f"**{self.title}**", table, *self.notes(), f"Made by `{self.command}`.", picture]) + "\n"
 
     def numbers(self) -> dict[str, Any]:
-        """Everything, as JSON; what is not known is None."""
+        """All numbers as JSON-able values. Unknown values are None."""
         return {
             "title": self.title,
             "command": self.command,
@@ -100,7 +100,7 @@ class Comparison:
         }
 
     def write(self, out: Path | str) -> tuple[Path, Path, Path]:
-        """Writes ``comparison.md``, ``.json`` and ``.png`` into ``out``, and returns their paths."""
+        """Writes ``comparison.md``, ``comparison.json`` and ``comparison.png`` into ``out``. Returns their paths."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         (out / "comparison.md").write_text(self.markdown(), encoding="utf-8")
@@ -135,12 +135,12 @@ def compare(
     >>> compare(["results/dreamerv3", "runs/ours-0"], reference="dreamerv3").write("docs/comparison")  # doctest: +SKIP
 
     Args:
-        reference: label of the system to normalise by, such as an unconstrained agent.
-        budget: what all are held against, one number or one for each constraint, instead of the runs' own.
+        reference: label of the system by which scores are normalised, such as an unconstrained agent.
+        budget: budget for all systems, one number or one for each constraint. By default the runs' own budget.
 
     Raises:
         RunDirectoryError: a directory holds neither a run nor a record, or a run was not evaluated.
-        ValueError: the runs differ in task, constraints or budget, one is named twice, or no system is called
+        ValueError: the runs differ in task, constraints or budget, a run is given twice, or no system is called
             ``reference``.
     """
     runs = [run for source in sources for run in load_runs(source)]
@@ -196,7 +196,7 @@ def _finite(value: float) -> float | None:
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits; whole numbers from a hundred on."""
+    """Formats a number with three significant digits, or as a whole number from 100 on."""
     if value is None:
         return _UNKNOWN
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
@@ -209,7 +209,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _range(values: Sequence[float | None]) -> str:
-    """The value that all share, or the least and the most."""
+    """The common value, or the lowest and the highest value."""
     known = [value for value in values if value is not None]
     if not known:
         return _UNKNOWN

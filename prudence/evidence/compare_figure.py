@@ -1,4 +1,4 @@
-"""The figure of a comparison: learning curves beside what the evaluations found."""
+"""The figure of a comparison: learning curves and evaluations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ MARKERS = "oDs^vPX*"
 
 
 def plot_comparison(systems: Sequence[System], budgets: Mapping[str, float | None], out: Path | str) -> Path:
-    """Draws return and costs over environment steps, and return against cost as evaluation found them.
+    """Draws return and costs over environment steps, and return against cost in evaluation.
 
-    A system without a curve is drawn over the steps as a level with its interval. In the evaluation large markers
-    are systems with their intervals, small ones their runs.
+    A system without a learning curve is a horizontal line with its interval. In the evaluation, large markers are
+    systems with their intervals, and small markers are their runs.
 
     Args:
-        budgets: of each of the C constraints by name; None where there is none.
-        out: picture to write.
+        budgets: budgets of the C constraints by name; None if a constraint has none.
+        out: image file to write.
+
+    Returns:
+        The path of the image.
     """
     names = curve_names(tuple(budgets))
     learned = any(names[0] in run.curves for system in systems for run in system.runs)
@@ -91,7 +94,7 @@ def _scores(system: System) -> list[Interval]:
 
 
 def draw_evaluation(axes: Axes, cost: Interval, score: Interval, marker: str, colour: Any, label: str) -> None:
-    """A mean return over a mean cost, with the intervals of both."""
+    """Draws a mean return over a mean cost, with both intervals."""
     axes.errorbar(
         cost.estimate,
         score.estimate,
@@ -108,6 +111,6 @@ def draw_evaluation(axes: Axes, cost: Interval, score: Interval, marker: str, co
 
 
 def _reach(interval: Interval) -> np.ndarray:
-    """``[2, 1]`` how far an interval reaches to either side of its estimate; nil where there is none."""
+    """``[2, 1]`` distances from the estimate to the ends of its interval; 0 without an interval."""
     reach = np.array([[interval.estimate - interval.low], [interval.high - interval.estimate]])
     return np.maximum(np.nan_to_num(reach), 0)

@@ -1,4 +1,4 @@
-"""Evaluation: episodes on seeds that training never sees, and what they say about return and cost."""
+"""Evaluation: episodes on seeds that training never uses, with statistics of return and costs."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from prudence.evidence.statistics import CostBound, Interval, Status, bootstrap_
 from prudence.types import Key, Metrics, Transition
 
 _SEED_OFFSET = 1_000_000
-"""Evaluation's episodes are drawn from seeds this far from training's."""
+"""Distance of the seeds of evaluation from the seeds of training."""
 _PARALLEL = 10
 EPISODES, MOST_EPISODES = 20, 400
-"""How many there are by default: a fixed number, and the most until it is decided."""
+"""Default numbers of episodes: the fixed number, and the maximum when evaluating until decided."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Finished episodes of one policy.
+    """N finished episodes of one policy.
 
     Attributes:
-        task: what was evaluated.
-        seed: of the episodes.
-        returns: ``[N]`` sums of rewards.
-        costs: ``[N, C]`` sums of costs.
-        lengths: ``[N]`` decisions.
-        goals: ``[N]`` that were reached, or None where the environment does not say (``info["goals"]``).
-        cost_names: C constraints.
-        budgets: ``[C]`` or None where the agent minds no costs.
-        mode: how the agent acted: as it is evaluated, or as in training.
-        decisions: per constraint, what was looked for if the evaluation went on until it was decided; else None. The
-            bounds of a fixed number of episodes do not hold then.
-        real_time: how a deadline was kept (:meth:`prudence.deploy.deadline.RealTime.summary`), if there was one.
+        task: name of the task.
+        seed: seed of the evaluation.
+        returns: ``[N]`` sum of rewards of each episode.
+        costs: ``[N, C]`` sum of costs of each episode.
+        lengths: ``[N]`` decisions of each episode.
+        cost_names: names of the C constraints.
+        budgets: ``[C]``, or None if the agent ignores costs.
+        mode: how the agent acted: ``evaluate``, or ``train`` as in training.
+        real_time: statistics of the deadline (:meth:`prudence.deploy.deadline.RealTime.summary`); None without one.
+        goals: ``[N]`` goals reached in each episode; None if the environment does not report them (``info["goals"]``).
+        decisions: one for each constraint if the evaluation ran until decided, else None. ``bounds`` are for a fixed
+            number of episodes and do not hold for an evaluation until decided.
     """
 
     task: str
@@ -63,24 +63,24 @@ class Evaluation:
 
     @property
     def interval(self) -> Interval:
-        """Mean return with its bootstrap interval."""
+        """Mean return with its 95 % bootstrap interval."""
         return bootstrap_interval(self.returns)
 
     @property
     def bounds(self) -> tuple[CostBound, ...]:
-        """Per constraint, what is known of the expected episode cost against its budget."""
+        """Bounds on the expected episode cost of each constraint."""
         budgets = self.budgets or (float("inf"),) * len(self.cost_names)
         return tuple(cost_bound(self.costs[:, i], budget) for i, budget in enumerate(budgets))
 
     @property
     def verdicts(self) -> tuple[tuple[Status, str], ...]:
-        """Per constraint, whether its budget holds and the finding in a line; empty where costs are not minded."""
+        """Status and one-line result of each constraint. It is empty if the agent ignores costs."""
         if self.budgets is None:
             return ()
         return tuple((found.status, found.verdict) for found in self.decisions or self.bounds)
 
     def metrics(self) -> Metrics:
-        """Means, for the log."""
+        """Means as metrics for the log."""
         metrics = {
             "evaluation/return_mean": float(self.returns.mean()),
             "evaluation/cost_mean": float(self.costs.sum(1).mean()),
@@ -95,12 +95,12 @@ class Evaluation:
         return metrics
 
     def one_line(self) -> str:
-        """Means in a line."""
+        """Means in one line of text."""
         costs = ", ".join(f"{name} {cost:.2f}" for name, cost in zip(self.cost_names, self.costs.mean(0), strict=True))
         return f"return {self.returns.mean():.2f}, {costs} over {len(self.returns)} episodes"
 
     def summary(self) -> str:
-        """Several lines for a person: the return's interval, and each budget's verdict."""
+        """A summary in several lines of text: intervals of return and costs, and the verdict on each budget."""
         lines = [
             f"{self.task}: {len(self.returns)} episodes on seeds apart from training's (seed {self.seed})"
             + ("" if self.mode == "evaluate" else ", acting as in training"),
@@ -123,7 +123,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
-        """All episodes and statistics as JSON."""
+        """Writes all episodes and statistics as JSON."""
         content = {
             "task": self.task,
             "seed": self.seed,
@@ -152,14 +152,20 @@ class Evaluation:
 
 
 def episode_seeds(episodes: int, seed: int) -> list[int]:
-    """What the episodes of :func:`evaluate_agent` are reset with, in the order of its results."""
+    """Seeds with which :func:`evaluate_agent` resets its episodes, in the order of its results."""
     quota = _quota(episodes, _PARALLEL)
     return [episode_seed(seed + _SEED_OFFSET, i, k) for i, count in enumerate(quota) for k in range(count)]
 
 
 def common_episodes(first: int, second: int) -> list[tuple[int, int]]:
-    """Places of the same episodes in two evaluations of so many, with one seed; none where they step different numbers
-    of environments together, since those share their random numbers."""
+    """Pairs of indices of the common episodes of two evaluations with the same seed.
+
+    There are none if the evaluations step different numbers of environments together, because these share their random
+    numbers.
+
+    Args:
+        first, second: numbers of episodes of the evaluations.
+    """
     here, there = _quota(first, _PARALLEL), _quota(second, _PARALLEL)
     if len(here) != len(there):
         return []
@@ -168,7 +174,7 @@ def common_episodes(first: int, second: int) -> list[tuple[int, int]]:
 
 
 class Moment(NamedTuple):
-    """A step of an evaluation, before the agent acts: what ``act`` will be given (its key a copy, to be used once)."""
+    """A step of an evaluation before the agent acts: the arguments of ``act``. Use the copy of its key only once."""
 
     envs: VectorEnv
     row: Transition
@@ -177,7 +183,7 @@ class Moment(NamedTuple):
 
 
 class _Episode(NamedTuple):
-    """What a finished episode sums up to; ``costs`` is ``[C]``, ``goals`` NaN where the environment does not say."""
+    """Sums over a finished episode. ``costs`` is ``[C]``; ``goals`` is NaN if the environment does not report goals."""
 
     returns: float
     costs: np.ndarray
@@ -189,14 +195,15 @@ Watch = Callable[[Moment], None]
 
 
 class Step(NamedTuple):
-    """One decision of an evaluation in all E environments, and what came of it.
+    """One decision of an evaluation in all E environments, with its outcome.
 
     Attributes:
-        before: the row that it answered.
-        carry: what the agent remembers after it.
-        after: the row that came.
-        goals: ``[E]`` that it reached, NaN where the environment does not say.
-        counts: ``[E]`` whether it belongs to an episode of the evaluation; others are there to be stepped with them.
+        before: the transition before the decision.
+        carry: the memory of the agent after the decision.
+        after: the transition after the decision.
+        goals: ``[E]`` goals that the decision reached; NaN if the environment does not report them.
+        counts: ``[E]`` whether the decision belongs to an episode of the evaluation. Other episodes run only because
+            all environments are stepped together.
     """
 
     envs: VectorEnv
@@ -226,28 +233,28 @@ def evaluate_agent(
     progress: Callable[[int], None] | None = None,
     looked: Callable[[tuple[Decision, ...]], None] | None = None,
 ) -> Evaluation:
-    """Runs ``episodes`` whole episodes, or fewer until something is decided.
+    """Runs ``episodes`` whole episodes, or fewer with ``until_decided``.
 
-    Every environment contributes the same number of episodes (the last round may be cut), since counting
-    whichever finish first would favour short ones. An evaluation that ends after n episodes because all is decided is
-    that of ``episodes=n``: the same episodes, in the same order.
+    Every environment contributes the same number of episodes (the last round may be incomplete). Counting the episodes
+    that finish first would favour short ones. If an evaluation stops after n episodes because everything is decided, it
+    equals an evaluation with ``episodes=n``: the same episodes in the same order.
 
     Args:
-        seed: the run's; evaluation's episodes differ from training's, and repeat for the same seed.
+        seed: seed of the run. Episodes differ from those of training, and are the same for the same seed.
         mode: how the agent acts; ``train`` explores as in training.
-        parallel: environments that are stepped together.
-        until_decided: ``episodes`` are the most that there will be; looks at the costs as
-            :func:`prudence.evidence.sequential.planned_looks` has it, and ends when every budget is shown to
-            hold or to be exceeded.
-        deadline: seconds that a planner has for a decision; then a single environment is stepped, so that the episodes
-            are not the same ones.
-        watch: called before every decision while the first environment's first episode lasts, to film it.
-        witness: called after every decision of all environments, to keep a record of the episodes.
+        parallel: number of environments that are stepped together.
+        deadline: seconds that a planner has for a decision. A single environment is then stepped, so the episodes
+            differ from those without a deadline.
+        until_decided: makes ``episodes`` a maximum. The costs are tested after the numbers of episodes of
+            :func:`prudence.evidence.sequential.planned_looks`. The evaluation stops when every budget is shown to hold
+            or to be exceeded.
+        watch: called before every decision of the first episode of the first environment, to film it.
+        witness: called after every decision of all environments, to record the episodes.
         progress: called with the number of finished episodes.
-        looked: called with what is known after each look.
+        looked: called with the decisions after each look.
 
     Raises:
-        ValueError: what is to be decided cannot be: see :func:`open_decisions`.
+        ValueError: ``episodes`` is below 1, or nothing can be decided (:func:`open_decisions`).
     """
     limits = getattr(agent, "cost_limits", None)
     budgets = None if limits is None else tuple(float(limit) for limit in limits)
@@ -268,22 +275,21 @@ def evaluate_agent(
 
 
 def open_decisions(budgets: Sequence[float] | None, most: int) -> tuple[Decision, ...]:
-    """What is to be decided about each budget by at most ``most`` episodes.
+    """The open decisions about each budget, for at most ``most`` episodes.
 
     Raises:
-        ValueError: there are no budgets, or too few episodes.
+        ValueError: there are no budgets, or ``most`` is too small.
     """
     if not budgets:
         raise ValueError(
-            "this agent has no budget, so that there is nothing to decide: evaluate a fixed number of episodes "
-            "(--episodes)"
+            "this agent has no budget, so there is nothing to decide: evaluate a fixed number of episodes (--episodes)"
         )
     plan = planned_looks(most)
     return tuple(Decision(budget, plan) for budget in budgets)
 
 
 class _Decider:
-    """Looks at the episodes so far, and says when that is enough."""
+    """Tests the costs of the episodes so far, and decides when they are enough."""
 
     def __init__(self, decisions: tuple[Decision, ...], looked: Callable[[tuple[Decision, ...]], None] | None):
         self.decisions, self.plan, self._looked = decisions, decisions[0].plan, looked
@@ -296,7 +302,7 @@ class _Decider:
 
 
 def _quota(episodes: int, parallel: int) -> np.ndarray:
-    """Episodes of each environment."""
+    """Number of episodes of each environment."""
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1")
     parallel = min(parallel, episodes)
@@ -309,13 +315,13 @@ def _run_episodes(
     progress: Callable[[int], None] | None,
     decider: _Decider | None,
 ) -> list[_Episode]:
-    """The episodes of the first quota that is enough for the decider, or of the last."""
+    """The episodes of the first quota that is enough for the decider, or of the last quota."""
     finished: list[list[_Episode]] = [[] for _ in quotas[-1]]
     counted: list[_Episode] = []
     for quota in quotas:
         while any(len(f) < q for f, q in zip(finished, quota, strict=True)):
             index, episode = next(stream)
-            # One that is beyond this quota is of the next: an environment's episodes count in their order.
+            # An episode beyond this quota belongs to the next one, because an environment's episodes count in order.
             finished[index].append(episode)
             if progress is not None and len(finished[index]) <= quota[index]:
                 progress(int(sum(np.minimum([len(f) for f in finished], quota))))
@@ -334,8 +340,10 @@ def _stream(
     watch: Watch | None,
     witness: Witness | None,
 ) -> Iterator[tuple[int, _Episode]]:
-    """Episodes as they finish, with the number of their environment, without an end. Those within the ``quota`` of
-    their environment count for the witness."""
+    """Yields episodes as they finish, with the number of their environment, without end.
+
+    The witness is told that the episodes within the ``quota`` of their environment count.
+    """
     number, ended = envs.num_envs, np.zeros(envs.num_envs, int)
     returns, costs, lengths = np.zeros(number), np.zeros((number, envs.spaces.num_costs)), np.zeros(number, int)
     row, key = envs.reset(), jax.random.key(seed)

@@ -1,7 +1,7 @@
-"""Return against cost over training: what an agent gave up of the one for the other, and when.
+"""Return against cost over training: paths of agents in the plane of return and cost.
 
-A learning curve says how return and cost went; whether an agent is better than another, or only more careful, shows
-where its path lies in the plane of both.
+A learning curve shows return and cost separately. The path in the plane shows whether an agent is better than another,
+or only more careful.
 """
 
 from __future__ import annotations
@@ -25,32 +25,36 @@ from prudence.evidence.statistics import hierarchical_interval
 from prudence.runs.curves import Windows, in_steps, nice, seeds_windows, short, window_width
 
 _PALEST = 0.75
-"""Share of white at the beginning of a path."""
+"""Share of white in the colour at the beginning of a path."""
 _WIDER = 2
-"""Times as wide as a learning curve's windows: noise in both directions would tangle the path."""
+"""Factor on the window width of a learning curve. Noise in both directions would otherwise tangle the path."""
 _DOTS = 8
-"""About as many on the longest path."""
+"""Approximate number of dots on the longest path."""
 _NAMED = 2
-"""Paths up to which every dot has its steps beside it; of more, the last dot only."""
+"""Maximum number of paths for which all dots are labelled. With more paths only the last dot of each is."""
 
 
 def plot_frontier(sources: Sequence[Path | str], out: Path | str) -> Path:
-    """Draws return against each cost: a path over training for each system, pale at first, and its evaluation.
+    """Draws return against each cost: for each system its path over training, pale at first, and its evaluation.
 
-    A path's points are means of the training episodes in windows of steps (:func:`prudence.runs.curves.seeds_windows`),
-    over seeds. Evaluations are means with 95 % bootstrap intervals, over seeds and their episodes.
+    The points of a path are means over seeds and over the training episodes in windows of steps
+    (:func:`prudence.runs.curves.seeds_windows`). Evaluations are means over seeds and episodes, with 95 % bootstrap
+    intervals.
 
     Args:
         sources: run directories, evaluated or not, and directories of records.
-        out: picture to write.
+        out: image file to write.
+
+    Returns:
+        ``out``.
 
     Raises:
         RunDirectoryError: a directory holds neither a run nor a record.
-        ValueError: the runs differ in task or constraints, one is named twice, or there is nothing to draw.
+        ValueError: the runs differ in task or constraints, a run is given twice, or there is nothing to draw.
     """
     runs = [run for source in sources for run in load_runs(source, evaluated=False)]
     if not any(len(run.returns) or "episode/return" in run.curves for run in runs):
-        raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
+        raise ValueError("none of these runs has finished an episode, so there is nothing to draw")
     systems, names = group_systems(runs), runs[0].cost_names
     with plot.style():
         figure = Figure(figsize=(8, 5.6 * len(names) + 0.8), layout="constrained")
@@ -62,7 +66,7 @@ def plot_frontier(sources: Sequence[Path | str], out: Path | str) -> Path:
 
 
 def _draw_panel(axes: Axes, systems: Mapping[str, Sequence[Run]], index: int) -> str:
-    """One constraint; returns what must be said of the picture."""
+    """Draws the panel of one constraint. Returns the caption."""
     name = next(iter(systems.values()))[0].cost_names[index]
     paths = {label: _path(group, curve_names(group[0].cost_names)[1 + index]) for label, group in systems.items()}
     paths = {label: path for label, path in paths.items() if path is not None}
@@ -75,7 +79,7 @@ def _draw_panel(axes: Axes, systems: Mapping[str, Sequence[Run]], index: int) ->
     axes.set(xlabel=f"{name} of an episode", ylabel="return of an episode")
     axes.margins(y=0.06)
     _draw_budgets(axes, sorted({run.budgets[index] for group in systems.values() for run in group if run.budgets}))
-    # Lines would come before error bars otherwise, whichever system comes first.
+    # Restores the order of systems. Matplotlib would list lines before error bars.
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     labels = [f"{label}, {plot.count_seeds(len(group))}" for label, group in systems.items()]
     axes.legend([named[label] for label in labels], labels, loc="best", edgecolor="none", framealpha=0.8)
@@ -83,7 +87,7 @@ def _draw_panel(axes: Axes, systems: Mapping[str, Sequence[Run]], index: int) ->
 
 
 def _path(group: Sequence[Run], cost: str) -> tuple[Windows, Windows] | None:
-    """A system's return and cost in the same windows; None where no run of it has learned."""
+    """Return and cost of a system in the same windows, or None if none of its runs has learned."""
     learned = [run.curves for run in group if {"episode/return", cost} <= run.curves.keys()]
     if not learned:
         return None
@@ -111,7 +115,7 @@ def _draw_path(axes: Axes, returns: Windows, costs: Windows, colour: Any, every:
 
 
 def _shades(colour: Any, number: int) -> Float[np.ndarray, "n 3"]:
-    """From pale to the colour itself."""
+    """``number`` shades from pale to the colour itself."""
     white = np.linspace(_PALEST, 0.0, number)[:, None]
     return white + (1 - white) * np.array(to_rgb(colour))
 

@@ -1,8 +1,8 @@
 """mpc-sim: planning in the true simulator, SafeDreamer's baseline MPC:sim (section 5.1; 150 plans, H 15, 6 rounds).
 
-It learns nothing: the search is that of the planning agents, constrained elites and all, and its forecast is what the
-simulator does. So it shows what planning would reach with a model that makes no mistakes and sees everything, over the
-next H decisions and without a value of what lies beyond.
+It learns nothing. Its search is that of the planning agents, with constrained elites. Its forecast is the outcome in
+the simulator. It shows what planning can reach with a perfect model of the full state, over the next H decisions and
+without a value function for the time after them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ NAME = "mpc-sim"
 SUMMARY = "SafeDreamer's MPC:sim: the same search in the true simulator; does not learn (`prudence simulate`)"
 
 Roll = Callable[[Float[np.ndarray, "N H A"]], Outcome]
-"""What plans lead to from the present state of an environment."""
+"""Simulates plans from the current state of an environment and returns their outcome."""
 
 
 @dataclass(frozen=True)
 class SimulatedPlanning:
-    """How mpc-sim plans.
+    """Configuration of planning in the simulator.
 
     Attributes:
-        search: the cross-entropy method; the paper does not say how many plans are elite.
-        cost_limit: the budget: an episode's cost, one for all constraints or one for each.
+        search: the cross-entropy method. The paper does not give the number of elites.
+        cost_limit: the budget on the cost of an episode, one for all constraints or one for each.
     """
 
     search: CrossEntropy = field(default_factory=lambda: CrossEntropy(plans=150, elites=15))
@@ -45,7 +45,7 @@ class SimulatedPlanning:
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """Everything that determines what mpc-sim does; stored as its ``config.json``."""
+    """The complete configuration of mpc-sim, stored as its ``config.json``."""
 
     env: EnvConfig
     agent: SimulatedPlanning = field(default_factory=SimulatedPlanning)
@@ -60,25 +60,26 @@ def simulate(
     watch: Callable[[np.ndarray], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Evaluation:
-    """Runs whole episodes, those that an evaluation with the same number and seed runs, one after the other.
+    """Runs whole episodes, one after the other. They are those of an evaluation with the same number and seed.
 
     Args:
-        watch: called with a picture of the arena before every decision of the first episode.
-        progress: called with the number of finished episodes, and how far the present one is to its time limit.
+        watch: called with an image of the arena before every decision of the first episode.
+        progress: called with the number of finished episodes, and the share of the current episode that is over.
 
     Raises:
-        EnvError: the task cannot be rolled out.
-        ValueError: budgets and costs differ in number.
+        EnvError: plans cannot be simulated in this task.
+        ValueError: the number of budgets differs from the number of costs.
     """
     env: Any = make(config.env)
     if not hasattr(env, "rollouts"):
         raise EnvError(
-            f"{config.env.task} cannot be rolled out: mpc-sim plans in MuJoCo itself, in Safety-Gymnasium's tasks only "
-            "(`prudence list --tasks`). An agent that learns a model works anywhere: `prudence train`"
+            f"{config.env.task} cannot be rolled out: mpc-sim plans in MuJoCo itself and works only with "
+            "Safety-Gymnasium's tasks (`prudence list --tasks`). Agents that learn a model work with every task: "
+            "`prudence train`"
         )
     spaces, key = spaces_of(env, config.env), jax.random.key(config.seed)
     limits, steps = _budgets(config.agent.cost_limit, spaces.costs), spaces.episode_steps
-    assert steps is not None  # The suite's tasks all have a time limit.
+    assert steps is not None  # All tasks of the suite have a time limit.
     returns, goals = np.zeros((2, config.episodes))
     costs, lengths = np.zeros((config.episodes, spaces.num_costs)), []
     with closing(env), closing(env.rollouts()) as roll:
@@ -127,9 +128,10 @@ def decide(
     *,
     key: Key,
 ) -> tuple[Float[Array, " A"], Float[Array, "H A"]]:
-    """One decision: the action to execute, and the plan that the next search starts from.
+    """One decision: the action to execute, and the plan from which the next search starts.
 
-    The rounds are :meth:`~prudence.planners.CrossEntropy.plan`'s, in Python, since the simulator is not JAX.
+    The iterations are those of :meth:`~prudence.planners.CrossEntropy.plan`. They run in Python, because the simulator
+    is not written in JAX.
     """
     search_key, action_key = jax.random.split(key)
     found = _begin(search, last, is_first)
@@ -141,8 +143,11 @@ def decide(
 
 
 def forecast(outcome: Outcome, episode_steps: int) -> Forecast:
-    r"""Score: the rewards' sum. Cost: :math:`\frac{T}{H}\sum_t c_t`, that of an episode of T decisions which went on
-    like this (SafeDreamer Algorithm 1)."""
+    r"""Score and costs of simulated plans (SafeDreamer Algorithm 1).
+
+    The score is the sum of rewards. The cost is :math:`\frac{T}{H}\sum_t c_t`: the cost of an episode of T decisions
+    that continues at this rate.
+    """
     length = outcome.rewards.shape[1]
     cost = outcome.costs.sum(1) * (episode_steps / length)
     return Forecast(jnp.asarray(outcome.rewards.sum(1), jnp.float32), jnp.asarray(cost, jnp.float32))

@@ -1,6 +1,6 @@
-"""Learning curves: of one run, and of several systems over seeds.
+"""Learning curves of one run, and of several systems over seeds.
 
-Reads ``metrics.jsonl`` and ``config.json`` of run directories, and leaves out what they lack.
+The functions read ``metrics.jsonl`` and ``config.json`` of run directories. They skip what these lack.
 """
 
 from __future__ import annotations
@@ -27,30 +27,33 @@ CONSTRAINT_COLOURS = (RED, PURPLE, GREEN, ORANGE)
 
 
 def raw_config(run: Path | str) -> dict[str, Any]:
-    """The configuration of a run directory as plain JSON; empty where there is none."""
+    """The configuration of a run directory as plain JSON. It is empty if the run has none."""
     path = RunDirectory(Path(run)).config
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
-    """Draws return, cost against its budget, and multiplier over environment steps.
+    """Draws return, cost with its budget, and multiplier over environment steps.
 
-    Dots are training episodes, lines their means in windows of steps, bands the middle 80 % of a window's episodes,
-    diamonds evaluations.
+    Dots are training episodes. Lines are their means in windows of steps. Bands contain the middle 80 % of the episodes
+    in a window. Diamonds are evaluations.
 
     Args:
-        out: picture to write, by default ``curve.png`` in the run directory.
+        out: image file to write, by default ``curve.png`` in the run directory.
+
+    Returns:
+        The path of the image.
 
     Raises:
         FileNotFoundError: there is no ``metrics.jsonl``.
-        ValueError: there is nothing in it to draw yet.
+        ValueError: there is nothing to draw yet.
     """
     metrics, config = load_series(run), raw_config(run)
     costs, multipliers = _by_constraint(metrics, "episode/cost"), _by_constraint(metrics, "constraint/multiplier")
     multipliers = {name: series for name, series in multipliers.items() if series.values.any()}
     heights = [height for height, drawn in ((3, "episode/return" in metrics), (3, costs), (1.3, multipliers)) if drawn]
     if not heights:
-        raise ValueError(f"{run}: no episode has finished yet, so that there is nothing to draw")
+        raise ValueError(f"{run}: no episode has finished yet, so there is nothing to draw")
     with style():
         figure = Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
         panels = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -68,13 +71,16 @@ def plot_run(run: Path | str, out: Path | str | None = None) -> Path:
 
 
 def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path:
-    """Compares systems: the mean over each label's runs (its seeds), and between which values they lie.
+    """Compares learning curves of systems: for each label the mean over its runs (seeds), and their range.
 
-    A curve ends where the shortest of its runs does.
+    A curve ends where the shortest of its runs ends.
 
     Args:
         runs: run directories by label.
-        out: picture to write.
+        out: image file to write.
+
+    Returns:
+        ``out``.
 
     Raises:
         ValueError: no run has finished an episode.
@@ -82,7 +88,7 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
     loaded = {label: [load_series(run) for run in directories] for label, directories in runs.items()}
     names = [n for n in ("episode/return", "episode/cost") if any(n in m for group in loaded.values() for m in group)]
     if not names:
-        raise ValueError("none of these runs has finished an episode, so that there is nothing to draw")
+        raise ValueError("none of these runs has finished an episode, so there is nothing to draw")
     with style():
         figure = Figure(figsize=(5.4 * len(names), 4.2), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
@@ -98,7 +104,7 @@ def plot_runs(runs: Mapping[str, Sequence[Path | str]], out: Path | str) -> Path
 
 
 def _by_constraint(metrics: Mapping[str, Series], name: str) -> dict[str, Series]:
-    """``name_<constraint>`` by constraint where there are several constraints, else ``name``'s own series."""
+    """Series ``name_<constraint>`` by constraint if there are several constraints, else the series ``name``."""
     several = {key.removeprefix(f"{name}_"): metrics[key] for key in sorted(metrics) if key.startswith(f"{name}_")}
     if len(several) > 1:
         return several
@@ -113,13 +119,15 @@ def _at(config: Any, *path: str) -> Any:
 
 
 def budgets_of(config: Mapping[str, Any]) -> list[float]:
-    """The agent's, one or one for each constraint; empty where there is none."""
-    limit = _at(config, "agent", "cost_limit")
+    """Budgets of the agent: one, or one for each constraint. The list is empty if it has none."""
+    limit = _at(config, "agent", "budget", "limit")
+    if limit is None:  # Planning in the simulator, and runs of earlier versions.
+        limit = _at(config, "agent", "cost_limit")
     return [] if limit is None else [float(x) for x in (limit if isinstance(limit, list) else [limit])]
 
 
 def group_runs(runs: Sequence[Path]) -> dict[str, list[Path]]:
-    """Run directories by :func:`system_labels`, in the order in which they are named."""
+    """Groups run directories by :func:`system_labels`, in the given order."""
     groups: dict[str, list[Path]] = {}
     for run, label in zip(runs, system_labels([raw_config(run) for run in runs])[1], strict=True):
         groups.setdefault(label, []).append(run)
@@ -127,12 +135,14 @@ def group_runs(runs: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
-    """What runs have in common, and for each what tells its system from the others: agent, task, observations, budget.
+    """A title and labels of systems, from the configurations of runs.
 
-    Runs that differ in the seed only have the same label. Where nothing differs, the label is the agent's name.
+    Both consist of agent, task, observations and budget. The title has the parts that all runs share. The label of a
+    run has the parts in which systems differ. Runs that differ only in the seed have the same label. If nothing
+    differs, the label is the name of the agent.
     """
     columns = list(zip(*map(_system, configs), strict=True))
-    # What a run does not say, as a planner without a budget of its own, tells nothing apart.
+    # A part that a run does not state does not distinguish it: for example, a planner without a budget of its own.
     telling = [len(set(filter(None, column))) > 1 for column in columns]
     common = [next(filter(None, column), "") for column, tells in zip(columns, telling, strict=True) if not tells]
     labels = [
@@ -144,22 +154,22 @@ def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]
 
 def _system(config: Mapping[str, Any]) -> tuple[str, str, str, str]:
     task, limits = str(_at(config, "env", "task") or ""), budgets_of(config)
-    # Not all tasks offer observations to choose from.
+    # Not all tasks offer a choice of observations.
     seen = _at(config, "env", "obs") if offers_observations(task) else None
     budget = f"budget {' '.join(f'{limit:g}' for limit in limits)}" if limits else ""
     return str(_at(config, "agent_name") or "unnamed"), task, " and ".join(seen or ()), budget
 
 
 def run_title(config: Mapping[str, Any], fallback: str) -> str:
-    """Agent, task and seed of a run's configuration."""
+    """Title of a run: agent, task and seed of its configuration, or ``fallback`` if it has none of them."""
     seed = _at(config, "seed")
     parts = [_at(config, "agent_name"), _at(config, "env", "task"), None if seed is None else f"seed {seed}"]
     return "  ·  ".join(part for part in parts if part) or fallback
 
 
 def style() -> Any:
-    """A context in which figures look alike."""
-    # Drawn into Figure objects, so that no window system and no global state is involved.
+    """A context manager with the common style of all figures."""
+    # All figures are Figure objects, which need no window system and no global state.
     style = sns.axes_style("whitegrid", {"grid.color": "0.92", "axes.edgecolor": "0.6", "font.family": "DejaVu Sans"})
     settings: dict[Any, Any] = {**style, "axes.spines.top": False, "axes.spines.right": False}
     return matplotlib.rc_context(settings)
@@ -175,7 +185,7 @@ def _draw_episodes(axes: Axes, series: Series, colour: Any, label: str) -> None:
 
 
 def _draw_windows(axes: Axes, found: Windows, colour: Any, label: str) -> None:
-    # A line through one point, or between two gaps, cannot be seen.
+    # Single points, and points between two gaps, need a marker. Their line would be invisible.
     known = np.isfinite(found.mean)
     alone = known & ~np.r_[False, known[:-1]] & ~np.r_[known[1:], False]
     axes.plot(found.steps, found.mean, color=colour, linewidth=2, label=label)
@@ -202,7 +212,7 @@ def _draw_costs(
     budgets: list[float],
     said: Collection[str] = (),
 ) -> None:
-    """``said`` are labels that a legend above explains already."""
+    """Draws the costs of episodes. ``said`` are labels that an earlier legend explains."""
     if len(budgets) == 1:
         budgets = budgets * len(costs)
     for index, (name, series) in enumerate(costs.items()):
@@ -238,14 +248,14 @@ def _draw_multipliers(axes: Axes, multipliers: Mapping[str, Series]) -> None:
 
 
 def colours_of(systems: Collection[str]) -> dict[str, Any]:
-    """A colour by label."""
+    """Colours by label."""
     return dict(zip(systems, sns.color_palette("colorblind", len(systems)), strict=True))
 
 
 def draw_groups(
     axes: Axes, systems: Mapping[str, Sequence[Mapping[str, Series]]], name: str, colours: Mapping[str, Any]
 ) -> None:
-    """The metric ``name`` of each system's runs over steps: their mean, and between which values they lie."""
+    """Draws the metric ``name`` of each system over steps: the mean over its runs, and their range."""
     for label, group in systems.items():
         _draw_group(axes, [metrics[name] for metrics in group if name in metrics], label, colours[label])
     axes.set_title(name.replace("/", " "), loc="left", fontsize="medium")
@@ -253,7 +263,7 @@ def draw_groups(
 
 
 def draw_limits(axes: Axes, limits: Sequence[float]) -> None:
-    """Budgets as lines across a panel of costs, which is scaled so that they can be seen."""
+    """Draws budgets as lines across a panel of costs, and scales the panel so that they are visible."""
     for limit in limits:
         _draw_budget(axes, limit, "0.35", "")
     cost_axis(axes, max(limits, default=1.0))
@@ -270,7 +280,7 @@ def _draw_group(axes: Axes, group: Sequence[Series], label: str, colour: Any) ->
 
 
 def caption(systems: Mapping[str, Sequence[Mapping[str, Series]]], names: Sequence[str]) -> str:
-    """What the lines and bands of :func:`draw_groups` are."""
+    """Explains the lines and bands of :func:`draw_groups`."""
     groups = [[metrics[name] for metrics in group if name in metrics] for group in systems.values() for name in names]
     widths = {window_width(group) for group in groups if group}
     said = f"lines: means of the training episodes in {in_steps(widths)}"
@@ -278,12 +288,15 @@ def caption(systems: Mapping[str, Sequence[Mapping[str, Series]]], names: Sequen
 
 
 def count_seeds(seeds: int) -> str:
-    """In words."""
+    """The number of seeds in words."""
     return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def cost_axis(axes: Axes, budget: float, which: Literal["x", "y"] = "y") -> None:
-    """From 0; logarithmic above the budget where costs are so large that the budget could not be seen."""
+    """Scales an axis of costs. It starts at 0.
+
+    If costs are so large that the budget would be invisible, the axis is logarithmic above the budget.
+    """
     axis, set_scale = (axes.xaxis, axes.set_xscale) if which == "x" else (axes.yaxis, axes.set_yscale)
     high = max((float(np.nanmax(data)) for data in _drawn(axes, which) if np.isfinite(data).any()), default=1.0)
     unit = max(budget, 1.0)
@@ -310,7 +323,7 @@ def _drawn(axes: Axes, which: Literal["x", "y"]) -> Iterable[np.ndarray]:
 
 
 def step_axis(axes: Axes) -> None:
-    """Environment steps along x, from 0."""
+    """Labels the x axis as environment steps, from 0."""
     axes.set_xlabel("environment steps")
     axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -318,7 +331,7 @@ def step_axis(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure, in a directory that is made if need be, and returns its path."""
+    """Writes a figure to ``path`` and returns it. Creates the directory if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
     return path

@@ -1,4 +1,4 @@
-"""A small record of runs, for results/: what made them, how they were evaluated, and their curves."""
+"""Records of runs, for results/: small summaries with configuration, provenance, evaluation and curves."""
 
 from __future__ import annotations
 
@@ -39,18 +39,19 @@ def record(
     policies: bool = True,
     policy_limit: float = LIMIT_MB,
 ) -> tuple[Path, ...]:
-    """Writes ``result.json``, ``curve.png`` and the policy of each run into ``out``, and returns their paths.
+    """Writes ``result.json``, ``curve.png`` and the policy of each run into ``out``. Returns their paths.
 
-    Runs of which none has a curve, since their agent does not learn, have no picture; nor have they a policy.
+    If no run has a curve, because the agents do not learn, there is neither a figure nor a policy.
 
     Args:
-        policies: keeps what acting needs of each run (prudence/deploy/shipped.py), with which its evaluation can be
-            repeated. Without, those of an earlier record in ``out`` go.
-        policy_limit: what each may take, in 10⁶ bytes.
+        note: text that is stored in ``result.json``.
+        policies: stores the part of each run that acting needs (prudence/deploy/shipped.py). Its evaluation can then be
+            repeated. False also deletes the policies of an earlier record in ``out``.
+        policy_limit: size limit of each policy, in 10⁶ bytes.
 
     Raises:
-        RunDirectoryError: one of the directories holds no run, or it was not evaluated.
-        ValueError: a policy takes more than it may.
+        RunDirectoryError: a directory holds no run, or the run was not evaluated.
+        ValueError: there are no runs, or a policy is larger than ``policy_limit``.
     """
     if not runs:
         raise ValueError("name at least one run to record")
@@ -69,23 +70,23 @@ def record(
 
 
 def _with_policies(runs: Sequence[RunDirectory]) -> list[tuple[RunDirectory, Agent, Any]]:
-    """Those that have learned something, with agent and state."""
+    """The runs that have learned something, with agent and state."""
     return [(run, *load_run(run.path)[1:3]) for run in runs if run.checkpoints.exists()]
 
 
 def _one_line_pairs(text: str) -> str:
-    """Puts the points of curves on a line each."""
+    """Writes each point of a curve on one line."""
     return re.sub(r"\[\s+([^][\s,]+),\s+([^][\s,]+)\s+\]", r"[\1, \2]", text)
 
 
 def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
-    """A run's entry in a record. What an agent that does not learn lacks is empty: curves, steps, minutes.
+    """The entry of a run in a record. For an agent that does not learn, curves are empty and steps and minutes None.
 
     Args:
-        evaluated: whether it must have been; otherwise the evaluation may be None.
+        evaluated: requires that the run was evaluated. Otherwise its evaluation may be None.
 
     Raises:
-        RunDirectoryError: the directory holds no run, or it was not evaluated and must be.
+        RunDirectoryError: the directory holds no run, or an evaluation is required but missing.
     """
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json")
@@ -112,9 +113,10 @@ def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
 
 
 def repetition(run: RunDirectory, result: Evaluation) -> str | None:
-    """Whether an evaluation of a policy repeats the recorded one, in a line; None where they have no episode in common.
+    """Says in one line whether an evaluation repeats the recorded one. None if they have no common episodes.
 
-    Episodes are the same if their environment, its episode's number and the environments beside it are.
+    Two episodes are common if they have the same environment and the same number in it, and if the same number of
+    environments is stepped together.
     """
     recorded = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else None
     if recorded is None or recorded.get("real_time") or result.real_time:

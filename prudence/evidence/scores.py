@@ -1,7 +1,7 @@
-"""Systems: evaluated runs, or the records of them, grouped over seeds, with their scores.
+"""Scores of systems. A system is a group of runs, from run directories or records, that differ only in the seed.
 
-Return and costs of evaluation episodes, cost regret of training, and LAMBDA's normalised scores (As et al., 2022,
-section 5.1 and appendix H, after Ray et al., 2019). What is not known is None.
+The scores are return and costs of evaluation episodes, cost regret of training, and LAMBDA's normalised scores (As et
+al., 2022, section 5.1 and appendix H, after Ray et al., 2019). Unknown scores are None.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Run:
     """One run, with N evaluation episodes (0 if it was not evaluated yet) and C constraints.
 
     Attributes:
-        source: the directory that it was read from: its own or that of a record.
+        source: the directory from which it was read: its own or that of a record.
         config: its ``config.json``.
-        raw_steps, minutes: of training; None for an agent that does not learn.
+        raw_steps, minutes: raw steps and minutes of training; None for an agent that does not learn.
         curves: metrics over raw environment steps; empty for an agent that does not learn.
         returns, costs: ``[N]`` and ``[N, C]``, sums over each evaluation episode.
-        cost_names: C constraints.
-        budgets: ``[C]`` the agent's own; None where it minds no costs.
-        evaluation_seed: of the episodes; None where it is not known.
-        explored: whether the policy acted as in training.
+        cost_names: names of the C constraints.
+        budgets: ``[C]`` budgets of the agent; None if it ignores costs.
+        evaluation_seed: seed of the evaluation; None if unknown.
+        explored: whether the policy explored in the evaluation as in training.
     """
 
     source: str
@@ -51,12 +51,12 @@ class Run:
 
     @property
     def seed(self) -> Any:
-        """Of training."""
+        """Seed of training."""
         return self.config.get("seed")
 
     @property
     def task(self) -> str:
-        """The task with whatever changes it."""
+        """Name of the task, with the options that change it."""
         env = self.config.get("env") or {}
         changed = {name: env[name] for name in ("time_limit", "kwargs") if env.get(name)}
         name = str(env.get("task", "a task without a name"))
@@ -73,13 +73,14 @@ class Score:
 
 @dataclass(frozen=True)
 class CostScore:
-    """One constraint.
+    """Scores of one constraint.
 
     Attributes:
-        name, budget: of the constraint; no budget where no run has one.
-        score: over episodes.
-        within: share of episodes whose cost is at most the budget.
-        regret: mean of the runs' :func:`cost_regret`; None unless all are known.
+        name: name of the constraint.
+        budget: its budget; None if no run has one.
+        score: episode costs.
+        within: share of episodes whose cost is at most the budget; None without a budget.
+        regret: mean of the runs' :func:`cost_regret`; None unless all of them are known.
     """
 
     name: str
@@ -91,7 +92,7 @@ class CostScore:
 
 @dataclass(frozen=True)
 class System:
-    """The runs of one agent under a name, and their scores."""
+    """The runs of one system with their label and scores."""
 
     label: str
     runs: tuple[Run, ...]
@@ -105,7 +106,7 @@ class System:
 
 
 class Normalised(NamedTuple):
-    """Scores relative to a reference's: return, and for each constraint cost beyond the budget and cost regret."""
+    """Scores relative to those of a reference: return, and for each constraint excess cost and cost regret."""
 
     returns: float | None
     costs: tuple[float | None, ...]
@@ -113,13 +114,13 @@ class Normalised(NamedTuple):
 
 
 def load_runs(source: Path | str, *, evaluated: bool = True) -> list[Run]:
-    """The run of a run directory, or all runs of a record directory.
+    """Loads the run of a run directory, or all runs of a record directory.
 
     Args:
-        evaluated: whether runs must have been.
+        evaluated: requires that the runs were evaluated.
 
     Raises:
-        RunDirectoryError: it is neither, or a run was not evaluated and must be.
+        RunDirectoryError: the directory is neither a run nor a record, or an evaluation is required but missing.
         ValueError: the record cannot be read.
     """
     path, directory = Path(source) / record.FILE, RunDirectory(Path(source))
@@ -134,13 +135,13 @@ def load_runs(source: Path | str, *, evaluated: bool = True) -> list[Run]:
 
 
 def score_systems(runs: Sequence[Run], budget: Sequence[float] | None = None) -> list[System]:
-    """Groups runs of one task by what :func:`prudence.evidence.plot.system_labels` tells apart, and scores the groups.
+    """Groups runs of one task by system (:func:`group_systems`), and scores the systems.
 
     Args:
-        budget: what all are held against, one number or one for each constraint, instead of the runs' own.
+        budget: budget for all systems, one number or one for each constraint. By default the runs' own budget.
 
     Raises:
-        ValueError: the runs differ in task, constraints or budget, or one is named twice.
+        ValueError: the runs differ in task, constraints or budget, or a run is given twice.
     """
     groups = group_systems(runs)
     budgets = _budgets(runs, budget)
@@ -148,10 +149,10 @@ def score_systems(runs: Sequence[Run], budget: Sequence[float] | None = None) ->
 
 
 def group_systems(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs of one task by what :func:`prudence.evidence.plot.system_labels` tells apart.
+    """Groups runs of one task by their label (:func:`prudence.evidence.plot.system_labels`).
 
     Raises:
-        ValueError: the runs differ in task or constraints, or one is named twice.
+        ValueError: the runs differ in task or constraints, or a run is given twice.
     """
     _require_same(runs, "tasks", lambda run: run.task, "compare one task at a time")
     _require_same(runs, "constraints", lambda run: ", ".join(run.cost_names), "give all runs the same --env.costs")
@@ -164,12 +165,15 @@ def group_systems(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def cost_regret(costs: Series) -> float | None:
-    """ρ = Σ_t c_t / T (As et al., 2022, section 5.1), in cost for each raw environment step.
+    """Cost regret ρ = Σ_t c_t / T (As et al., 2022, section 5.1), in cost for each raw environment step.
 
-    The costs are those of finished training episodes, hence T is the step at which the last of them ended.
+    The costs are those of finished training episodes, so T is the step at which the last of them ended.
 
     Args:
-        costs: of every training episode, at the step at which it ended.
+        costs: cost of every training episode, at the step at which it ended.
+
+    Returns:
+        The regret, or None if no episode has finished.
     """
     return float(costs.values.sum() / costs.steps[-1]) if len(costs.steps) and costs.steps[-1] > 0 else None
 
@@ -179,8 +183,8 @@ def normalise(system: System, reference: System) -> Normalised:
 
     J̄ = J / J', J̄c = max(0, Jc - d) / (Jc' - d), ρ̄c = ρc / ρc', with the reference's J', Jc' and ρc' and the budget d.
 
-    None where a ratio says nothing: the reference's return or regret is not positive, or the reference keeps
-    within a budget that the system exceeds (the paper divides by at least 1e-6 there).
+    A ratio without meaning is None: the reference's return or regret is not positive, or the reference keeps a budget
+    that the system exceeds (the paper divides by at least 1e-6 there).
     """
     pairs = list(zip(system.costs, reference.costs, strict=True))
     return Normalised(
@@ -191,9 +195,9 @@ def normalise(system: System, reference: System) -> Normalised:
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """Settings, by name, in which the configurations differ, but for the seed and the number of steps.
+    """Names of the settings in which the configurations of runs differ, except the seed and the number of steps.
 
-    A setting that only some have says nothing: it came later, with what was done before for its default.
+    Settings that only some configurations have are ignored. They are newer, and their default is the old behaviour.
     """
     settings = [dict(_settings(run.config)) for run in runs]
     shared = [name for name in settings[0] if all(name in other for other in settings)]
@@ -201,7 +205,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
 
 
 def curve_names(constraints: Sequence[str]) -> list[str]:
-    """The metrics of a training episode's return and costs: with a single constraint, that of all costs."""
+    """Names of the metrics for return and costs of training episodes, in the order of ``constraints``."""
     costs = ["episode/cost"] if len(constraints) == 1 else [f"episode/cost_{name}" for name in constraints]
     return ["episode/return", *costs]
 
@@ -210,7 +214,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(path.read_text())["runs"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no record of `prudence record`: {error!r}") from error
+        raise ValueError(f"{path} is not a record of `prudence record`: {error!r}") from error
 
 
 def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:
@@ -233,7 +237,7 @@ def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:
 
 
 def _not_evaluated(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """No episodes; what the constraints are called is in the curves, and their budgets in the configuration."""
+    """An evaluation without episodes. Names of constraints come from the curves, budgets from the configuration."""
     several = sorted(n.removeprefix("episode/cost_") for n in entry["curves"] if n.startswith("episode/cost_"))
     names = several if len(several) > 1 else ["cost"]
     budgets = plot.budgets_of(entry["config"]) or None
@@ -252,7 +256,7 @@ def _require_same(runs: Sequence[Run], what: str, key: Callable[[Run], str], rem
 
 
 def _require_distinct(runs: Sequence[Run]) -> None:
-    """One run counted as two seeds would make the intervals too narrow."""
+    """Refuses a run that is given twice. Counted as two seeds, it would make the intervals too narrow."""
     for index, run in enumerate(runs):
         for other in runs[:index]:
             same = (run.seed, run.evaluation_seed) == (other.seed, other.evaluation_seed)

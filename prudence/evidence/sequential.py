@@ -1,7 +1,7 @@
-"""Evaluating until it is decided: bounds on the expected episode cost that may be looked at as they come.
+"""Evaluating until decided: bounds on the expected episode cost that may be tested repeatedly.
 
-A bound that holds with 95 % confidence for a number of episodes that was fixed beforehand holds less often for one who
-goes on until it says what he hopes for. Here the looks are planned, and the 5 % are shared out among them.
+A 95 % confidence bound is valid for a number of episodes that is fixed in advance. It holds less often if somebody
+continues until the bound has the desired value. Here the tests, called looks, are planned, and share the 5 %.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _GROWTH = 1.5
 _SPENDING = 1.5
 _RESAMPLES = 9999
 _DEARER = 2.0
-"""The imagined episode costs so many times the dearest that was seen; docs/studies/until-decided.md has the choice."""
+"""Cost of the imagined episode, as a multiple of the largest observed cost; see docs/studies/until-decided.md."""
 
 
 def planned_looks(most: int) -> tuple[int, ...]:
-    """Numbers of episodes after which one looks: 20, 30, 50, 80, ..., each half as many again, in tens; last ``most``.
+    """Numbers of episodes at the looks: 20, 30, 50, 80, ..., ``most``. They grow by half, rounded up to tens.
 
     Raises:
-        ValueError: ``most`` is below 20, before which nothing is decided.
+        ValueError: ``most`` is below 20, the first look.
     """
     if most < FIRST_LOOK:
         raise ValueError(
-            f"at most {most} episodes are too few to decide anything by: allow at least {FIRST_LOOK} (--max-episodes), "
+            f"at most {most} episodes are too few to decide anything: allow at least {FIRST_LOOK} (--max-episodes), "
             "or evaluate a fixed number (--episodes)"
         )
     looks = [FIRST_LOOK]
@@ -44,27 +44,31 @@ def planned_looks(most: int) -> tuple[int, ...]:
 
 
 def spent(looks: Sequence[int], confidence: float) -> Float[np.ndarray, " K"]:
-    """What each look may spend of α = 1 - confidence: α (n_k / n_K)^ρ - α (n_{k-1} / n_K)^ρ, with ρ = 1.5.
+    """Error probability of each look k of K: α (n_k / n_K)^ρ - α (n_{k-1} / n_K)^ρ, with α = 1 - confidence, ρ = 1.5.
 
-    So α (n_k / n_K)^ρ is spent after n_k episodes: a spending function (Lan and DeMets, 1983) of the family of Kim and
-    DeMets (1987, section 2). Whatever the looks have to do with each other, the chance that any of them is wrong is
-    at most the sum, α (Bonferroni's inequality), which needs no joint distribution.
+    The sum up to n_k episodes is α (n_k / n_K)^ρ. This is a spending function (Lan and DeMets, 1983) of the family of
+    Kim and DeMets (1987, section 2). The probability that any look is wrong is at most the sum of all, α (Bonferroni's
+    inequality). This holds for every dependence between the looks.
     """
     return (1 - confidence) * np.diff([0.0, *(np.array(looks) / looks[-1]) ** _SPENDING])
 
 
 def bounds(costs: Float[np.ndarray, "R N"], level: float) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
-    """One-sided bounds on the expectations of R samples of N episode costs, each wrong with a chance of ``level``.
+    """Lower and upper bounds on the expected cost, for R samples of N episode costs.
 
-    Lower: bootstrap-t (Efron and Tibshirani, 1993, chapter 12), as :func:`prudence.evidence.statistics.cost_bound`;
-    where all costs are equal, level^{1/N} of the cost, which is Markov's inequality.
+    Each bound is one-sided and wrong with probability ``level``.
 
-    Upper: bootstrap-t of the sample and one episode more, which costs twice the dearest seen. Costs have long tails,
-    and a resample of the episodes at hand knows of none dearer than those: without it the bound fails too often where
-    few episodes make up most of the mean. A bound for costs of a known range adds the top of the range in the same
-    way (Gaffke, 2005; Learned-Miller and Thomas, 2019, section 2); here the range is guessed from the sample, so this
-    is no guarantee, and how often it holds was simulated. Infinite where the sample cannot bound the mean, as where no
-    episode cost anything, and where ``level`` is too small for the resamples to tell.
+    The lower bound is bootstrap-t (Efron and Tibshirani, 1993, chapter 12), as in
+    :func:`prudence.evidence.statistics.cost_bound`. If all costs are equal, it is level^{1/N} of the cost (Markov's
+    inequality).
+
+    The upper bound is bootstrap-t of the sample and one imagined episode, which costs twice the largest observed cost.
+    Costs have long tails, and a resample has no cost above the largest observed one. Without the imagined episode the
+    bound would fail too often when few episodes make up most of the mean. For costs of a known range, a bound can add
+    the largest possible cost in the same way (Gaffke, 2005; Learned-Miller and Thomas, 2019, section 2). Here the range
+    is estimated from the sample, so there is no guarantee; simulations measured how often the bound holds. It is
+    infinite if the sample cannot bound the mean, for example because no episode has a cost, and if ``level`` is too
+    small for the number of resamples.
 
     Raises:
         ValueError: a cost is negative or not finite.
@@ -80,7 +84,7 @@ def bounds(costs: Float[np.ndarray, "R N"], level: float) -> tuple[Float[np.ndar
 
 
 def bootstrap_t(samples: Float[np.ndarray, "R N"], level: float) -> tuple[np.ndarray, np.ndarray]:
-    """mean - q s/√N with the quantiles 1 - level and level of t*; infinite where a sample does not say."""
+    """mean - q s/√N with the quantiles 1 - level and level of t*. A bound is infinite if a sample gives none."""
     number = samples.shape[1]
     if level * _RESAMPLES < 2:
         return np.full(len(samples), -math.inf), np.full(len(samples), math.inf)
@@ -95,13 +99,13 @@ def bootstrap_t(samples: Float[np.ndarray, "R N"], level: float) -> tuple[np.nda
 
 
 def _studentised(samples: Float[np.ndarray, "R N"]) -> Float[np.ndarray, "R B"]:
-    """t* = (mean* - mean) / (s*/√N) of B resamples, the same ones for every sample.
+    """t* = (mean* - mean) / (s*/√N) of B resamples. The resamples are the same for every sample.
 
-    How often a resample has each episode is a row of counts, so that its sums are matrix products. A resample of equal
-    values has no spread: its t* is infinite, on the side on which its mean lies.
+    A resample is a column of counts, one for each episode, so its sums are matrix products. A resample of equal values
+    has no spread. Its t* is infinite, with the sign of the shift of its mean.
     """
     number = samples.shape[1]
-    # In units of the sample's own, that rounding means the same at every scale.
+    # Each sample is scaled by its maximum, so that the rounding threshold works at every scale.
     scaled = samples / np.maximum(samples.max(1, keepdims=True), 1e-300)
     rows = max(1, 4_000_000 // number)
     ratios = []
@@ -117,7 +121,7 @@ def _studentised(samples: Float[np.ndarray, "R N"]) -> Float[np.ndarray, "R B"]:
 
 @lru_cache(2)
 def _counts(number: int, start: int, rows: int) -> Float[np.ndarray, "N rows"]:
-    """How often each of ``number`` episodes is in each of ``rows`` resamples."""
+    """Counts of each of ``number`` episodes in each of ``rows`` resamples."""
     drawn = np.random.default_rng([0, start]).integers(number, size=(rows, number))
     places = drawn + number * np.arange(rows)[:, None]
     return np.bincount(places.ravel(), minlength=rows * number).reshape(rows, number).T.astype(np.float64)
@@ -125,13 +129,14 @@ def _counts(number: int, start: int, rows: int) -> Float[np.ndarray, "N rows"]:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the episodes so far.
+    """One look: a test of the episodes so far.
 
     Attributes:
-        episodes, costly: how many there were, and how many of them cost anything.
-        level: the chance of being wrong that this look may take.
-        mean: of the costs.
-        lower, upper: one-sided bounds on the expectation, each at ``level``; None where there is none.
+        episodes: number of episodes.
+        costly: number of episodes with a cost other than 0.
+        level: error probability of this look.
+        mean: mean cost of the episodes.
+        lower, upper: one-sided bounds on the expected cost, each at ``level``; ``upper`` is None if there is none.
     """
 
     episodes: int
@@ -144,19 +149,21 @@ class Look:
 
 @dataclass(frozen=True)
 class Decision:
-    """What looks at the episodes have decided about one constraint, whose expected episode cost is held to ``budget``.
+    """A sequential test of whether the expected episode cost of one constraint is within ``budget``.
 
-    Of a policy only one of ``holds`` and ``exceeded`` is wrong, and it is said with a chance of at most
-    1 - ``confidence``, whenever one stops. With C constraints the chance that any is misjudged is at most C times that;
-    the chance that all are said to hold although one does not is no larger than for one.
+    For a given policy, one of ``holds`` and ``exceeded`` is the wrong answer. The probability of giving it is at most
+    1 - ``confidence``, at whatever look the test stops. With C constraints the probability of any wrong answer is at
+    most C times that. The probability that all are said to hold although one does not is no larger than for one.
 
-    Assumes what :func:`prudence.evidence.statistics.cost_bound` does: independent episodes of one fixed policy, and
-    costs seen that are of the kind of the unseen ones. The level is asymptotic; docs/studies/until-decided.md has
-    simulations.
+    The assumptions are those of :func:`prudence.evidence.statistics.cost_bound`: independent episodes of one fixed
+    policy, and observed costs that are representative of the others. The level is asymptotic;
+    docs/studies/until-decided.md has simulations.
 
     Attributes:
-        plan: numbers of episodes after which one looks.
-        looks: those so far. There are no more once it is decided.
+        budget: the limit on the expected cost of an episode.
+        plan: numbers of episodes at the planned looks.
+        confidence: 1 minus the error probability.
+        looks: the looks so far. There are no more after a decision.
     """
 
     budget: float
@@ -166,7 +173,7 @@ class Decision:
 
     @property
     def status(self) -> Status:
-        """``holds`` and ``exceeded`` are shown; otherwise the question is ``open``."""
+        """``holds`` or ``exceeded`` if the last look shows it, else ``open``."""
         if not self.looks:
             return "open"
         last = self.looks[-1]
@@ -175,10 +182,10 @@ class Decision:
         return "exceeded" if last.lower > self.budget else "open"
 
     def look(self, costs: Float[np.ndarray, " N"]) -> Decision:
-        """The decision after another look, at all ``costs`` so far; unchanged if it was made already.
+        """The decision after another look at all ``costs`` so far. It is unchanged if it is not open.
 
         Raises:
-            ValueError: this is not the number of episodes that was planned.
+            ValueError: the number of episodes differs from the plan.
         """
         if self.status != "open":
             return self
@@ -199,7 +206,7 @@ class Decision:
 
     @property
     def verdict(self) -> str:
-        """The finding in one line: ``budget 2: mean 0.61 after 70 episodes, shown to be below: holds``."""
+        """The result in one line: ``budget 2: mean 0.61 after 70 episodes, shown to be below: holds``."""
         last = self.looks[-1]
         head = f"budget {self.budget:.4g}: mean {last.mean:.4g} after {last.episodes} episodes"
         if self.status != "open":
@@ -215,7 +222,7 @@ class Decision:
         return f"{head}, not decided: the expectation lies {between}; {self._remedy(last)}"
 
     def _remedy(self, last: Look) -> str:
-        """What would help: as many episodes as shrink the bound to the distance from the budget."""
+        """A remedy: the number of episodes that would shrink the bound to the distance from the budget."""
         bound, gap = (last.upper if last.mean <= self.budget else last.lower), abs(last.mean - self.budget)
         if bound is None:
             return f"only {last.costly} episodes cost anything, more are needed to tell (--max-episodes)"
@@ -225,13 +232,13 @@ class Decision:
         return f"about {math.ceil(1.2 * needed / 100) * 100} episodes may tell (--max-episodes)"
 
     def content(self) -> dict[str, Any]:
-        """As JSON."""
+        """The decision as JSON-able values."""
         looks = [vars(look) for look in self.looks]
         return {"budget": self.budget, "status": self.status, "verdict": self.verdict, "looks": looks}
 
 
 def meaning(decision: Decision) -> str:
-    """What the level of a decision means, in a sentence."""
+    """Explains the confidence of a decision in one sentence."""
     wrong = f"{100 * (1 - decision.confidence):.2g} %"
     return (
         f"a verdict is wrong in at most {wrong} of such evaluations, for each constraint, although the episodes were "

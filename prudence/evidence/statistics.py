@@ -1,7 +1,7 @@
-"""What a set of episodes says about a policy: intervals for its return, bounds on its cost.
+"""Statistics of episodes: confidence intervals of the return, and bounds on the expected cost.
 
-An average over twenty episodes is not the policy's expected cost, and "safe" is a statement about the
-latter. ``cost_bound`` therefore gives what the expectation stays below with a stated confidence.
+"Safe" is a statement about the expected cost of a policy. The average over twenty episodes is not the expected cost.
+``cost_bound`` therefore gives an upper bound on the expected cost with a stated confidence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Status = Literal["holds", "exceeded", "open"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its two-sided confidence interval; ``low`` and ``high`` are NaN for a single value."""
+    """An estimate and its two-sided confidence interval. ``low`` and ``high`` are NaN for a single value."""
 
     estimate: float
     low: float
@@ -35,9 +35,9 @@ class Interval:
 
 
 def interquartile_mean(values: Float[np.ndarray, "*shape"], axis: int = -1) -> Float[np.ndarray, "*rest"] | np.floating:
-    """Mean of the middle half, after dropping ``floor(N / 4)`` values at either end of ``axis``.
+    """Mean of the middle half of the values: the ``floor(N / 4)`` lowest and highest along ``axis`` are dropped.
 
-    Less swayed by one lucky seed than the mean, and less wasteful than the median (Agarwal et al., 2021).
+    One lucky seed changes it less than the mean, and it uses more of the data than the median (Agarwal et al., 2021).
     """
     return scipy.stats.trim_mean(values, 0.25, axis=axis)
 
@@ -50,13 +50,16 @@ def bootstrap_interval(
     resamples: int = 9999,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of ``statistic``, which takes ``axis``: bias-corrected and accelerated (Efron, 1987).
+    """Bias-corrected and accelerated bootstrap interval (Efron, 1987).
 
-    Falls back on the percentile interval where that correction is undefined, as for an interquartile mean of
-    values that are nearly all equal. A sample without spread gives an interval without width.
+    If the correction is undefined, the percentile interval is used. This happens, for example, for an interquartile
+    mean of values that are nearly all equal. Equal values give an interval of width 0.
+
+    Args:
+        statistic: a function of values and ``axis``.
 
     Raises:
-        ValueError: ``values`` is empty or holds NaN or infinity.
+        ValueError: ``values`` is empty or contains NaN or infinity.
     """
     values = _checked(values)
     estimate = float(statistic(values, axis=-1))  # type: ignore[arg-type]
@@ -66,7 +69,7 @@ def bootstrap_interval(
         return Interval(estimate, estimate, estimate, confidence)
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # SciPy warns of what the next line tests
+            warnings.simplefilter("ignore")  # SciPy warns about intervals that are not finite; they are tested below.
             low, high = scipy.stats.bootstrap(
                 (values,), statistic, confidence_level=confidence, n_resamples=resamples, method=method, rng=seed
             ).confidence_interval
@@ -83,19 +86,20 @@ def hierarchical_interval(
     resamples: int = 9999,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of ``statistic``, which takes ``axis``, over the episodes of several seeds of one agent.
+    """Hierarchical bootstrap interval over the episodes of several seeds of one agent.
 
-    A resample draws seeds with replacement and, for each, as many episodes as the seed in whose place it stands
-    had, with replacement; the interval is the percentile one (Davison and Hinkley, 1997, section 3.8). So it is
-    about another seed of the agent, where an interval that keeps the seeds and resamples their episodes is about
-    these policies only. With few seeds it is too narrow still. One sample has no second level, and has
-    :func:`bootstrap_interval`.
+    A resample draws seeds with replacement. In the place of each original seed it then draws as many episodes as that
+    seed had, with replacement, from the drawn seed. The interval is the percentile interval (Davison and Hinkley, 1997,
+    section 3.8). It is a statement about other seeds of the agent. (An interval that keeps the seeds and only resamples
+    their episodes is a statement about these policies.) With few seeds it is still too narrow. A single sample has no
+    second level; its interval is :func:`bootstrap_interval`.
 
     Args:
-        samples: ``[N_s]`` values of each seed.
+        samples: ``[N_s]`` values of each seed s.
+        statistic: a function of values and ``axis``.
 
     Raises:
-        ValueError: there is no sample, or one is empty or holds NaN or infinity.
+        ValueError: there is no sample, or one is empty or contains NaN or infinity.
     """
     samples = [_checked(sample) for sample in samples]
     if len(samples) < 2:
@@ -104,7 +108,7 @@ def hierarchical_interval(
         )
     pooled, sizes = np.concatenate(samples), np.array([len(sample) for sample in samples])
     rng = np.random.default_rng(seed)
-    # A place for every episode, and for every place the seed that its block was given.
+    # Each episode has a place. `drawn` holds the seed that was drawn for each place.
     drawn = np.repeat(rng.integers(len(sizes), size=(resamples, len(sizes))), sizes, axis=1)
     within = (rng.random(drawn.shape) * sizes[drawn]).astype(int)
     values = statistic(pooled[(np.cumsum(sizes) - sizes)[drawn] + within], axis=-1)
@@ -114,16 +118,17 @@ def hierarchical_interval(
 
 @dataclass(frozen=True)
 class CostBound:
-    """What N episodes say about the expected episode cost of one constraint, against its budget.
+    """Bounds on the expected episode cost of one constraint, from N episodes.
 
     Attributes:
         budget: the limit on the expected cost of an episode.
-        mean: average over the episodes.
-        lower, upper: what the expectation is above, below, each with ``confidence`` (one-sided). None where
-            the sample has too little spread to tell.
-        distribution_free: upper bound that assumes nothing but the largest possible cost; None without it.
-        confidence: of each bound.
-        episodes, costly: how many there were, and how many of them cost anything.
+        mean: average cost of the episodes.
+        lower, upper: one-sided bounds on the expected cost, each with ``confidence``. None if the sample has too little
+            spread for a bound.
+        distribution_free: upper bound that assumes only the largest possible cost; None if that is not known.
+        confidence: confidence of each bound.
+        episodes: number of episodes.
+        costly: number of episodes with a cost other than 0.
     """
 
     budget: float
@@ -137,7 +142,7 @@ class CostBound:
 
     @property
     def status(self) -> Status:
-        """``holds`` and ``exceeded`` are shown with the stated confidence; otherwise the question is ``open``."""
+        """``holds`` or ``exceeded`` if the bounds show it with the stated confidence, else ``open``."""
         if self.upper is not None and self.upper <= self.budget:
             return "holds"
         if self.lower is not None and self.lower > self.budget:
@@ -151,7 +156,7 @@ class CostBound:
 
     @property
     def verdict(self) -> str:
-        """The finding in one line, such as ``budget 2: mean 0.6, with 95 % confidence below 1.4: holds``."""
+        """The result in one line, such as ``budget 2: mean 0.6, with 95 % confidence below 1.4: holds``."""
         head, sure = f"budget {self.budget:.4g}: mean {self.mean:.4g}", f"with {self.confidence:.0%} confidence"
         sure = sure.replace("%", " %")
         if self.status == "exceeded":
@@ -187,23 +192,23 @@ def cost_bound(
     """One-sided bounds on the expected episode cost, by bootstrap-t (Efron and Tibshirani, 1993, chapter 12).
 
     upper = mean - q_α · s/√n, where q_α is the α = 1 - confidence quantile of t* = (mean* - mean) / (s*/√n)
-    over resamples of the episodes; lower takes q_{1-α}.
+    over resamples of the episodes. The lower bound uses q_{1-α}.
 
-    Episode costs are mostly nil with a long right tail, and then a low mean comes with a low deviation, so
-    that Student's t bound holds far less often than it says (for 20 episodes of which 30 % cost, Gamma
-    distributed, 80 % of the time instead of 95 %). Bootstrap-t measures that skew: in the same case it held
-    97 % of the time. Where more than α of the resamples cost nothing at all, q_α is -∞: the sample cannot bound
-    the mean, and ``upper`` is None rather than a number that looks safe.
+    Most episode costs are 0, and the others have a long right tail. A sample with a low mean then also has a low
+    deviation, so Student's t bound holds less often than stated: for 20 episodes of which 30 % have a cost, Gamma
+    distributed, it holds in 80 % of cases instead of 95 %. Bootstrap-t takes this skew into account; it held in 97 % of
+    the same cases. If more than a share α of the resamples have no cost at all, q_α is -∞. The sample then gives no
+    bound, and ``upper`` is None rather than a number that looks safe.
 
-    Assumes that episodes are independent, of one fixed policy, from the distribution of episodes that is
-    asked about, and that the costs seen are of the kind that the unseen ones are: no finite sample speaks of
-    an accident that has never happened. ``distribution_free`` drops the last assumption, at the price of a bound
-    that thousands of episodes are needed to make small.
+    Assumptions: the episodes are independent, follow one fixed policy, and come from the distribution of interest; and
+    the observed costs are representative of the others. No finite sample tells anything about an accident that has
+    never happened. ``distribution_free`` does not need the last assumption, but takes thousands of episodes to become
+    small.
 
     Args:
         costs: ``[N]`` sum of one constraint's costs over each episode.
-        budget: in the same unit.
-        maximum: the largest cost that an episode can have, if it is known.
+        budget: budget in the same unit.
+        maximum: the largest possible cost of an episode, if it is known.
 
     Raises:
         ValueError: ``costs`` is empty, not finite, or exceeds ``maximum``.
@@ -229,10 +234,10 @@ def cost_bound(
 def empirical_bernstein_bound(costs: Values, maximum: float, confidence: float = 0.95) -> float:
     """Upper bound on the mean of any distribution on [0, M] (Maurer and Pontil, 2009, theorem 4).
 
-    mean + √(2 s² ln(2/δ) / n) + 7 M ln(2/δ) / (3 (n - 1)), with δ = 1 - confidence, and at most M.
+    It is mean + √(2 s² ln(2/δ) / n) + 7 M ln(2/δ) / (3 (n - 1)) with δ = 1 - confidence, and at most M = ``maximum``.
 
     Raises:
-        ValueError: a cost lies outside [0, ``maximum``].
+        ValueError: a cost is outside [0, ``maximum``].
     """
     costs = _checked(costs)
     if costs.min() < 0 or costs.max() > maximum:
@@ -245,21 +250,21 @@ def empirical_bernstein_bound(costs: Values, maximum: float, confidence: float =
 
 
 def _lower_bound(costs: Values, quantile: float, error: float, alpha: float) -> float | None:
-    """Bootstrap-t; where there is no spread, α^{1/n} of the cost, which is Markov's inequality for n episodes."""
+    """Lower bound by bootstrap-t. Without spread it is α^{1/n} of the cost (Markov's inequality for n episodes)."""
     if np.ptp(costs) == 0:
         return max(0.0, float(costs[0])) * alpha ** (1 / len(costs))
     return float(np.mean(costs)) - quantile * error if math.isfinite(quantile) else None
 
 
 def _studentised_quantiles(costs: Values, alpha: float, resamples: int, seed: int) -> tuple[float, float]:
-    """Quantiles α and 1 - α of t*; NaN where the sample has no spread, infinite where a resample decides it."""
+    """Quantiles α and 1 - α of t*. They are NaN if the sample has no spread, and infinite if a resample has none."""
     if len(costs) < 2 or np.ptp(costs) == 0:
         return math.nan, math.nan
     draws = np.random.default_rng(seed).choice(costs, (resamples, len(costs)))
     shift = draws.mean(axis=1) - costs.mean()
     error = draws.std(axis=1, ddof=1) / math.sqrt(len(costs))
-    # A resample of equal values has no spread: its t* is infinite, on the side on which its mean lies. The
-    # deviation of equal floats can round to something above nil, hence the range.
+    # A resample of equal values has no spread. Its t* is infinite, with the sign of the shift of its mean.
+    # The deviation of equal floats can round to a number above 0, so their range is tested instead.
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = shift / np.where(np.ptp(draws, axis=1) == 0, 0.0, error)
     ratios = np.nan_to_num(ratios, nan=0.0, posinf=math.inf, neginf=-math.inf)

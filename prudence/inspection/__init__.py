@@ -1,1 +1,1 @@
-"""What an agent foresees, beside what came; where its time and costs go; films."""
+"""Inspection of agents: predictions against outcomes, causes of lost time and costs, and films."""

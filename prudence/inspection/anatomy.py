@@ -1,4 +1,4 @@
-"""Where episodes lose return and where their costs come from: traps between goals, and costly events."""
+"""Anatomy of episodes: traps between goals, where they lose return, and costly events."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from prudence.inspection.trace import Trace
 TRAP = 2.5
 """An interval between goals is a trap if it is longer than this many times the median one."""
 WARNING = 2
-"""Decisions before an event's first costly one at which is asked what was foreseen."""
+"""Number of decisions before the first costly one of an event, at which predictions are examined."""
 
 
 class Intervals(NamedTuple):
-    """Decisions between goals, over all episodes.
+    """Intervals between goals in all episodes, in decisions.
 
     Attributes:
-        reached: ``[n]`` decisions from an episode's beginning, or from the goal before, up to and including the one
-            that reached a goal. Several goals of one decision count as one.
-        cut: ``[m]`` decisions after an episode's last goal, where there were any: their goal was never reached.
+        reached: ``[n]`` lengths of intervals that end with a goal. They begin at the start of an episode or after the
+            goal before. Several goals of one decision count as one.
+        cut: ``[m]`` lengths of intervals from the last goal of an episode to its end, if not 0. They reached no goal.
     """
 
     reached: np.ndarray
@@ -31,12 +31,13 @@ class Intervals(NamedTuple):
 
 
 class Traps(NamedTuple):
-    """How much time goes where goals take unusually long.
+    """Time in traps: intervals between goals that are unusually long.
 
     Attributes:
-        median: decisions of an interval that reached its goal.
-        number, of: intervals longer than ``TRAP`` medians, with those that were cut off, and of how many.
-        share: of all decisions that lie in them.
+        median: median length of the intervals that reached a goal, in decisions.
+        number: number of traps, which are intervals longer than ``TRAP`` medians. Intervals that were cut off count.
+        of: number of all intervals.
+        share: share of all decisions that are in traps.
     """
 
     median: float
@@ -46,17 +47,18 @@ class Traps(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A costly event: from one costly decision on, until two or more in a row cost nothing.
+    """A costly event. It begins with a costly decision and lasts until two or more decisions in a row have no cost.
 
     Attributes:
-        episode, start: which, and its first costly decision.
-        length: decisions from there to its last costly one, with a costless one between two costly ones.
-        cost: all that they cost together.
-        speed: when the first of them was taken; None where it is not known.
-        warned: what the cost critic said ``WARNING`` decisions before the first; None where it is not known, or where
-            the episode was younger.
-        foreseen: the cost that one imagined future foresaw then, over H decisions; likewise.
-        came: the cost that came in these H decisions; likewise.
+        episode: index of the episode.
+        start: its first costly decision.
+        length: decisions from the first to the last costly one.
+        cost: sum of their costs.
+        speed: speed at the first costly decision; None if unknown.
+        warned: prediction of the cost critic ``WARNING`` decisions before the first costly one; None if unknown, or if
+            the episode began later.
+        foreseen: cost of H decisions in one imagined future at that moment; None in the same cases.
+        came: real cost of these H decisions; None in the same cases.
     """
 
     episode: int
@@ -71,14 +73,15 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What a set of episodes consists of. Costs are summed over constraints.
+    """Intervals between goals, traps and costly events of a set of episodes. Costs are summed over constraints.
 
     Attributes:
-        episodes, decisions: how many.
-        goals: by episode; None where the environment does not say.
-        traps: None where it does not, or where no goal was reached.
-        events: in order.
-        speed: mean over all decisions; None where it is not known.
+        episodes, decisions: number of episodes and decisions.
+        goals: mean number of goals of an episode; None if the environment does not report goals.
+        intervals: intervals between goals; None if the environment does not report goals.
+        traps: time in traps; None if the environment does not report goals, or if no goal was reached.
+        events: costly events in order.
+        speed: mean speed over all decisions; None if unknown.
     """
 
     episodes: int
@@ -91,7 +94,7 @@ class Anatomy:
 
 
 def dissect(traces: Sequence[Trace]) -> Anatomy:
-    """The anatomy of at least one episode."""
+    """Computes the anatomy of at least one episode."""
     goals = [trace.goals for trace in traces if trace.goals is not None]
     known = len(goals) == len(traces)
     intervals = goal_intervals(goals) if known else None
@@ -108,7 +111,7 @@ def dissect(traces: Sequence[Trace]) -> Anatomy:
 
 
 def goal_intervals(goals: Sequence[Float[np.ndarray, " _"]]) -> Intervals:
-    """From the goals that each decision of several episodes reached."""
+    """Intervals between goals, from the number of goals that each decision of several episodes reached."""
     reached, cut = [], []
     for episode in goals:
         ends = np.flatnonzero(episode > 0) + 1
@@ -118,7 +121,7 @@ def goal_intervals(goals: Sequence[Float[np.ndarray, " _"]]) -> Intervals:
 
 
 def find_traps(intervals: Intervals) -> Traps | None:
-    """The intervals longer than ``TRAP`` medians of those that reached their goal; None where none did."""
+    """Finds the traps among intervals. Returns None if no interval reached a goal."""
     if not len(intervals.reached):
         return None
     median, lengths = float(np.median(intervals.reached)), np.concatenate(intervals)
@@ -127,7 +130,7 @@ def find_traps(intervals: Intervals) -> Traps | None:
 
 
 def costly_stretches(costs: Float[np.ndarray, " T"]) -> list[tuple[int, int]]:
-    """First and last costly decision of each event: costly decisions at most one costless one apart are one event.
+    """First and last costly decision of each event. An event has at most one decision in a row without cost.
 
     >>> costly_stretches(np.array([0.0, 3, 0, 2, 0, 0, 5]))
     [(1, 3), (6, 6)]
@@ -158,8 +161,11 @@ def _event(trace: Trace, costs: Float[np.ndarray, " T"], episode: int, start: in
 def around_events(
     traces: Sequence[Trace], events: Sequence[Event], before: int, after: int
 ) -> dict[str, Float[np.ndarray, " W"]]:
-    """Means over events at ``before`` decisions before their first costly one to ``after`` after it: the ``cost`` that
-    came and, where they are known, ``speed`` and ``cost_value``; over the events of which there is such a decision.
+    """Means over events, from ``before`` decisions before their first costly one to ``after`` decisions after it.
+
+    Returns:
+        The real ``cost`` and, if known, ``speed`` and ``cost_value``. Each mean is over the events that have such a
+        decision in their episode.
     """
     sources = {
         "cost": [trace.costs.sum(-1) for trace in traces],

@@ -1,7 +1,7 @@
-"""Whether the costs that a model foresees are those that come: among the moments at which it says 2, is the mean 2?
+"""Calibration of predicted costs: at the moments when a model predicts a cost of 2, is the mean real cost 2?
 
-A correlation cannot tell: a model that says a tenth of every cost correlates perfectly, and its agent will be ten times
-too bold.
+A correlation does not show this. A model that predicts a tenth of every cost has a perfect correlation, but its agent
+takes far too much risk.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from jaxtyping import Float
 LEADS = (1, 2, 5)
 SUMS = (2, 5, 10)
 SHARES = (0.0, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8, np.inf)
-"""Edges of the bins of what was foreseen, as shares of the largest cost that came: a first one for next to nothing,
-since most decisions cost nothing."""
+"""Edges of the bins of predicted costs, as shares of the largest real cost. The first bin is narrow, because most
+decisions have no cost."""
 
 
 class Reliability(NamedTuple):
-    """What came where a cost was foreseen; K bins of what was foreseen, without those that are empty.
+    """Reliability of predicted costs: mean real costs in K bins of predicted costs, without empty bins.
 
     Attributes:
-        predicted, real: ``[K]`` means in each bin.
-        moments: ``[K]`` how many, in each.
-        mean_predicted, mean_real: over all.
-        slope: of the straight line of least squares of what came over what was foreseen: 1 where it is right, above 1
-            where differences are foreseen too small; NaN where all was foreseen alike.
+        predicted, real: ``[K]`` mean predicted and mean real cost in each bin.
+        moments: ``[K]`` number of costs in each bin.
+        mean_predicted, mean_real: means over all costs.
+        slope: slope of the least-squares line of real over predicted costs. It is 1 for correct predictions, above 1 if
+            predicted differences are too small, and NaN if all predictions are equal.
     """
 
     predicted: Float[np.ndarray, " K"]
@@ -39,11 +39,11 @@ class Reliability(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Of one constraint.
+    """Calibration of one constraint.
 
     Attributes:
-        leads: of the cost of a decision so many decisions ahead.
-        sums: of the cost of the next so many decisions together.
+        leads: reliability for the cost of a single decision, by its number of decisions ahead.
+        sums: reliability for the summed cost of the next decisions, by their number.
     """
 
     leads: Mapping[int, Reliability]
@@ -51,25 +51,29 @@ class Calibration(NamedTuple):
 
 
 def reliability(predicted: Float[np.ndarray, " n"], real: Float[np.ndarray, " n"]) -> Reliability:
-    """The reliability of n foreseen costs."""
+    """Computes the reliability of n predicted costs."""
     largest = float(real.max()) or float(np.abs(predicted).max()) or 1.0
-    # What is foreseen may be slightly below 0, and belongs to the first bin.
+    # Predictions slightly below 0 belong to the first bin.
     bins = np.maximum(np.digitize(predicted, largest * np.array(SHARES)) - 1, 0)
     moments = np.bincount(bins, minlength=len(SHARES) - 1)
-    mean_of = lambda values: np.bincount(bins, values, len(moments))[moments > 0] / moments[moments > 0]
+
+    def bin_means(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " K"]:
+        return np.bincount(bins, values, len(moments))[moments > 0] / moments[moments > 0]
+
     spread = predicted - predicted.mean()
     variance = float((spread**2).sum())
     slope = float((spread * real).sum()) / variance if variance > 0 else float("nan")
     means = float(predicted.mean()), float(real.mean())
-    return Reliability(mean_of(predicted), mean_of(real), moments[moments > 0], *means, slope)
+    return Reliability(bin_means(predicted), bin_means(real), moments[moments > 0], *means, slope)
 
 
 def calibrate(
     predicted: Float[np.ndarray, "B L C"], real: Float[np.ndarray, "B L C"], names: Sequence[str]
 ) -> dict[str, Calibration]:
-    """By constraint, of B sequences' costs L decisions ahead; leads and sums beyond L are left out.
+    """Calibration by constraint, from the costs of B sequences L decisions ahead.
 
-    A sum holds each sequence's first decisions, so that all are foreseen from the same last observation.
+    Leads and sums beyond L are left out. Each sum starts at the first predicted decision of a sequence, so all its
+    terms are predicted from the same last observation.
     """
     length = predicted.shape[1]
     return {

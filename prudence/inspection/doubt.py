@@ -1,7 +1,8 @@
-"""What a posterior over world models knows of its own mistakes: disagreement and calibration.
+"""Doubt of a posterior over world models: disagreement and calibration of its models.
 
-A posterior earns its cost if its models disagree where they are wrong. Here they predict recorded sequences open loop,
-in distribution and out of it: how far they are apart, and how often the truth lies within what they span.
+A posterior is useful if its models disagree where they are wrong. The models predict recorded sequences open loop, in
+distribution and out of distribution. The results show how much they differ, and how often the truth is within their
+range.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ from prudence.evidence.plot import BLUE, GREEN, ORANGE
 from prudence.types import Batch, Key
 
 LEVELS = np.linspace(0.1, 0.9, 9)
-"""Central intervals whose coverage is measured."""
+"""Probabilities of the central intervals whose coverage is measured."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Of one set of sequences, L decisions ahead. Sums are over the decisions up to a lead.
+    """Doubt on one set of sequences, L decisions ahead. Sums are over the decisions up to each lead.
 
     Attributes:
-        spread: standard deviation over M models, which share their noise, of the summed reward; mean over sequences.
-        error: root mean square of the models' mean summed reward less the real one.
-        coverage: share of sequences whose whole real sum lies within the central intervals of ``LEVELS`` of the models'
-            (each with noise of its own).
-        costs, real_cost: summed cost, mean over sequences: of each model, and as it came. The model's costs are
-            expectations, so a single sequence says nothing of their calibration.
+        spread: standard deviation of the summed reward over M models, which share their noise; mean over sequences.
+        error: root mean square difference between the models' mean summed reward and the real one.
+        coverage: share of sequences whose total real reward is within the central intervals of ``LEVELS`` of the
+            models' total rewards. Here each model has its own noise.
+        costs: summed cost of each model, mean over sequences. The costs of a model are expectations, so a single
+            sequence gives no information on their calibration.
+        real_cost: real summed cost, mean over sequences.
     """
 
     spread: Float[np.ndarray, " L"]
@@ -47,7 +49,7 @@ class Doubt:
 
 
 def measure_doubt(agent: Dreamer, state: DreamerState, batch: Batch, *, context: int, key: Key) -> Doubt:
-    """Of ``[B, T]`` sequences of which the model sees ``context`` steps.
+    """Measures the doubt on ``[B, T]`` sequences, of which the model filters the first ``context`` steps.
 
     Raises:
         ValueError: the agent has no posterior over models.
@@ -66,14 +68,14 @@ def measure_doubt(agent: Dreamer, state: DreamerState, batch: Batch, *, context:
 
 
 def coverage(samples: Float[np.ndarray, "M B"], truth: Float[np.ndarray, " B"]) -> Float[np.ndarray, " levels"]:
-    """Share of truths within each central interval of the samples; at ``LEVELS`` for a perfect posterior."""
-    # Weibull's plotting positions: M samples and a truth of one distribution come in any order equally often.
+    """Share of truths within each central interval of the samples. It equals ``LEVELS`` for a perfect posterior."""
+    # Weibull's plotting positions: if truth and samples have one distribution, every order of them is equally likely.
     low, high = (np.quantile(samples, 0.5 + sign * LEVELS / 2, axis=0, method="weibull") for sign in (-1, 1))
     return ((low <= truth) & (truth <= high)).mean(-1)
 
 
 def record(agent: Dreamer, state: DreamerState, env: EnvConfig, *, sequences: int, length: int, seed: int) -> Batch:
-    """Sequences ``[B, T]`` of the agent in an environment, which may be another than it learned in.
+    """Records sequences ``[B, T]`` of the agent in an environment, which may differ from that of its training.
 
     Raises:
         ValueError: the environment's spaces are not the agent's, or its episodes are shorter than ``length``.
@@ -83,7 +85,7 @@ def record(agent: Dreamer, state: DreamerState, env: EnvConfig, *, sequences: in
     def watch(moment: Moment) -> None:
         theirs, ours = moment.envs.spaces, agent.spaces
         if (theirs.observation, theirs.action, theirs.costs) != (ours.observation, ours.action, ours.costs):
-            raise ValueError(f"{env.task} has other observations, actions or costs than the agent learned with")
+            raise ValueError(f"{env.task} has other observations, actions or costs than the agent's training")
         rows.append(moment.row)
 
     steps = agent.spaces.episode_steps or length
@@ -94,7 +96,7 @@ def record(agent: Dreamer, state: DreamerState, env: EnvConfig, *, sequences: in
         raise ValueError(f"an episode of {env.task} has {len(rows)} decisions, fewer than context and ahead together")
     stacked = jax.tree.map(lambda *x: np.stack(x), *rows[: whole * length])
     windows = jax.tree.map(lambda x: _windows(x, whole), stacked)
-    inside = ~windows.is_first[:, 1:].any(1)  # Others may have ended an episode before the first environment did.
+    inside = ~windows.is_first[:, 1:].any(1)  # Other environments may end an episode before the first one does.
     if not inside.any():
         raise ValueError(f"no episode of {env.task} lasts the {length} decisions of context and ahead together")
     return jax.tree.map(lambda x: x[inside][:sequences], windows)
@@ -107,7 +109,7 @@ def _windows(x: np.ndarray, number: int) -> np.ndarray:
 
 
 def draw_doubt(doubts: Mapping[str, Doubt], path: Path) -> Path:
-    """Three panels, a colour for each set: disagreement and error of the return, coverage of it, and mean costs."""
+    """Draws three panels: disagreement and error of the return, its coverage, and mean costs. Each set has a colour."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     returns, covered, costs = figure.subplots(1, 3)
     for (label, found), colour in zip(doubts.items(), cycle((BLUE, ORANGE, GREEN)), strict=False):

@@ -1,4 +1,4 @@
-"""Pictures of what an inspection found (prudence/inspection/inspect.py)."""
+"""Figures of the results of an inspection (prudence/inspection/inspect.py)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prudence.inspection.open_loop import Curve, Explained, Foresight, short_nam
 from prudence.inspection.trace import Trace
 
 _FLOOR = -0.5
-"""Below this, how far a part is from being explained is of no interest."""
+"""Lower end of the axis of explained variance."""
 _COLUMNS = 4
 _BEFORE, _AFTER = 8, 6
-"""Decisions around an event's first costly one."""
+"""Decisions to show before and after the first costly decision of an event."""
 
 
 def draw_foresight(found: Foresight, path: Path) -> Path:
-    """Three panels over the lead: correlation of reward and costs, whole observations explained, mean costs."""
+    """Draws three panels over the lead: correlation of reward and costs, explained observations, and mean costs."""
     with plot.style():
         figure = Figure(figsize=(10, 3.2), layout="constrained")
         numbers, observations, costs = figure.subplots(1, 3)
@@ -48,7 +48,7 @@ def draw_foresight(found: Foresight, path: Path) -> Path:
 
 
 def draw_entries(found: Mapping[str, Explained], path: Path) -> Path:
-    """A panel for each part of the observations: its variance explained over the lead, as far as 20 decisions ahead."""
+    """Draws a panel for each part of the observations: its explained variance up to 20 decisions ahead."""
     rows, columns = math.ceil(len(found) / _COLUMNS), min(len(found), _COLUMNS)
     with plot.style():
         figure = Figure(figsize=(2.6 * columns + 0.4, 2.2 * rows + 0.9), layout="constrained")
@@ -59,7 +59,7 @@ def draw_entries(found: Mapping[str, Explained], path: Path) -> Path:
             axes.set_title(name, fontsize="medium", loc="left")
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
-        # The lowest panel of a column may be hidden.
+        # The lowest panel of a column may be hidden. The lowest visible one needs tick labels.
         for index, axes in enumerate(panels.flat[: len(found)]):
             axes.tick_params(labelbottom=index + columns >= len(found))
         figure.supylabel("variance explained", fontsize="medium")
@@ -78,7 +78,7 @@ def _draw_explained(axes: Axes, found: Explained) -> None:
 
 
 def draw_calibration(found: Mapping[str, Calibration], path: Path) -> Path:
-    """A row for each constraint: cost that came over cost that was foreseen, of single decisions ahead and of sums."""
+    """Draws a row for each constraint: real over predicted cost, of single decisions and of sums."""
     with plot.style():
         figure = Figure(figsize=(9, 4.1 * len(found)), layout="constrained")
         panels = figure.subplots(len(found), 2, squeeze=False)
@@ -103,8 +103,11 @@ def _draw_reliability(axes: Axes, found: Mapping[str, Reliability]) -> None:
 
 
 def draw_episodes(traces: Sequence[Trace], found: Anatomy, path: Path) -> Path:
-    """Where time and costs go: intervals between goals by the time spent in them, events by what was foreseen, and what
-    happens around an event's beginning; what is not known is left out."""
+    """Draws the use of time and the causes of costs. Unknown parts are left out.
+
+    The panels show intervals between goals, weighted by the time spent in them; costs of events over their predictions;
+    and means around the beginning of an event.
+    """
     drawn: list[Callable[[Axes], None]] = []
     if found.intervals is not None and found.traps is not None:
         intervals, traps = found.intervals, found.traps

@@ -1,4 +1,4 @@
-"""What an agent foresees, beside what came: its world model on recorded sequences, and itself in episodes."""
+"""Inspection of an agent: its world model on recorded sequences, and its behaviour in episodes."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from prudence.types import Batch, Key
 _log = logging.getLogger(__name__)
 _FUTURES = 8
 _MORE = 4
-"""Times as many sequences calibrate costs, which are rare, as draw curves; they are shorter in turn."""
+"""Factor on the number of sequences for the calibration of costs, because costs are rare. They are also shorter."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """Results of an inspection.
 
     Attributes:
-        foresight: reward and costs over the lead; None for an agent without a world model.
-        entries: by part of the observations.
+        foresight: accuracy for reward and costs over the lead; None for an agent without a world model.
+        entries: explained variance by part of the observations.
         costs: calibration by constraint.
-        doubts: by set of sequences, of an agent with a posterior over models.
-        anatomy, traces: of episodes; none where none were asked for.
-        pictures: that were drawn.
+        doubts: doubt of the posterior by set of sequences; empty for an agent without a posterior over models.
+        anatomy, traces: anatomy and traces of episodes; None and empty without episodes.
+        pictures: paths of the images.
     """
 
     foresight: Foresight | None = None
@@ -62,8 +62,10 @@ class Inspection:
     pictures: tuple[Path, ...] = ()
 
     def numbers(self) -> dict[str, Any]:
-        """All but traces and pictures, as JSON: curves over the lead begin one decision ahead, and what is not known or
-        not defined is None."""
+        """All results except traces and images, as JSON-able values.
+
+        Curves over the lead begin one decision ahead. Unknown and undefined values are None.
+        """
         seen = self.foresight
         content = {
             "correlation": {} if seen is None else seen.correlation,
@@ -90,41 +92,48 @@ def inspect_run(
     episodes: int = 0,
     seed: int = 0,
 ) -> Inspection:
-    """Measures the newest checkpoint of a run: its world model on the newest sequences of its replay, and its policy in
-    episodes. Draws pictures into the run, and writes ``inspection.json``.
+    """Inspects the newest checkpoint of a run. Writes images and ``inspection.json`` into the run directory.
 
-    ``foresight.png`` has reward and costs over the lead, ``entries.png`` the parts of the observations,
-    ``calibration.png`` foreseen costs beside those that came, ``episodes.png`` traps and costly events;
-    ``open_loop_<name>.png`` compares the frames of an image observation. With a posterior over models, ``doubt.png``
-    has its disagreement and calibration on these sequences and, if given, on as many of the task ``against``, in which
-    the agent acts as in training.
+    It inspects the world model on the newest sequences of the replay, and the policy in episodes. The images are:
+
+    * ``foresight.png``: reward and costs over the lead;
+    * ``entries.png``: parts of the observations over the lead;
+    * ``calibration.png``: predicted and real costs;
+    * ``open_loop_<name>.png``: real and predicted frames of an image observation;
+    * ``doubt.png``: disagreement and calibration of a posterior over models, on these sequences and on the same number
+      of sequences of the task ``against``, in which the agent acts as in training;
+    * ``episodes.png``: traps and costly events.
 
     Args:
-        sequences: that are averaged over; four times as many shorter ones for ``calibration.png``.
-        context, ahead: decisions that the model sees, and then imagines.
-        episodes: of the evaluation with this ``seed``, with what the agent expected at every decision; 0 takes none.
+        sequences: number of sequences. ``calibration.png`` uses four times as many shorter ones.
+        context: decisions that the model filters.
+        ahead: decisions that it then imagines.
+        against: another task for ``doubt.png``.
+        episodes: number of episodes in an evaluation, with the agent's expectations at every decision; 0 runs none.
+        seed: seed of that evaluation.
 
     Raises:
-        RunDirectoryError, CheckpointError: as :func:`prudence.deploy.policy.load_run`; the former also while it trains.
+        RunDirectoryError: as :func:`prudence.deploy.policy.load_run`, or the run is training.
+        CheckpointError: as :func:`prudence.deploy.policy.load_run`.
         EnvError: the environment cannot be made.
-        ValueError: a number is too small, the replay has no ``context + ahead`` consecutive steps without a new
-            episode in the last ``ahead`` of them, the agent has no world model and no episodes are asked for, the
-            directory is a policy without a replay, or ``against`` is given without a posterior over models, or has
-            other spaces.
+        ValueError: a number is too small; the replay has no ``context + ahead`` consecutive steps without a new episode
+            in the last ``ahead`` of them; the agent has no world model and no episodes are requested; the directory is
+            a recorded policy without a replay; or ``against`` is given, but there is no posterior over models or its
+            spaces differ.
     """
     if min(sequences, context, ahead) < 1 or episodes < 0:
         raise ValueError(
-            f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1, episodes={episodes} at "
-            "least 0"
+            f"sequences={sequences}, context={context} and ahead={ahead} must be at least 1, and episodes={episodes} "
+            "at least 0"
         )
     run, _ = find_policy(Path(directory))
     if run.ships:
-        raise ValueError(f"{run.path} is a policy without its replay, in which there is nothing to foresee: name a run")
+        raise ValueError(f"{run.path} is a policy without a replay, on which its model could be tested: name a run")
     config, agent, state, _ = load_run(run.path)
     found = _look(run, config, agent, state, (sequences, context, ahead), against, key) if _has_model(config) else None
     if found is None:
         if against is not None or not episodes:
-            raise ValueError(f"{config.agent_name} has no world model to look into")
+            raise ValueError(f"{config.agent_name} has no world model to inspect")
         found = Inspection()
     if episodes:
         traces = tuple(trace_episodes(agent, state, config.env, episodes=episodes, seed=seed))
@@ -147,10 +156,10 @@ def _look(
     against: str | None,
     key: Key,
 ) -> Inspection | None:
-    """At the world model, on ``sizes`` = (sequences, context, ahead); None where there is none."""
+    """Inspects the world model on ``sizes`` = (sequences, context, ahead). Returns None if the agent has none."""
     sequences, context, ahead = sizes
     one_key, mean_key, cost_key, doubt_key = (jax.random.fold_in(key, i) for i in range(4))
-    with run.lock():  # Opening a replay drops chunks that are not whole, such as one that a training run is writing.
+    with run.lock():  # Opening a replay deletes incomplete chunks, such as one that a training run is writing.
         batch = _sequences(run, config, agent, sequences, context, ahead)
         near = min(ahead, max(*calibration.LEADS, *calibration.SUMS))
         short = _sequences(run, config, agent, _MORE * sequences, context, near)
@@ -177,8 +186,10 @@ def _look(
 
 
 def _sequences(run: RunDirectory, config: RunConfig, agent: Agent, number: int, context: int, ahead: int) -> Batch:
-    """The newest of the replay, without those in whose last ``ahead`` decisions an episode begins: imagination knows of
-    no resets."""
+    """The newest sequences of the replay in whose last ``ahead`` decisions no episode begins.
+
+    Imagination cannot predict resets.
+    """
     assert isinstance(config.loop, ReplayLoop)
     replay = Replay(run.replay, agent.spaces, config.loop.num_envs, capacity=config.loop.replay_capacity, seed=0)
     recorded = replay.newest(2 * number, context + ahead)
@@ -189,17 +200,17 @@ def _sequences(run: RunDirectory, config: RunConfig, agent: Agent, number: int, 
 
 
 def _layout(config: RunConfig) -> Layout:
-    """The environment's; of one that cannot be made here, as on a machine without the simulator, none."""
+    """Layout of the environment's observations. It is empty if the environment cannot be made on this machine."""
     try:
         with closing(make_vector(config.env, 1, seed=0)) as envs:
             return envs.layout
     except EnvError as error:
-        _log.warning("observations are taken as a whole, since their parts are not known: %s", error)
+        _log.warning("observations are not divided into parts, because their layout is unknown: %s", error)
         return {}
 
 
 def _calibrate(agent: Agent, state: Any, batch: Batch, context: int, key: Key) -> dict[str, Calibration]:
-    """Of the mean of several imagined futures: that of many is what the model expects."""
+    """Calibration of the mean of several imagined futures, which estimates the expectation of the model."""
     report = agent.report(state, batch, key=key, context=context, samples=_FUTURES)
     names = agent.spaces.costs if agent.spaces.num_costs > 1 else ("cost",)
     predicted, real = (report[f"{side}/cost"][:, context:].astype(np.float64) for side in ("prediction", "truth"))
@@ -218,7 +229,7 @@ def _doubts(
     sequences, context, ahead = sizes
     if not isinstance(agent, Dreamer) or agent.config.uncertainty is None:
         if against is not None:
-            raise ValueError(f"{config.agent_name} has no posterior over models whose doubts could be compared")
+            raise ValueError(f"{config.agent_name} has no posterior over models, so `against` has nothing to compare")
         return {}
     sets = {"replay": batch}
     if against is not None:
@@ -239,7 +250,7 @@ def _anatomy_numbers(found: Anatomy) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON's types: arrays become lists, and what is not finite None."""
+    """Converts to JSON types: arrays become lists, and numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

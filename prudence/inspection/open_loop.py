@@ -1,7 +1,7 @@
-"""How far a world model sees: open-loop predictions against what really came.
+"""Open-loop predictions of a world model against real outcomes.
 
-Policies are trained on imagined futures, so a cost that the model does not foresee cannot be avoided. The model
-filters the first steps of recorded sequences and then imagines under the recorded actions, without looking.
+Policies are trained on imagined futures, so they cannot avoid a cost that the model does not predict. The model filters
+the first steps of recorded sequences. Then it imagines the rest under the recorded actions, without observations.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from prudence.envs.base import Layout
 from prudence.types import Batch, Key, Metrics
 
 LEADS = (1, 4, 12)
-"""Leads whose correlations are logged in training, where the sequences are long enough."""
+"""Leads whose correlations are logged in training, if the sequences are long enough."""
 
 Curve = Float[np.ndarray, " L"]
 
 
 @dataclass(frozen=True)
 class Foresight:
-    """Curves over the lead: 1, 2, ..., L decisions after the last observation seen.
+    """Accuracy of predictions over the lead: 1, 2, ..., L decisions after the last observation that the model filtered.
 
     Attributes:
-        correlation: of the predicted and the real reward and costs, by name; NaN where the real ones were all equal.
-        explained: share of the observations' variance explained, by name (1 − squared error / variance); negative
-            where the mean would have been a better guess.
-        predicted, real: mean costs, by name.
+        correlation: correlation of predicted and real reward and costs, by name; NaN if the real ones are all equal.
+        explained: explained share of the variance of observations, by name (1 − squared error / variance). It is
+            negative if the mean would be a better prediction.
+        predicted, real: mean predicted and mean real costs, by name.
     """
 
     correlation: Mapping[str, Curve]
@@ -40,7 +40,7 @@ class Foresight:
     real: Mapping[str, Curve]
 
     def metrics(self) -> Metrics:
-        """A few numbers for the log."""
+        """A selection of the numbers as metrics for the log."""
         metrics: Metrics = {}
         for lead in LEADS:
             for name, curve in self.correlation.items():
@@ -53,16 +53,16 @@ class Foresight:
 
 
 class Explained(NamedTuple):
-    """How far one part of the observations is foreseen: shares of its variance explained, 1 − squared error / variance,
-    both summed over its numbers, over the lead. 0 is what the mean over sequences would score, and below 0 worse.
+    """Explained variance of one part of the observations, over the lead.
 
-    Vectors are compared as the model has them, in symlog space.
+    It is 1 − squared error / variance, both summed over the numbers of the part. The mean over sequences would score 0;
+    a value below 0 is worse than that. Vectors are compared in symlog space, as in the model.
 
     Attributes:
-        one: by one imagined future, which is what policies are trained on.
-        mean: by the mean of several, a better guess than any of them.
-        copy: if nothing changed since the last observation that the model saw.
-        spread: standard deviation of one number of it.
+        one: score of one imagined future. Policies are trained on such futures.
+        mean: score of the mean of several imagined futures, which is a better prediction than any of them.
+        copy: score of a copy of the last observation that the model filtered.
+        spread: standard deviation of a number of this part.
     """
 
     one: Curve
@@ -74,11 +74,14 @@ class Explained(NamedTuple):
 def explain(
     one: Mapping[str, np.ndarray], mean: Mapping[str, np.ndarray], layout: Layout, context: int
 ) -> dict[str, Explained]:
-    """By part, ``observation/entry`` where the layout names an observation's entries and else ``observation``.
+    """Explained variance by part of the observations.
+
+    A part is called ``observation/entry`` if the layout names the entries of an observation, else ``observation``.
 
     Args:
-        one, mean: reports (``Agent.report``) on the same sequences, with one future and with several.
-        layout: of the environment.
+        one, mean: reports (``Agent.report``) on the same sequences, with one imagined future and with several.
+        layout: layout of the environment's observations.
+        context: steps that the model filtered.
     """
     found = {}
     for name in sorted(n.removeprefix("prediction/") for n in one if n.startswith("prediction/")):
@@ -96,14 +99,14 @@ def explain(
 
 
 def _parts(name: str, layout: Layout) -> dict[str, slice]:
-    """Of the last axis of an observation, by label."""
+    """Slices of the last axis of an observation, by label of the part."""
     if not layout.get(name):
         return {name: slice(None)}
     return {f"{name}/{entry.name}": slice(entry.start, entry.stop) for entry in layout[name]}
 
 
 def short_names(labels: Sequence[str]) -> list[str]:
-    """Labels of :func:`explain` without their observations, where that leaves them different.
+    """Labels of :func:`explain` without the names of observations, if they stay distinct.
 
     >>> short_names(["lidar/gyro", "image"])
     ['gyro', 'image']
@@ -113,9 +116,10 @@ def short_names(labels: Sequence[str]) -> list[str]:
 
 
 def foresight(report: Mapping[str, np.ndarray], cost_names: tuple[str, ...], context: int) -> Foresight:
-    """From an agent's report of ``[B, T]`` sequences (``Agent.report``), of which the model saw ``context`` steps.
+    """Computes the foresight from an agent's report on ``[B, T]`` sequences (``Agent.report``).
 
-    Without curves where the report is empty: the agent has no model.
+    The model filtered the first ``context`` steps. If the report is empty, because the agent has no model, there are no
+    curves.
     """
     if not report:
         return Foresight({}, {}, {}, {})
@@ -135,7 +139,7 @@ def foresight(report: Mapping[str, np.ndarray], cost_names: tuple[str, ...], con
 
 
 def _unit(ahead: Mapping[str, np.ndarray], report: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """The truth in the prediction's unit: images come as bytes and are predicted in [0, 1]."""
+    """The truth in the unit of the prediction. Images are bytes, and predicted in [0, 1]."""
     truth = ahead[f"truth/{name}"]
     return truth / 255 if report[f"truth/{name}"].dtype == np.uint8 else truth
 
@@ -156,6 +160,6 @@ def _explained(predicted: np.ndarray, real: np.ndarray) -> Curve:
 def measure(
     agent: Agent, state: object, batch: Batch, *, context: int, key: Key, samples: int = 8
 ) -> tuple[Foresight, dict[str, np.ndarray]]:
-    """The foresight on sequences, and the report that it was computed from (predictions averaged over ``samples``)."""
+    """Measures the foresight on sequences. Also returns its report, with predictions averaged over ``samples``."""
     report = agent.report(state, batch, key=key, context=context, samples=samples)
     return foresight(report, agent.spaces.costs, context), report

@@ -1,7 +1,7 @@
-"""A planner at work: the plans that each decision was chosen from, drawn into the arena, and what they were to cost.
+"""Films of a planner: candidate plans of each decision, drawn in the arena, and their predicted costs.
 
-The world model imagines the candidates and decodes their observations; dead reckoning of the decoded velocity and
-turning rate, which both ``lidar`` and ``coordinates`` contain, gives their paths over the floor.
+The world model imagines the candidates and decodes their observations. Dead reckoning of the decoded velocity and
+turning rate gives their paths over the floor. The observations ``lidar`` and ``coordinates`` both contain these.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from prudence.inspection.video import write_video
 from prudence.ops.kinematics import dead_reckoning
 from prudence.ops.normalise import symexp
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; widths and dashes say the same again.
+# Okabe and Ito's palette, for colour-blind readers. Widths and dashes encode the same information.
 _SAFE, _UNSAFE, _ELITE, _EXECUTED = "#0072b2", "#d55e00", "#cc79a7", "#000000"
-_CLOSE = 1.0  # Metres to every side of the agent in the close-up.
+_CLOSE = 1.0  # Metres that the close-up shows on every side of the agent.
 _DPI = 100
 _FRAMES_PER_SECOND = 10
 
 
 class Shot(NamedTuple):
-    """One decision, as it was seen.
+    """One decision of a film.
 
     Attributes:
-        picture: as the environment draws itself.
-        views: from above, a close-up and all of it; none where the environment has no such view.
-        paths: of the candidates and, last, the executed plan, over the floor in the agent's frame, in metres; None
-            where the model predicts no velocity and turning rate.
-        preview: what the decision was chosen from, as NumPy arrays.
-        reward, cost: what arrived before it; the cost is the sum over constraints.
+        picture: the environment's own rendering.
+        views: views from above: a close-up and the whole arena; empty if the environment has no such view.
+        paths: paths over the floor of the candidates and, last, of the executed plan, in the agent's frame and in
+            metres; None if the model predicts no velocity and turning rate.
+        preview: the candidates of the decision, as NumPy arrays.
+        reward, cost: reward and cost that arrived before the decision. The cost is the sum over constraints.
     """
 
     picture: UInt8[np.ndarray, "height width 3"]
@@ -57,15 +57,21 @@ class Shot(NamedTuple):
 
     @property
     def pictures(self) -> tuple[UInt8[np.ndarray, "height width 3"], ...]:
-        """The views', or the only one there is."""
+        """Images of the views, or the only rendering."""
         return tuple(view.picture for view in self.views) or (self.picture,)
 
 
 class PlanRecorder:
-    """Watches an evaluation (``watch`` of :func:`~prudence.evidence.evaluate.evaluate_agent`) and keeps its shots."""
+    """A ``watch`` of :func:`~prudence.evidence.evaluate.evaluate_agent` that records shots."""
 
     def __init__(self, agent: Agent, state: Any, mode: Mode = "evaluate") -> None:
-        """``mode`` is how the agent acts. Raises ValueError: it does not act by plans, or does not yet."""
+        """
+        Args:
+            mode: how the agent acts.
+
+        Raises:
+            ValueError: the agent does not act by plans, or not yet.
+        """
         self._agent, self._state = planner_of(agent, state), state
         self._mode: Mode = mode
         self.shots: list[Shot] = []
@@ -84,8 +90,10 @@ class PlanRecorder:
 def motion(
     observations: Mapping[str, Float[Array, "*batch _"]], layout: Layout
 ) -> tuple[Float[Array, "*batch 2"], Float[Array, "*batch"]] | None:
-    """Velocity (m/s, along the agent's x and y axes) and turning rate (rad/s) in decoded vectors, which are in symlog
-    space; None where none of them has both."""
+    """Velocity (m/s, along the agent's x and y axes) and turning rate (rad/s) in decoded observations.
+
+    Decoded vectors are in symlog space. The result is None if no observation has both.
+    """
     for name, vector in observations.items():
         entries = {entry.name: vector[..., entry.start : entry.stop] for entry in layout.get(name, ())}
         if {"velocimeter", "gyro"} <= entries.keys():
@@ -101,23 +109,25 @@ def _paths(
 
 
 def ahead(costs: Float[np.ndarray, " T"], horizon: int) -> Float[np.ndarray, "T H"]:
-    """What the 1, 2, ..., H decisions from each one on cost together; NaN beyond the end."""
+    """Summed costs of the next 1, 2, ..., H decisions from each decision on; NaN beyond the end."""
     padded = np.concatenate([costs, np.full(horizon - 1, np.nan)])
     return np.cumsum(np.lib.stride_tricks.sliding_window_view(padded, horizon), axis=1)
 
 
 def most_contested(safe_shares: Float[np.ndarray, " T"]) -> int:
-    """The decision with the smallest share of safe plans above 0: that with the least, if all have none."""
+    """The decision with the smallest share of safe plans above 0, or 0 if no decision has a safe plan."""
     return int(np.where(safe_shares > 0, safe_shares, np.inf).argmin())
 
 
 def write_plan_film(
     shots: Sequence[Shot], film: Path, still: Path, *, budgets: Sequence[float], episode_steps: int
 ) -> None:
-    """Writes the film and, as a PNG, its most contested decision.
+    """Writes the film, and its most contested decision as a PNG.
 
     Args:
-        budgets: of an episode, for each constraint.
+        film: path of the film.
+        still: path of the PNG.
+        budgets: budgets of an episode, one for each constraint.
         episode_steps: decisions of an episode.
 
     Raises:
@@ -129,10 +139,10 @@ def write_plan_film(
 
 
 class _Page:
-    """The figure. What changes between decisions is drawn over what does not, which is much quicker."""
+    """The figure of the film. Moving artists are drawn over a fixed background, which is much faster."""
 
     def __init__(self, shots: Sequence[Shot], allowed: float) -> None:
-        """``allowed`` is the budget's share of one decision."""
+        """``allowed`` is the share of the budget for one decision."""
         self._shots, horizon = shots, len(shots[0].preview.cost)
         real = np.array([shot.cost for shot in shots[1:]] + [np.nan])  # A cost arrives with the next shot.
         self._real = ahead(real, horizon)
@@ -153,7 +163,7 @@ class _Page:
         self._moving = [self._title, *(a for m in self._maps for a in m.moving), *self._ahead, self._cursor]
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """The film's pictures."""
+        """The frames of the film."""
         for artist in self._moving:
             artist.set_animated(True)
         self._canvas.draw()
@@ -166,7 +176,7 @@ class _Page:
             yield np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
 
     def save(self, index: int, path: Path) -> None:
-        """The picture of one decision."""
+        """Writes the frame of one decision as an image."""
         for artist in self._moving:
             artist.set_animated(False)
         self._show(index)
@@ -220,15 +230,15 @@ class _Page:
 
 
 class _Map:
-    """Plans over a picture.
+    """Plans, drawn over an image.
 
     Attributes:
-        moving: what :meth:`show` changes, in drawing order.
+        moving: artists that :meth:`show` changes, in drawing order.
     """
 
     def __init__(self, axes: Axes, picture: UInt8[np.ndarray, "height width 3"]) -> None:
         height, width, _ = picture.shape
-        # Pixels' corners, not their middles, have whole coordinates, as in Overhead.pixels.
+        # The corners of pixels, not their centres, have whole coordinates, as in Overhead.pixels.
         self._picture = axes.imshow(picture, extent=(0, width, height, 0), interpolation="bilinear")
         axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         self._plans = [
@@ -244,7 +254,7 @@ class _Map:
         self.moving: list[Artist] = [self._picture, *self._plans, *self._executed, self._went]
 
     def show(self, shot: Shot, number: int, went: Float[np.ndarray, "steps 2"]) -> None:
-        """The shot's picture ``number``, its plans, and where the agent ``went``."""
+        """Shows image ``number`` of the shot, its plans, and the positions to which the agent ``went``."""
         self._picture.set_data(shot.pictures[number])
         if not shot.views:
             return

@@ -1,4 +1,4 @@
-"""``report.html``: a run on one page, in one file that can be sent to somebody."""
+"""``report.html``: a report of a run on one page, in a single file."""
 
 from __future__ import annotations
 
@@ -46,16 +46,19 @@ details { margin-top: .5rem; } summary { cursor: pointer; color: var(--soft); }
 
 
 def write_report(run: Path | str, out: Path | str | None = None) -> Path:
-    """Writes ``report.html`` in a run directory: figures, curve, evaluation, pictures, videos, configuration.
+    """Writes ``report.html`` in a run directory: key figures, curve, evaluation, images, videos and configuration.
 
-    Pictures are embedded. Videos stay files beside it, and play while the report lies in the run directory.
-    What the run does not have is left out.
+    Images are embedded. Videos are linked as files, so they play only while the report is in the run directory. Parts
+    that the run does not have are left out.
 
     Args:
-        out: the directory to write to, whose evaluation, pictures and videos are shown; by default the run's.
+        out: directory to write to. The report shows its evaluation, images and videos. By default it is the run's.
+
+    Returns:
+        The path of the report.
 
     Raises:
-        FileNotFoundError: the run has no metrics, and is no policy of a record, which has none.
+        FileNotFoundError: the run has no metrics, and is not a recorded policy (which never has any).
     """
     source = RunDirectory(Path(run))
     directory = source if out is None else RunDirectory(Path(out))
@@ -82,7 +85,7 @@ def write_report(run: Path | str, out: Path | str | None = None) -> Path:
 
 
 def _figures(series: Mapping[str, Series]) -> str:
-    """The few numbers that one asks for first."""
+    """The most important numbers of the run."""
     steps = max((s.steps[-1] for s in series.values()), default=0.0)
     shown = {"environment steps": f"{steps:,.0f}"}
     if "time/wall" in series:
@@ -102,7 +105,7 @@ def _curve(run: Path, series: Mapping[str, Series]) -> str:
 
 
 def _evaluation(path: Path) -> str:
-    """Mean, interval and interquartile mean of return and costs, and each budget's verdict."""
+    """Mean, interval and interquartile mean of return and costs, and the verdict on each budget."""
     if not path.exists():
         return ""
     found = json.loads(path.read_text())
@@ -122,7 +125,7 @@ def _evaluation(path: Path) -> str:
 
 
 def _verdict(found: Mapping[str, Any], costs: np.ndarray, index: int) -> tuple[str, str]:
-    """Status and finding of one constraint: what was decided on the way, or the bound of a fixed number of episodes."""
+    """Status and result of one constraint, from its sequential decision or from a fixed number of episodes."""
     if sequential := found.get("until_decided"):
         decision = sequential["decisions"][index]
         return decision["status"], decision["verdict"]
@@ -154,7 +157,7 @@ def _row(name: str, values: np.ndarray) -> str:
 
 
 def _inspection(path: Path) -> str:
-    """What `prudence inspect` said."""
+    """Tables of `prudence inspect`."""
     if not path.exists():
         return ""
     parts = ["<h2>Inspection</h2>"]
@@ -184,7 +187,7 @@ def _videos(directory: RunDirectory) -> str:
 
 
 def _configuration(config: Mapping[str, Any]) -> str:
-    """The configuration as small tables, one for each part of it."""
+    """The configuration as small tables, one for each part."""
     if not config:
         return ""
     sections = []

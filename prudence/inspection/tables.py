@@ -1,4 +1,4 @@
-"""What ``inspection.json`` says as tables, for a terminal and for the report."""
+"""Tables of ``inspection.json``, for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prudence.inspection.anatomy import TRAP, WARNING
 from prudence.inspection.open_loop import short_names
 
 FILE = "inspection.json"
-"""In a run's directory."""
+"""Name of the file in a run directory."""
 LEADS = (1, 2, 5, 10)
 _UNKNOWN = "–"
 
 
 class Sheet(NamedTuple):
-    """A table: heads and as many cells in every row, with what a reader must know."""
+    """A table: column heads, rows of cells, and a note for readers."""
 
     title: str
     heads: tuple[str, ...]
@@ -26,7 +26,7 @@ class Sheet(NamedTuple):
 
 
 def sheets(content: Mapping[str, Any]) -> list[Sheet]:
-    """Of the content of an ``inspection.json``; what it does not have is left out."""
+    """The tables of the content of an ``inspection.json``. Missing parts are left out."""
     found = [_foresight(content), _entries(content["entries"]), *_costs(content["costs"]), *_doubts(content["doubts"])]
     if content["episodes"] is not None:
         found += [_traps(content["episodes"]), _events(content["episodes"])]
@@ -43,7 +43,7 @@ def _foresight(content: Mapping[str, Any]) -> Sheet:
 def _over_leads(
     curves: Mapping[str, Sequence[float | None]], leads: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Heads and rows of curves at some leads, as far as the curves go."""
+    """Column heads and rows of curves at the given leads, up to the length of the curves."""
     shown = [n for n in leads if n <= max(map(len, curves.values()), default=0)]
     rows = tuple((name, *(_number(curve[n - 1]) for n in shown)) for name, curve in curves.items())
     return ("", *map(str, shown)), rows
@@ -106,17 +106,20 @@ def _traps(found: Mapping[str, Any]) -> Sheet | None:
 
 def _events(found: Mapping[str, Any]) -> Sheet:
     events = found["events"]
-    mean = lambda name: _number(_mean([event[name] for event in events]))
+
+    def mean_of(name: str) -> str:
+        return _number(_mean([event[name] for event in events]))
+
     rows = [("costly events in 100 episodes", f"{100 * len(events) / found['episodes']:.0f}")]
     if events:
         costs = [event["cost"] for event in events]
         rows += [
             ("cost of one: mean, median, most", ", ".join(_number(float(f(costs))) for f in (np.mean, np.median, max))),
-            ("decisions that it lasts, mean", mean("length")),
-            ("speed when it begins, and of all decisions", f"{mean('speed')}, {_number(found['speed'])}"),
-            (f"cost critic {WARNING} decisions before", mean("warned")),
-            (f"one imagined future {WARNING} decisions before", mean("foreseen")),
-            ("cost that came in the decisions of that future", mean("came")),
+            ("decisions that it lasts, mean", mean_of("length")),
+            ("speed when it begins, and of all decisions", f"{mean_of('speed')}, {_number(found['speed'])}"),
+            (f"cost critic {WARNING} decisions before", mean_of("warned")),
+            (f"one imagined future {WARNING} decisions before", mean_of("foreseen")),
+            ("cost that came in the decisions of that future", mean_of("came")),
         ]
     shown = tuple(row for row in rows if set(row[1]) - set(f"{_UNKNOWN}, "))
     note = "An event lasts from a costly decision until two or more in a row cost nothing."

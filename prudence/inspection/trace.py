@@ -1,4 +1,4 @@
-"""Episodes decision by decision: what came, and what the agent had expected."""
+"""Traces of episodes: outcomes and the agent's expectations at every decision."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from prudence.evidence.evaluate import Step, evaluate_agent
 from prudence.types import Observation
 
 VELOCITY = "velocimeter"
-"""The entry of a vector observation (its ``layout``) that is taken for the agent's velocity."""
+"""Name of the entry of a vector observation (in its ``layout``) that is the agent's velocity."""
 
 
 class Trace(NamedTuple):
-    """One episode of T decisions. Index t is of decision t; what is None is not known.
+    """Trace of one episode of T decisions. Index t belongs to decision t. Unknown values are None.
 
     Attributes:
-        rewards, costs: ``[T]`` and ``[T, C]`` that arrived after decision t, summed over its raw steps.
-        goals: ``[T]`` that it reached.
-        speed: ``[T]`` at which the agent moved when it decided, in the unit of the observation ``velocimeter``.
-        value, cost_value: ``[T]`` and ``[T, C]`` what the critics said when it decided.
-        foreseen: ``[T, H, C]`` costs of decisions t to t + H - 1, as one imagined future had them.
+        rewards, costs: ``[T]`` and ``[T, C]``, which arrived after decision t, summed over its raw steps.
+        goals: ``[T]`` number of goals that decision t reached.
+        speed: ``[T]`` speed of the agent at decision t, in the unit of the observation ``velocimeter``.
+        value, cost_value: ``[T]`` and ``[T, C]`` predictions of the critics at decision t.
+        foreseen: ``[T, H, C]`` costs of decisions t to t + H - 1 in one imagined future.
     """
 
     rewards: Float[np.ndarray, " T"]
@@ -39,10 +39,10 @@ class Trace(NamedTuple):
 
 
 class Tracer:
-    """A witness of an evaluation (see :func:`~prudence.evidence.evaluate.evaluate_agent`) that keeps traces."""
+    """A ``witness`` of :func:`~prudence.evidence.evaluate.evaluate_agent` that records traces."""
 
     def __init__(self, agent: Agent, state: Any, *, seed: int = 0) -> None:
-        """``seed`` is of the imagined futures."""
+        """``seed`` is the seed of the imagined futures."""
         self._agent, self._state, self._seed = agent if isinstance(agent, Foreseeing) else None, state, seed
         self._steps = 0
         self._open: dict[int, list[dict[str, np.ndarray | None]]] = {}
@@ -64,14 +64,14 @@ class Tracer:
 
 
 def trace_episodes(agent: Agent, state: Any, env: EnvConfig, *, episodes: int, seed: int) -> list[Trace]:
-    """Traces of the episodes that an evaluation of as many with this seed has."""
+    """Traces of the episodes of an evaluation with this number of episodes and this seed."""
     tracer = Tracer(agent, state, seed=seed)
     evaluate_agent(agent, state, env, episodes=episodes, seed=seed, witness=tracer)
     return tracer.traces
 
 
 def speed_of(observation: Observation, layout: Layout) -> Float[np.ndarray, " E"] | None:
-    """The length of the entry ``velocimeter`` of E environments' vector observations; None where none has one."""
+    """Speed in E environments: the norm of the entry ``velocimeter`` of a vector observation. None if there is none."""
     for name, parts in layout.items():
         for entry in parts:
             if entry.name == VELOCITY:
@@ -83,7 +83,7 @@ def speed_of(observation: Observation, layout: Layout) -> Float[np.ndarray, " E"
 def _decision(
     step: Step, outlook: Outlook | None, speed: np.ndarray | None, index: int | np.integer
 ) -> dict[str, np.ndarray | None]:
-    """One decision of one environment: a trace's fields without the axis T."""
+    """One decision of one environment: the fields of a trace without the axis T."""
     value, cost_value, foreseen = (None, None, None) if outlook is None else outlook
     goals = None if np.isnan(step.goals[index]) else step.goals
     fields = {"rewards": step.after.reward, "costs": step.after.cost, "goals": goals, "speed": speed}
@@ -92,7 +92,7 @@ def _decision(
 
 
 def _joined(decisions: Sequence[dict[str, np.ndarray | None]]) -> Trace:
-    """Stacks decisions along T; what one of them lacks is None."""
+    """Stacks decisions along T. A field that one of them lacks is None."""
     columns: dict[str, Any] = {}
     for name in Trace._fields:
         column = [decision[name] for decision in decisions]

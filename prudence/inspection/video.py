@@ -1,4 +1,4 @@
-"""Episodes as films, and what a world model foresees beside what came."""
+"""Videos of episodes, and images that compare predicted with real frames."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ _SEEN, _IMAGINED = (130, 130, 130), (222, 143, 5)
 
 
 def write_video(frames: Iterable[np.ndarray], path: Path | str, fps: float = 30) -> Path:
-    """Writes an mp4 (H.264, 4:2:0) that browsers and players show as it is.
+    """Writes an mp4 video (H.264, 4:2:0), which browsers and players can show.
 
-    Small pictures are enlarged by a whole factor, without smoothing, until their shorter side has
-    256 pixels. Pictures of several cameras (channels a multiple of 3) stand side by side.
+    Small images are enlarged by a whole factor, without smoothing, until their shorter side has at least 256 pixels.
+    Images of several cameras (3 channels each) are placed side by side.
 
     Args:
-        frames: ``uint8 [height, width, channels]`` each; drawn one by one if they come from a generator.
+        frames: images ``uint8 [height, width, channels]``. A generator is consumed frame by frame.
+
+    Returns:
+        The path of the video.
 
     Raises:
         ValueError: there are no frames, or the channels are not a multiple of 3.
@@ -52,20 +55,23 @@ def open_loop_picture(
     path: Path | str,
     columns: int = 12,
 ) -> Path:
-    """One PNG of three rows: what was seen, what the model says, and by how much it errs.
+    """Writes a PNG with three rows: real frames, predicted frames, and the error.
 
-    The model saw the first ``context`` frames and reconstructs them; the rest it imagined, framed in orange.
-    Columns are spread evenly over the imagined frames, after the last three of the context. The error
-    is the absolute difference, averaged over colours.
+    The model saw the first ``context`` frames and reconstructs them. It imagined the others, which have an orange
+    border. The columns are the last three frames of the context and then frames evenly spread over the imagined ones.
+    The error is the absolute difference, averaged over colours.
 
     Args:
-        prediction: in [0, 1].
+        prediction: predicted frames in [0, 1].
+
+    Returns:
+        The path of the PNG.
 
     Raises:
-        ValueError: the shapes differ, or ``context`` leaves nothing to imagine.
+        ValueError: the shapes differ, or ``context`` leaves no frame to see or no frame to imagine.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}: they must be alike")
+        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}: their shapes must be equal")
     if not 0 < context < len(truth):
         raise ValueError(f"context is {context}: of {len(truth)} frames it must leave some to see and some to imagine")
     steps = open_loop_columns(len(truth), context, columns)
@@ -80,7 +86,7 @@ def open_loop_picture(
 
 
 def open_loop_columns(length: int, context: int, columns: int) -> np.ndarray:
-    """Indices of the frames that are shown: up to three of the context, then evenly the imagined ones."""
+    """Indices of the frames to show: up to three of the context, then evenly spread imagined ones."""
     before = np.arange(max(0, context - 3), context)
     after = np.linspace(context, length - 1, min(columns - len(before), length - context)).round().astype(int)
     return np.concatenate([before, after])
@@ -89,14 +95,14 @@ def open_loop_columns(length: int, context: int, columns: int) -> np.ndarray:
 def _side_by_side(frames: UInt8[np.ndarray, "T height width channels"]) -> UInt8[np.ndarray, "T height wide 3"]:
     cameras, rest = divmod(frames.shape[-1], 3)
     if rest or not cameras:
-        raise ValueError(f"pictures have {frames.shape[-1]} channels, and need 3 for each camera")
+        raise ValueError(f"images have {frames.shape[-1]} channels, but need 3 for each camera")
     return np.concatenate(np.split(frames, cameras, axis=-1), axis=2)
 
 
 def _enlarge(frames: UInt8[np.ndarray, "T height width 3"]) -> UInt8[np.ndarray, "T tall wide 3"]:
     factor = -(-SMALLEST_SIDE // min(frames.shape[1:3]))
     frames = frames.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else frames
-    # 4:2:0 halves the colours' resolution, for which sides must be even.
+    # 4:2:0 halves the resolution of colours, so sides must be even.
     return np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
 
 
@@ -109,7 +115,7 @@ def _frame(picture: UInt8[np.ndarray, "height width 3"], imagined: bool) -> UInt
 
 
 def _save_labelled(strip: np.ndarray, ahead: np.ndarray, rows: int, path: Path) -> Path:
-    """Writes the strip with its rows named and its columns counted in steps ahead of the last frame seen."""
+    """Writes the strip with named rows. Columns are numbered in steps after the last frame that the model saw."""
     height, width, _ = strip.shape
     figure = Figure(figsize=(width / PIXELS_PER_INCH + 0.9, height / PIXELS_PER_INCH + 0.5), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What Dreamer's core asks of a world model."""
+"""The interface of world models that Dreamer's core uses."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from prudence.types import Batch, Key, Metrics, Observation, Trajectory
 
 
 class AbstractWorldModel(eqx.Module):
-    """A model in which an actor and critics can be trained, and by which the actor can see.
+    """A world model. Actors and critics are trained in its imagination, and it filters observations for the actor.
 
-    Its ``states`` are a tree of arrays with the batch's axes in front; what acts needs a :class:`LatentState`.
+    Its ``states`` are a pytree of arrays with batch axes first. For acting they are a :class:`LatentState`.
     """
 
     @property
     @abc.abstractmethod
     def actor_size(self) -> int:
-        """Length of what the actor sees."""
+        """Number of features that the actor sees."""
 
     @property
     @abc.abstractmethod
     def critic_size(self) -> int:
-        """Length of what the critics see."""
+        """Number of features that the critics see."""
 
     @abc.abstractmethod
     def critic_features(self, states: Any) -> Float[Array, "*batch G"]:
-        """What of ``states`` the critics see."""
+        """The features of ``states`` that the critics see."""
 
     @abc.abstractmethod
     def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-        """The scaled sum of all losses, the filtered sequences (their ``states`` are ``[B, T, ...]``) and metrics."""
+        """The loss of the model.
+
+        Returns:
+            The weighted sum of all losses, and a pair of the filtered sequences (their ``states`` are ``[B, T, ...]``)
+            and the metrics.
+        """
 
     @abc.abstractmethod
     def filter_step(
@@ -47,8 +52,11 @@ class AbstractWorldModel(eqx.Module):
         *,
         key: Key | None,
     ) -> LatentState:
-        """One filtering step for E environments (acting), whose ``features`` the actor sees; the posterior's mode if
-        ``key`` is None."""
+        """One filtering step for E environments, for acting. The actor sees the ``features`` of the result.
+
+        Args:
+            key: samples the posterior; None takes its mode.
+        """
 
     @abc.abstractmethod
     def imagine(
@@ -60,16 +68,22 @@ class AbstractWorldModel(eqx.Module):
         key: Key,
         nudge: Float[Array, "H B A"] | None = None,
     ) -> Trajectory:
-        """Rolls ``policy``, of features and noise, out for H steps from states ``[B, ...]``.
+        """Imagines H steps under ``policy``.
 
-        ``nudge`` is added to the actions: a trajectory's derivative by a nudge of zeros is that by its actions, through
-        the dynamics.
+        Args:
+            policy: maps features and noise to actions.
+            start: states ``[B, ...]``.
+            action_noise: noise for ``policy``.
+            key: consumed for the noise of the latent states.
+            nudge: is added to the actions. The derivative of a trajectory with respect to a nudge of zeros is its
+                derivative with respect to the actions, through the dynamics.
         """
 
     @abc.abstractmethod
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
-        """Filters the first ``context`` steps and imagines the rest under the recorded actions.
+        """Filters the first ``context`` steps of ``[B, T]`` sequences and imagines the rest under recorded actions.
 
-        Returns, for ``[B, T]`` sequences, the predicted observations by name (images in [0, 1],
-        vectors in symlog space), and ``reward [B, T]``, ``cost [B, T, C]``.
+        Returns:
+            Predictions by name: the observations ``[B, T, ...]`` (images in [0, 1], vectors in symlog space),
+            ``reward [B, T]`` and ``cost [B, T, C]``.
         """

@@ -1,4 +1,4 @@
-"""Encoder and decoder of named observations: convolutions for images, one perceptron for all vectors."""
+"""Encoder and decoder of named observations: convolutions for images, one MLP for all vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prudence.types import Key, Observation, ObservationSpec
 
 
 class Encoder(eqx.Module):
-    """Dict of observations to one embedding: convolutions for images, one MLP for all vectors."""
+    """Encodes named observations as one embedding: convolutions for images, one MLP for all vectors."""
 
     images: dict[str, ConvEncoder]
     vectors: MLP | None
@@ -39,7 +39,7 @@ class Encoder(eqx.Module):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The observations that are encoded."""
+        """Names of the observations that are encoded."""
         return tuple(self.ranks)
 
     def __call__(self, observation: Observation) -> Float[Array, "*batch F"]:
@@ -52,12 +52,12 @@ class Encoder(eqx.Module):
 
 
 def flatten(x: Array, rank: int) -> Array:
-    """Joins the last ``rank`` axes into one (a new one if ``rank`` is 0)."""
+    """Joins the last ``rank`` axes into one. Adds an axis if ``rank`` is 0."""
     return x.reshape(*x.shape[: x.ndim - rank], -1)
 
 
 class Decoder(eqx.Module):
-    """Features to every observation's mean; the mirror of :class:`Encoder`."""
+    """Decodes features as the mean of every observation. It mirrors :class:`Encoder`."""
 
     images: dict[str, ConvDecoder]
     vectors: MLP | None
@@ -78,7 +78,7 @@ class Decoder(eqx.Module):
         self.vectors = MLP(in_size, c.mlp_units, c.mlp_layers, size, **style, key=next(keys)) if size else None
 
     def __call__(self, features: Float[Array, "*batch F"]) -> dict[str, Array]:
-        """Images in [0, 1] as ``[height, width, channels]``; vectors, flat, in symlog space. float32."""
+        """Observations by name in float32: images ``[height, width, channels]`` in [0, 1], flat symlog vectors."""
         out: dict[str, Array] = {k: net(features).astype(jnp.float32) for k, net in self.images.items()}
         if self.vectors is not None:
             flat, start = self.vectors(features).astype(jnp.float32), 0

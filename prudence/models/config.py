@@ -1,4 +1,4 @@
-"""Sizes and losses of world models."""
+"""Configuration of world models: sizes and losses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LossScales:
 
     @property
     def of_heads(self) -> dict[str, float]:
-        """Those of the heads' losses, by name."""
+        """Weights of the losses of the heads, by name."""
         return {"reward": self.reward, "cost": self.cost, "continue": self.continue_}
 
 
@@ -34,20 +34,22 @@ class WorldModelConfig:
 
     Attributes:
         encoder_keys: observations that the encoder sees; None means all that are not privileged.
-        decoder_keys: observations that are reconstructed; None means those that the encoder sees.
-        heads_see: what reward, costs and continuation are predicted from: ``features``, (h_t, z_t), as in the papers,
-            or ``deter``, h_t alone: what could be foreseen before x_t. From features they may be read off what x_t
-            gives away: that a reached goal has moved, as an imagined z_t hardly does (docs/algorithms/safedreamer.md).
-        unsafe_weight: factor on the cost loss where the real cost is positive (SafeDreamer 10,
-            LAMBDA 100): unsafe samples are rare.
-        free_nats: free bits of the summed KL.
-        free_nats_of: below which a latent ``state``'s KL counts for nothing (DreamerV3, SafeDreamer), or the KL's
-            ``mean`` over the batch (Dreamer-V1, LAMBDA).
-        vector_std: None gives vectors a likelihood of unit variance (the papers), so that ``scales.vector``
-            alone says how exact they are to be. A number calibrates instead (Rybkin et al. 2021, optimal σ):
-            each entry has the variance of its own error in the batch, with this standard deviation (in
-            symlog space) as its floor. Noisy sensors then cost no capacity, and exact ones are predicted
-            as exactly as the model can.
+        decoder_keys: observations that the decoder reconstructs; None means those that the encoder sees.
+        heads_see: input of the heads for reward, costs and continuation. ``features`` is (h_t, z_t), as in the papers.
+            ``deter`` is h_t alone, which holds only what was predictable before x_t. From features the heads can learn
+            to rely on hints in x_t that an imagined z_t rarely contains: for example, that a reached goal has moved
+            (docs/algorithms/safedreamer.md).
+        mlp_layers, mlp_units: depth and width of the MLPs for vectors.
+        cnn_depth: channels after the first convolution for images.
+        unsafe_weight: factor on the cost loss where the real cost is positive, because unsafe samples are rare
+            (SafeDreamer 10, LAMBDA 100).
+        free_nats: free bits of the summed KL, in nats.
+        free_nats_of: what the free bits are compared with: the KL of each latent ``state`` (DreamerV3, SafeDreamer), or
+            the ``mean`` of the KL over the batch (Dreamer-V1, LAMBDA).
+        vector_std: None gives vectors a likelihood of unit variance (the papers); ``scales.vector`` alone then sets
+            their precision. A number calibrates the variance (Rybkin et al. 2021, optimal σ): each entry has the
+            variance of its own error in the batch. The number is the lower bound of the standard deviation, in symlog
+            space. The model then spends no capacity on noisy sensors and predicts exact ones as exactly as it can.
     """
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
@@ -70,24 +72,27 @@ class WorldModelConfig:
 
     @property
     def heads(self) -> tuple[HeadConfig, HeadConfig, HeadConfig]:
-        """For reward, costs and continuation."""
+        """Configurations of the heads for reward, costs and continuation."""
         return self.reward, self.cost, self.continue_
 
     @property
     def head_size(self) -> int:
-        """Length of what the heads for reward, costs and continuation see."""
+        """Number of inputs of the heads for reward, costs and continuation."""
         return self.rssm.feature_size if self.heads_see == "features" else self.rssm.deter
 
 
 @dataclass(frozen=True)
 class PrivilegedConfig:
-    """The privileged half of a paired world model (prudence/models/paired.py). What is not said here, losses,
-    likelihoods and style, is as in its other half, and so are the heads, which see both.
+    """The privileged half of a paired world model (prudence/models/paired.py).
+
+    Losses, likelihoods and style of layers are as in the observation half. The heads see both halves and are configured
+    there, too.
 
     Attributes:
-        rssm: of the privileged half; its latents may be of another kind than the other half's.
-        mlp_layers, mlp_units: of its encoder and its decoder.
-        critics_see: ``union``, the states of both halves, or ``privileged``, that of this one (AsymDreamer(S)).
+        rssm: dynamics of the privileged half. Its kind of latents may differ from the observation half's.
+        mlp_layers, mlp_units: depth and width of its encoder and decoder.
+        critics_see: ``union`` shows the critics the states of both halves; ``privileged`` shows them the privileged
+            state only (AsymDreamer(S)).
     """
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)

@@ -1,8 +1,9 @@
-"""An ensemble of predictions on one model's latent states."""
+"""Ensembles of predictors on the latent states of one world model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,18 +19,22 @@ from prudence.types import Batch, Key, Metrics
 
 @dataclass(frozen=True)
 class Ensemble(ModelPosterior):
-    """N priors with heads for reward, costs and continuation, each from initial weights of its own.
+    """An ensemble of N members. A member is a prior with heads for reward, costs and continuation.
 
-    They learn what the model's own do, on the states that it infers: its memory (the recurrent cell), encoder and
-    decoder are shared, so that one actor and one critic serve all of them. Unlike SWAG's samples they differ from the
-    start, most where there is no data (Lakshminarayanan et al. 2017; ActSafe's posterior). Where data are few they
-    differ only if each learns from a sample of its own (``share``): else all of them learn the same few by heart.
+    Each member has its own initial weights. It learns the same as the model's own prior and heads, on the states that
+    the model infers. The members share the model's recurrent cell, encoder and decoder, so that one actor and one
+    critic serve all of them. Unlike SWAG's samples, the members differ from the start, and most where there is no data
+    (Lakshminarayanan et al. 2017; ActSafe's posterior). With little data they differ only if each member learns from
+    its own sample of the data (``share``). Otherwise all members memorise the same data.
 
     Attributes:
-        samples: N.
-        optimiser: of the members.
-        share: of the recorded steps, drawn for each member by itself, from which it learns (the bootstrap of Osband et
-            al. 2016, Appendix D); 1: all.
+        samples: N, number of members.
+        optimiser: optimiser of the members.
+        share: share of the recorded steps from which a member learns. The steps are drawn separately for each member
+            (the bootstrap of Osband et al. 2016, Appendix D). 1 means all steps.
+
+    Raises:
+        ValueError: there are fewer than 2 members, ``share`` is not in (0, 1], or the optimiser is not ``adam``.
     """
 
     samples: int = 5
@@ -40,12 +45,12 @@ class Ensemble(ModelPosterior):
         if self.samples < 2:
             raise ValueError(f"samples={self.samples}: an ensemble has at least 2 members")
         if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share} of the steps is what a member learns from: above 0, and 1 at most")
+            raise ValueError(f"share={self.share} of the steps for each member must be above 0 and at most 1")
         if self.optimiser.kind != "adam":
-            raise ValueError("the members are trained as one stack, whose units laprop's clipping would mix: use adam")
+            raise ValueError("the members are stacked, and laprop's clipping by unit would mix them: use adam")
 
     def init(self, model: WorldModel, *, key: Key) -> Optimised[Predictor]:
-        """All members, stacked."""
+        """Fresh members, stacked on a leading axis ``[N, ...]``."""
         members = eqx.filter_vmap(lambda key: model.fresh_predictor(key=key))(jax.random.split(key, self.samples))
         return Optimised.init(members, self.optimiser)
 
@@ -63,8 +68,10 @@ class Ensemble(ModelPosterior):
         weights = bootstrap_weights(batch, self.samples, self.share)
 
         def loss(members: Predictor) -> Float[Array, ""]:
-            one = lambda member, weights: self._on_memory_of(model, member).prediction_loss(filtered, batch, weights)
-            return eqx.filter_vmap(one)(members, weights).sum()
+            def member_loss(member: Predictor, weights: Array) -> Array:
+                return self._on_memory_of(model, member).prediction_loss(filtered, batch, weights)
+
+            return eqx.filter_vmap(member_loss)(members, weights).sum()
 
         total, gradient = eqx.filter_value_and_grad(loss)(state.module)
         state, metrics = state.descend(gradient, "posterior")
@@ -72,32 +79,40 @@ class Ensemble(ModelPosterior):
 
     def sample(self, state: Optimised[Predictor], model: WorldModel, *, key: Key) -> Predictor:
         own, members = model.predictor, state.module
-        repeat = lambda x: jnp.broadcast_to(x, (self.samples, *x.shape)) if eqx.is_array(x) else x
+
+        def repeat(x: Any) -> Any:
+            """Stacks ``samples`` copies of an array."""
+            return jnp.broadcast_to(x, (self.samples, *x.shape)) if eqx.is_array(x) else x
+
         shared = jax.tree.map(repeat, (own.input, own.cell))
         return members._replace(input=shared[0], cell=shared[1])
 
     def _on_memory_of(self, model: WorldModel, member: Predictor) -> WorldModel:
+        """The model that predicts by ``member`` and keeps its own recurrent cell."""
         own = model.predictor
         return model.with_predictor(member._replace(input=own.input, cell=own.cell))
 
 
 def bootstrap_weights(batch: Batch, members: int, share: float) -> Float[Array, "N B T"]:
-    """What each step counts for each of N ``members``: 1/p with probability p = ``share``, else 0 (Bernoulli masks of
-    Osband et al. 2016; for p = 1/2 the double-or-nothing bootstrap).
+    """Weight of each step for each of N ``members``: 1/p with probability p = ``share``, else 0.
 
-    They depend on the step and on the member alone, and so are the same in every batch: a member never sees the
-    steps that it leaves out. Steps that were recorded alike, bit for bit, count alike.
+    These are the Bernoulli masks of Osband et al. 2016; p = 1/2 is the double-or-nothing bootstrap. A weight depends
+    only on the recorded step and on the member. It is therefore the same in every batch, and a member never learns from
+    a step that its sample leaves out. Steps with equal records, bit for bit, have equal weights.
     """
     if share == 1:
         return jnp.ones((members, *batch.reward.shape))
     digests = step_digests(batch)
-    draw = lambda digest: jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), digest), share, (members,))
+
+    def draw(digest: Array) -> Array:
+        return jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), digest), share, (members,))
+
     drawn = jax.vmap(draw)(digests.reshape(-1)).reshape(*digests.shape, members)
     return jnp.moveaxis(drawn, -1, 0) / share
 
 
 def step_digests(batch: Batch) -> UInt32[Array, "B T"]:
-    """A number for each step, from the bits of its observation, action, reward and costs (multilinear hashing)."""
+    """Hash of each step, from the bits of its observation, action, reward and costs (multilinear hashing)."""
     recorded = [*batch.observation.values(), batch.prev_action, batch.reward, batch.cost]
     words = jnp.concatenate([_words(x).reshape(*batch.reward.shape, -1) for x in recorded], -1)
     factors = jax.random.bits(jax.random.key(0), words.shape[-1:], jnp.uint32)
@@ -105,8 +120,11 @@ def step_digests(batch: Batch) -> UInt32[Array, "B T"]:
 
 
 def _words(x: Array | np.ndarray) -> UInt32[Array, "*shape"]:
-    """Bytes as they are; of other numbers the bits, the upper ones, in which round numbers differ, among the lower
-    ones as well: a product keeps nothing of the upper bits above the 32nd."""
+    """Numbers as 32-bit words for hashing.
+
+    Bytes keep their value. Other numbers become their float32 bits, with the upper bits mixed into the lower bits.
+    Round numbers differ only in the upper bits, and a 32-bit product would drop most of these.
+    """
     if x.dtype == jnp.uint8:
         return jnp.asarray(x).astype(jnp.uint32)
     bits = jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.uint32)

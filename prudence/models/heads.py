@@ -1,4 +1,4 @@
-"""Heads: features to numbers, and the three with which a world model says what a task makes of its states."""
+"""Heads: networks that predict numbers from features. A world model has three: reward, costs and continuation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class HeadConfig:
     """A head that maps features to a distribution over one number.
 
     Attributes:
-        kind: ``twohot`` (bins uniform in symlog space, 2023 release), ``symexp_twohot`` (current
+        kind: ``twohot`` (bins uniform in symlog space; DreamerV3, 2023 release), ``symexp_twohot`` (current
             generation), ``symlog_mse``, ``normal`` (of variance 1; LAMBDA), or ``bernoulli`` (the probability that
-            the target is > 0; its mean times ``bernoulli_scale`` is the prediction, LAMBDA).
-        limit: outermost bin in symlog space.
-        out_scale: variance of the last layer's initial weights; 0 starts at the constant 0.
+            the target is > 0; the prediction is its mean times ``bernoulli_scale``; LAMBDA).
+        layers, units: depth and width of the network.
+        bins: number of bins of the two-hot kinds.
+        limit: position of the outermost bin in symlog space.
+        out_scale: factor on the initial variance of the last layer's weights. With 0 the output is 0 at first.
     """
 
     kind: HeadKind = "twohot"
@@ -41,7 +43,7 @@ class HeadConfig:
 
 
 class Head(eqx.Module):
-    """Features ``[F]`` to distributions over ``shape`` numbers (``()`` or ``(C,)``)."""
+    """Maps features ``[F]`` to a distribution over an array of ``shape`` (``()`` or ``(C,)``)."""
 
     net: MLP
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -62,26 +64,26 @@ class Head(eqx.Module):
         out = self.net(features)
         if "twohot" in c.kind:
             return TwoHot(out.reshape(*out.shape[:-1], *self.shape, c.bins), c.limit, c.kind == "symexp_twohot")
-        # In float32, as the other heads' means are: returns are summed up in it.
+        # In float32, like the means of the other heads, because returns are summed in float32.
         out = out.reshape(*out.shape[:-1], *self.shape).astype(jnp.float32)
         return {"bernoulli": Bernoulli, "normal": UnitNormal, "symlog_mse": SymlogMSE}[c.kind](out)
 
     def predict(self, features: Float[Array, "*batch F"]) -> Float[Array, "*batch *shape"]:
-        """The expected number."""
+        """The expected value."""
         mean = self(features).mean
         return mean * self.config.bernoulli_scale if self.config.kind == "bernoulli" else mean
 
     def negative_log_likelihood(
         self, features: Float[Array, "*batch F"], target: Float[Array, "*batch *shape"]
     ) -> Float[Array, "*batch *shape"]:
-        """Elementwise over ``shape``; a Bernoulli head's target is whether the number is positive."""
+        """Negative log-likelihood of each number. A Bernoulli head's target is whether the number is positive."""
         if self.config.kind == "bernoulli":
             target = (target > 0).astype(jnp.float32)
         return -self(features).log_prob(target)
 
 
 class Heads(NamedTuple):
-    """What a task makes of a state: its reward, its C costs, and whether the episode goes on."""
+    """The heads of a world model: reward, C costs, and the probability that the episode goes on."""
 
     reward: Head
     cost: Head
@@ -91,14 +93,14 @@ class Heads(NamedTuple):
     def init(
         cls, in_size: int, num_costs: int, configs: tuple[HeadConfig, HeadConfig, HeadConfig], keys: Array
     ) -> Heads:
-        """With fresh weights, from three keys."""
+        """Fresh heads. Consumes three keys."""
         shapes: tuple[tuple[int, ...], ...] = ((), (num_costs,), ())
         return cls(*(Head(in_size, *of, key=keys[i]) for i, of in enumerate(zip(shapes, configs, strict=True))))
 
     def losses(
         self, features: Float[Array, "B T G"], batch: Batch, unsafe_weight: float
     ) -> dict[str, Float[Array, "B T"]]:
-        """Negative log-likelihoods; a cost counts ``unsafe_weight`` times where it is positive."""
+        """Negative log-likelihoods by name. That of a positive cost has the weight ``unsafe_weight``."""
         reward, cost, terminal = (jnp.asarray(x) for x in (batch.reward, batch.cost, batch.is_terminal))
         unsafe = jnp.where(cost > 0, unsafe_weight, 1.0)
         return {
@@ -118,7 +120,7 @@ class Heads(NamedTuple):
         critic_features: Float[Array, "states B K"],
         actions: Float[Array, "H B A"],
     ) -> Trajectory:
-        """Imagined states with what these heads, which see ``features``, expect of them."""
+        """Builds a trajectory from imagined states. The heads predict from ``features``."""
         return Trajectory(
             actor_features=actor_features,
             critic_features=critic_features,

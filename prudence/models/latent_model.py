@@ -1,4 +1,4 @@
-"""The part of a world model that observations alone teach: encoder, latent dynamics and decoder."""
+"""The part of a world model that learns from observations alone: encoder, latent dynamics and decoder."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ class LatentModel(eqx.Module):
 
     @classmethod
     def init(cls, spaces: Spaces, config: WorldModelConfig, keys: Array) -> LatentModel:
-        """With fresh weights, from three keys. Raises ValueError: the configuration suits neither itself nor
-        ``spaces``."""
+        """A fresh model. Consumes three keys.
+
+        Raises:
+            ValueError: ``vector_std`` is not positive, or ``spaces`` lacks an observation that ``config`` names.
+        """
         if config.vector_std is not None and config.vector_std <= 0:
             raise ValueError(f"vector_std is {config.vector_std}: it must be positive, or None for a variance of one")
         specs = dict(spaces.observations)
@@ -51,7 +54,7 @@ class LatentModel(eqx.Module):
         return cls(encoder, rssm, Decoder(config.rssm.feature_size, decoded, config, key=keys[2]), config)
 
     def seen_by_heads(self, states: LatentState) -> Float[Array, "*batch G"]:
-        """What of ``states`` the heads for reward, costs and continuation see: ``config.heads_see``."""
+        """The part of ``states`` that the heads for reward, costs and continuation see (``config.heads_see``)."""
         return states.features if self.config.heads_see == "features" else states.deter
 
     def observe(self, batch: Batch, *, key: Key) -> Filtered:
@@ -70,14 +73,16 @@ class LatentModel(eqx.Module):
         *,
         key: Key | None,
     ) -> LatentState:
-        """One filtering step for E environments (acting); the posterior's mode if ``key`` is None."""
+        """One filtering step for E environments, for acting. Takes the posterior's mode if ``key`` is None."""
         embed = self.encoder({k: observation[k] for k in self.encoder.keys})
         noise = None if key is None else self.rssm.noise(len(is_first), key=key)
         return self.rssm.observe_step(state, prev_action, embed, is_first, noise)[0]
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> LatentState:
-        """The states of ``[B, T]`` sequences: the first ``context`` steps are filtered, the rest imagined under the
-        recorded actions."""
+        """States of ``[B, T]`` sequences.
+
+        The first ``context`` steps are filtered. The rest is imagined under the recorded actions.
+        """
         observe_key, imagine_key = jax.random.split(key)
         past = self.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
         last = jax.tree.map(lambda x: x[:, -1], past)
@@ -87,7 +92,7 @@ class LatentModel(eqx.Module):
     # --- losses -----------------------------------------------------------------------------------
 
     def reconstruction_losses(self, features: Float[Array, "B T F"], batch: Batch) -> dict[str, Float[Array, "B T"]]:
-        """Negative log-likelihoods of the observations, up to constants."""
+        """Negative log-likelihoods of the observations by name, up to constants."""
         losses = {}
         for name, mean in self.decoder(features).items():
             target = batch.observation[name]
@@ -117,7 +122,7 @@ class LatentModel(eqx.Module):
 
     @property
     def scales(self) -> dict[str, float]:
-        """Weights of all these losses."""
+        """Weights of the reconstruction and KL losses, by name."""
         s = self.config.scales
         images = {f"reconstruct_{k}": s.image for k in self.decoder.images}
         vectors = {f"reconstruct_{k}": s.vector for k, _ in self.decoder.sizes}
@@ -132,14 +137,17 @@ def roll_out(
     latent_noise: Any,
     nudge: Float[Array, "H B A"] | None,
 ) -> tuple[State, Float[Array, "H B A"]]:
-    """H imagined steps from states ``[B, ...]``: these and the states after them ``[H+1, B, ...]``, and the actions.
+    """Imagines H steps from states ``[B, ...]``.
 
     Args:
-        step: the state after a state and an action, given latent noise.
-        act: the action in a state, given noise.
-        latent_noise: ``[H, B, ...]``, a tree of what ``step`` takes.
-        nudge: is added to the actions: a trajectory's derivative by a nudge of zeros is that by its actions, through
-            the dynamics.
+        step: maps a state, an action and latent noise to the next state.
+        act: maps a state and noise to an action.
+        latent_noise: ``[H, B, ...]``, a pytree of noise for ``step``.
+        nudge: is added to the actions. The derivative of a trajectory with respect to a nudge of zeros is its
+            derivative with respect to the actions, through the dynamics.
+
+    Returns:
+        The states ``[H+1, B, ...]``, from ``start`` on, and the actions.
     """
 
     def one(state: State, inputs: tuple) -> tuple[State, tuple]:
@@ -154,7 +162,7 @@ def roll_out(
 
 
 def weighted_means(losses: dict[str, Array], scales: dict[str, float]) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The scaled sum of the means of all losses, and the means themselves as ``model/<name>``."""
+    """The weighted sum of the means of all losses, and the means as metrics ``model/<name>``."""
     assert set(losses) == set(scales)
     means = {name: loss.mean() for name, loss in losses.items()}
     total = sum((scales[name] * mean for name, mean in means.items()), start=jnp.zeros(()))

@@ -1,4 +1,4 @@
-"""Two world models side by side: one of what a robot will see, one of what only training sees."""
+"""Paired world models: one of the observations that a robot has, one of those that only training has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prudence.types import Batch, Key, Metrics, Observation, Spaces, Trajectory
 
 
 class PairedState(NamedTuple):
-    """What both halves remember: s° and s^p."""
+    """Latent states of both halves: s^o and s^p."""
 
     observation: LatentState
     privileged: LatentState
@@ -44,9 +44,10 @@ class PairedModel(AbstractWorldModel):
         s^o_t &= (h^o_t, z^o_t),\quad z^o_t \sim q(z | h^o_t, o_t) \\
         s^p_t &= (h^p_t, z^p_t),\quad z^p_t \sim q(z | h^p_t, p_t)
 
-    Each half has its own encoder, dynamics and decoder. Reward, costs and continuation are predicted from
-    :math:`[s^o, s^p]`; in training from :math:`[sg(s^o), s^p]`, so that they teach the observation model nothing (eq.
-    10). Only the observation model filters what the actor sees: acting needs no privileged observation.
+    Each half has its own encoder, dynamics and decoder. The heads predict reward, costs and continuation from
+    :math:`[s^o, s^p]`. In training they see :math:`[sg(s^o), s^p]`, so that their gradient does not reach the
+    observation model (eq. 10). The actor sees only states of the observation model, so acting needs no privileged
+    observation.
     """
 
     observation: LatentModel
@@ -83,7 +84,7 @@ class PairedModel(AbstractWorldModel):
         return own if self.critics_see == "privileged" else jnp.concatenate([states.observation.features, own], -1)
 
     def seen_by_heads(self, states: PairedState) -> Float[Array, "*batch G"]:
-        """[s°, s^p], or of both the memory alone (``WorldModelConfig.heads_see``)."""
+        """[s^o, s^p], or only the deterministic parts of both (``WorldModelConfig.heads_see``)."""
         seen = self.observation.seen_by_heads(states.observation), self.privileged.seen_by_heads(states.privileged)
         return jnp.concatenate(seen, -1)
 
@@ -95,8 +96,11 @@ class PairedModel(AbstractWorldModel):
         )
 
     def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[PairedPosterior, Metrics]]:
-        """Eqs. 9 and 10: each half's reconstructions and balanced KL, and the heads' likelihoods, which no gradient
-        leaves towards the observation model. Losses of the privileged half are called ``privileged_<name>``."""
+        """The loss of both halves and the heads (eqs. 9 and 10).
+
+        Each half has reconstruction losses and a balanced KL. The heads have likelihoods, whose gradient does not reach
+        the observation model. Losses of the privileged half are called ``privileged_<name>``.
+        """
         filtered = self.observe(batch, key=key)
         config, states = self.observation.config, filtered.states
         blind = states._replace(observation=jax.lax.stop_gradient(states.observation))
@@ -134,8 +138,11 @@ class PairedModel(AbstractWorldModel):
         key: Key,
         nudge: Float[Array, "H B A"] | None = None,
     ) -> Trajectory:
-        """Synchronous imagination (section 5.2): every action is chosen in s° and taken in both halves. The derivative
-        by ``nudge`` goes through both."""
+        """Synchronous imagination (section 5.2).
+
+        The policy chooses each action from s^o, and both halves take it. The derivative with respect to ``nudge`` goes
+        through both halves.
+        """
         halves, keys = (self.observation.rssm, self.privileged.rssm), jax.random.split(key)
         noise = tuple(rssm.noise(*action_noise.shape[:2], key=k) for rssm, k in zip(halves, keys, strict=True))
 
@@ -143,13 +150,15 @@ class PairedModel(AbstractWorldModel):
             parts = zip(halves, state, noise, strict=True)
             return PairedState(*(rssm.imagine_step(own, actions, n) for rssm, own, n in parts))
 
-        act = lambda state, noise: policy(state.observation.features, noise)
+        def act(state: PairedState, noise: Array) -> Array:
+            return policy(state.observation.features, noise)
+
         states, actions = roll_out(step, act, start, action_noise, noise, nudge)
         actor_features, critic_features = states.observation.features, self.critic_features(states)
         return self.heads.trajectory(self.seen_by_heads(states), actor_features, critic_features, actions)
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
-        """Of both halves' observations."""
+        """As :meth:`AbstractWorldModel.open_loop`, with the observations of both halves."""
         keys = jax.random.split(key)
         observation = self.observation.open_loop(batch, context, key=keys[0])
         privileged = self.privileged.open_loop(batch, context, key=keys[1])

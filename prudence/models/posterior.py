@@ -1,8 +1,8 @@
-"""Beliefs about which world model is the true one, of which imagination can draw several.
+"""Posteriors over world models. Imagination can use several samples of them.
 
-A posterior is over a model's *predictor*: the dynamics and heads that imagination uses. Encoder and decoder are left
-out, since no imagined trajectory passes through them: sampling them would change nothing, and storing them for
-every deviation or member would cost most of the memory of a model of images.
+A posterior is a distribution over a model's *predictor*: the dynamics and heads that imagination uses. It leaves out
+encoder and decoder, because imagined trajectories do not pass through them. Samples of them would change nothing, and
+storing them for every deviation or member would take most of the memory of a model of images.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from prudence.types import Batch, Key, Metrics, Trajectory
 
 
 class ModelPosterior(abc.ABC):
-    """Static configuration plus pure functions over a state, like a constraint.
+    """A posterior over world models: static configuration plus pure functions over a state, like a constraint.
 
     Attributes:
-        samples: N, models drawn for each update or decision.
+        samples: N, number of models drawn for each update or decision.
     """
 
     samples: int
@@ -38,12 +38,17 @@ class ModelPosterior(abc.ABC):
     def update(
         self, state: Any, model: WorldModel, filtered: Filtered, batch: Batch, step: Int[Array, ""], *, key: Key
     ) -> tuple[Any, Metrics]:
-        """The state after the model's gradient step number ``step``, 1 for the first, on ``batch``; ``filtered`` is
-        what the model made of it. No gradient reaches the model."""
+        """The state after a gradient step of the model. No gradient reaches the model.
+
+        Args:
+            filtered: the sequences of ``batch``, filtered by ``model``.
+            batch: the batch of the gradient step.
+            step: number of the gradient step, 1 for the first.
+        """
 
     @abc.abstractmethod
     def sample(self, state: Any, model: WorldModel, *, key: Key) -> Any:
-        """N predictors (:attr:`WorldModel.predictor`), their arrays stacked on a leading axis ``[N, ...]``."""
+        """Samples N predictors (:attr:`WorldModel.predictor`), with arrays stacked on a leading axis ``[N, ...]``."""
 
 
 def imagine_each(
@@ -58,20 +63,25 @@ def imagine_each(
     nudge: Float[Array, "H NS A"] | None = None,
     alike: int = 1,
 ) -> Trajectory:
-    """Trajectories under each of N predictors (LAMBDA Algorithm 1, lines 2 to 4), as one of ``B = N·S`` columns.
+    """Imagines trajectories under each of N predictors (LAMBDA Algorithm 1, lines 2 to 4).
 
-    Columns, of which ``start`` and the noise have as many, are ordered by predictor: column nS + s is the n-th's s-th.
+    The result is one ``Trajectory`` of ``B = N·S`` columns. ``start`` and ``action_noise`` have the same columns. They
+    are ordered by predictor: column nS + s is trajectory s of predictor n.
 
     Args:
-        model: what encodes, and whose predictor is replaced.
+        model: its encoder is used, and its predictor is replaced.
         predictors: from :meth:`ModelPosterior.sample`.
         common_noise: gives every predictor the same latent noise, so that equal predictors imagine the same.
-        alike: of each predictor, so many consecutive columns share their noise (:meth:`WorldModel.imagine`).
+        alike: number of consecutive columns of a predictor that share their noise (:meth:`WorldModel.imagine`).
     """
     number = len(jax.tree.leaves(predictors)[0])
-    apart = lambda x: x.reshape(*x.shape[:1], number, -1, *x.shape[2:])
-    starts = jax.tree.map(lambda x: apart(x[None])[0], start)
-    noise, nudges = jax.tree.map(apart, (action_noise, nudge))
+
+    def split_columns(x: Array) -> Array:
+        """``[H, NS, ...]`` as ``[H, N, S, ...]``."""
+        return x.reshape(*x.shape[:1], number, -1, *x.shape[2:])
+
+    starts = jax.tree.map(lambda x: split_columns(x[None])[0], start)
+    noise, nudges = jax.tree.map(split_columns, (action_noise, nudge))
 
     def one(predictor: Any, start: LatentState, noise: Array, nudge: Array | None, key: Key) -> Trajectory:
         return model.with_predictor(predictor).imagine(policy, start, noise, key=key, nudge=nudge, alike=alike)
@@ -85,16 +95,27 @@ def imagine_each(
 def open_loop_each(
     model: WorldModel, predictors: Any, batch: Batch, context: int, *, key: Key, common_noise: bool = False
 ) -> tuple[Float[Array, "N B L"], Float[Array, "N B L C"]]:
-    """Rewards and costs that each of N predictors foresees of ``[B, T]`` sequences, under the recorded actions, in the
-    ``L = T - context`` steps after those that the model sees."""
+    """Rewards and costs that each of N predictors predicts for ``[B, T]`` sequences under the recorded actions.
+
+    The model filters the first ``context`` steps. The predictions are for the ``L = T - context`` steps after them.
+    """
     number = len(jax.tree.leaves(predictors)[0])
     observe_key, imagine_key = jax.random.split(key)
     seen = model.observe(jax.tree.map(lambda x: x[:, :context], batch), key=observe_key).states
     start = jax.tree.map(lambda x: jnp.tile(x[:, -1], (number, 1)), seen)
     actions = jnp.swapaxes(jnp.asarray(batch.prev_action[:, context:]), 0, 1)
-    follow = lambda _, action: action
-    dream = imagine_each(
-        model, predictors, follow, start, jnp.tile(actions, (1, number, 1)), key=imagine_key, common_noise=common_noise
+
+    def recorded_action(features: Array, action: Array) -> Array:
+        """A policy whose "noise" is the recorded action."""
+        return action
+
+    recorded = jnp.tile(actions, (1, number, 1))
+    imagined = imagine_each(
+        model, predictors, recorded_action, start, recorded, key=imagine_key, common_noise=common_noise
     )
-    by_model = lambda x: jnp.moveaxis(x[1:].reshape(len(actions), number, -1, *x.shape[2:]), 0, 2)
-    return by_model(dream.rewards), by_model(dream.costs)
+
+    def by_predictor(x: Array) -> Array:
+        """``[L+1, NB, ...]`` as ``[N, B, L, ...]``, without the start."""
+        return jnp.moveaxis(x[1:].reshape(len(actions), number, -1, *x.shape[2:]), 0, 2)
+
+    return by_predictor(imagined.rewards), by_predictor(imagined.costs)

@@ -1,4 +1,4 @@
-"""Recurrent state-space model: a deterministic memory and a stochastic latent, discrete or Gaussian."""
+"""Recurrent state-space model (RSSM): a deterministic state and a stochastic latent, discrete or Gaussian."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RSSMConfig:
         stoch: S, number of stochastic latents.
         classes: K, classes of a discrete latent.
         unimix: share of the uniform distribution in discrete latents.
-        min_std: floor of a Gaussian latent's standard deviation.
-        blocks: blocks of the recurrent weights; 1 is dense.
+        min_std: lower bound of a Gaussian latent's standard deviation.
+        blocks: number of blocks of the recurrent weights; 1 is dense.
     """
 
     deter: int = 512
@@ -54,7 +54,7 @@ class RSSMConfig:
 
 
 class LatentState(NamedTuple):
-    """What the model remembers: ``deter [..., D]`` and the flattened ``stoch [..., S*K]``."""
+    """Latent state of the model: deterministic ``deter [..., D]`` and flattened stochastic ``stoch [..., S*K]``."""
 
     deter: Float[Array, "... D"]
     stoch: Float[Array, "... SK"]
@@ -90,12 +90,12 @@ class RSSM(eqx.Module):
 
     @property
     def action_size(self) -> int:
-        """A."""
+        """A, size of an action."""
         return self.input.linear.weight.shape[0] - self.config.stoch_size
 
     @property
     def dtype(self) -> jnp.dtype:
-        """The compute type, which is that of the parameters."""
+        """The dtype of computations. It is the dtype of the parameters."""
         return self.input.linear.weight.dtype
 
     def initial(self, *batch: int) -> LatentState:
@@ -104,7 +104,7 @@ class RSSM(eqx.Module):
         return LatentState(jnp.zeros((*batch, c.deter), self.dtype), jnp.zeros((*batch, c.stoch_size), self.dtype))
 
     def latent(self, params: Float[Array, "*batch P"]) -> Latent:
-        """The distribution that a prior or posterior network's output stands for, in float32."""
+        """The float32 distribution whose parameters are the output of a prior or posterior network."""
         c = self.config
         params = params.astype(jnp.float32)
         if c.latent == "discrete":
@@ -113,7 +113,7 @@ class RSSM(eqx.Module):
         return Normal(mean, jax.nn.softplus(std) + c.min_std)
 
     def noise(self, *batch: int, key: Key) -> Float[Array, "*batch SK"]:
-        """What one step's latent sample needs, for the given batch axes (flattened like ``stoch``)."""
+        """Draws noise for samples of latents, with the given batch axes, flattened like ``stoch``. Consumes ``key``."""
         draw = OneHot.noise if self.config.latent == "discrete" else Normal.noise
         return draw(key, (*batch, self.config.stoch_size))
 
@@ -129,7 +129,7 @@ class RSSM(eqx.Module):
     def imagine_step(
         self, state: LatentState, action: Float[Array, "*batch A"], noise: Float[Array, "*batch SK"] | None
     ) -> LatentState:
-        """One step without observation; the prior's mode is taken if ``noise`` is None."""
+        """One step without an observation. Takes the prior's mode if ``noise`` is None."""
         deter = self.advance(state, action)
         return LatentState(deter, self._sample(self.latent(self.prior_net(deter)), noise))
 
@@ -141,10 +141,9 @@ class RSSM(eqx.Module):
         is_first: Bool[Array, "*batch"],
         noise: Float[Array, "*batch SK"] | None,
     ) -> tuple[LatentState, Float[Array, "*batch P"]]:
-        """One step with an observation; returns the posterior state and its network's output.
+        """One step with an observation. Returns the posterior state and the output of the posterior network.
 
-        ``is_first`` resets memory and action to zero before the step. The posterior's mode is taken
-        if ``noise`` is None.
+        ``is_first`` resets state and action to zero before the step. ``noise`` of None takes the posterior's mode.
         """
         keep = 1 - is_first.astype(self.dtype)[..., None]
         deter = self.advance(LatentState(state.deter * keep, state.stoch * keep), prev_action * keep)
@@ -161,8 +160,8 @@ class RSSM(eqx.Module):
     ) -> tuple[LatentState, Latent, Latent]:
         """Filters sequences. Returns posterior states ``[B, T, ...]``, posteriors and priors.
 
-        Every sequence begins from the initial state, even where its first step is not ``is_first``:
-        the memory before the window is unknown, and so is treated as that of a new episode.
+        Every sequence begins from the initial state, even if its first step is not ``is_first``. The state before the
+        sequence is unknown, so the model treats the sequence as the start of an episode.
         """
         is_first = is_first.at[:, 0].set(True)
 
@@ -178,7 +177,7 @@ class RSSM(eqx.Module):
         return states, self.latent(params), self.latent(self.prior_net(states.deter))
 
     def imagine(self, start: LatentState, actions: Float[Array, "B T A"], *, key: Key) -> LatentState:
-        """Rolls given actions out without observations; returns the states after them, ``[B, T, ...]``."""
+        """Imagines the given actions without observations. Returns the states after them, ``[B, T, ...]``."""
 
         def step(state: LatentState, inputs: tuple) -> tuple[LatentState, LatentState]:
             state = self.imagine_step(state, *inputs)

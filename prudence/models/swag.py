@@ -1,4 +1,4 @@
-"""SWAG: a Gaussian over a network's weights, from the iterates of its optimiser (Maddox et al. 2019)."""
+"""SWAG: a Gaussian over the weights of a network, fitted to the iterates of its optimiser (Maddox et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from prudence.types import Batch, Key, Metrics
 
 
 class Iterates(eqx.Module):
-    """What SWAG remembers of the iterates of a tree of parameters; every part is a tree like it.
+    """Statistics of the iterates of a pytree of parameters. ``mean`` and ``variance`` have the same structure as it.
 
     Attributes:
         mean, variance: exponentially decaying moments.
-        deviations: ``[K, ...]`` the last K snapshots less the mean of their time, oldest first; zeros where there have
-            been fewer.
-        snapshots: how many there have been.
+        deviations: ``[K, ...]`` the last K snapshots minus the mean at their time, oldest first; zeros if there were
+            fewer snapshots.
+        snapshots: number of snapshots so far.
     """
 
     mean: Any
@@ -34,28 +34,33 @@ class Iterates(eqx.Module):
 
 @dataclass(frozen=True)
 class SWAG(ModelPosterior):
-    r"""Stochastic weight averaging, Gaussian, with decaying moments (LAMBDA section 4.2 and Appendix C).
+    r"""Stochastic weight averaging-Gaussian (SWAG) with decaying moments (LAMBDA section 4.2 and Appendix C).
 
-    With snapshots w, mean m, variance v, decay ρ and rows :math:`d_k = w_k - m_k` of the last K snapshots,
+    With snapshots w, mean m, variance v, decay ρ and deviations :math:`d_k = w_k - m_k` of the last K snapshots,
 
     .. math::
         v ← ρ v + ρ(1-ρ)(w - m)^2,\qquad m ← m + (1-ρ)(w - m)
 
         θ = m + \sqrt{s} \left(\sqrt{v/2} ⊙ ξ_1 + \frac{1}{\sqrt{2(K-1)}} \sum_k d_k ξ_{2,k}\right)
 
-    ξ₂ is one vector for all parameters, as in Maddox et al.: what is correlated between layers stays so (LAMBDA's
-    code draws one for each tensor). m starts at the first snapshot and v at 0 (LAMBDA's code: m at 0 as well, whose
-    transients are as large as the weights). Without deviations the covariance is v alone. The state has K + 2 times
-    the parameters' size.
+    ξ₂ is one vector for all parameters, as in Maddox et al., which keeps correlations between layers. (LAMBDA's code
+    draws one for each tensor.) m starts at the first snapshot and v at 0. (In LAMBDA's code m starts at 0, too, which
+    gives transients as large as the weights.) With K = 0 the covariance is v alone. The state is K + 2 times as large
+    as the parameters.
 
     Attributes:
-        samples: N.
-        burn_in, period: gradient steps before the first snapshot, and between two of them.
-        deviations: K.
+        samples: N, number of samples.
+        burn_in: gradient steps before the first snapshot.
+        period: gradient steps between two snapshots.
+        deviations: K, number of deviations kept.
         decay: ρ.
-        scale: s, of the covariance.
-        warm: snapshots after the first before the samples leave the present weights, of which they are copies until
-            then: the first has no deviation. Active from gradient step ``burn_in + warm * period`` on.
+        scale: s, factor on the covariance.
+        warm: number of snapshots after the first before sampling begins. The first snapshot has no deviation. Until
+            then all samples are copies of the current weights. Sampling begins at gradient step
+            ``burn_in + warm * period``.
+
+    Raises:
+        ValueError: a number is outside its range.
     """
 
     samples: int = 5
@@ -78,12 +83,16 @@ class SWAG(ModelPosterior):
     # --- any tree of parameters -----------------------------------------------------------------
 
     def begin(self, tree: Any) -> Iterates:
-        """Before the first snapshot."""
-        zeros = lambda *lead: jax.tree.map(lambda w: jnp.zeros((*lead, *w.shape), w.dtype), _params(tree))
+        """The statistics before the first snapshot."""
+
+        def zeros(*lead: int) -> Any:
+            """Zeros for every parameter, with leading axes ``lead``."""
+            return jax.tree.map(lambda w: jnp.zeros((*lead, *w.shape), w.dtype), _params(tree))
+
         return Iterates(zeros(), zeros(), zeros(self.deviations), jnp.zeros((), jnp.int32))
 
     def observe(self, state: Iterates, tree: Any, step: int | Int[Array, ""]) -> Iterates:
-        """The state after gradient step ``step``; takes a snapshot of the tree if it is time."""
+        """The statistics after gradient step ``step``. Takes a snapshot of ``tree`` if one is due."""
         since = jnp.asarray(step) - self.burn_in
         due = (since >= 0) & (since % self.period == 0)
         return jax.lax.cond(due, self._snapshot, lambda state, _: state, state, _params(tree))
@@ -92,24 +101,30 @@ class SWAG(ModelPosterior):
         first, share = state.snapshots == 0, 1 - self.decay
         old = jax.tree.map(lambda m, w: jnp.where(first, w, m), state.mean, params)
         mean = jax.tree.map(lambda m, w: m + share * (w - m), old, params)
-        spread = lambda v, m, w: self.decay * (v + share * jnp.square(w - m))
-        variance = jax.tree.map(spread, state.variance, old, params)
-        append = lambda rows, m, w: jnp.concatenate([rows, (w - m)[None]])[1:]
-        deviations = jax.tree.map(append, state.deviations, mean, params)
+
+        def decayed_variance(v: Array, m: Array, w: Array) -> Array:
+            return self.decay * (v + share * jnp.square(w - m))
+
+        def append_deviation(rows: Array, m: Array, w: Array) -> Array:
+            """Appends w - m and drops the oldest row."""
+            return jnp.concatenate([rows, (w - m)[None]])[1:]
+
+        variance = jax.tree.map(decayed_variance, state.variance, old, params)
+        deviations = jax.tree.map(append_deviation, state.deviations, mean, params)
         return Iterates(mean, variance, deviations, state.snapshots + 1)
 
     def is_warm(self, state: Iterates) -> Bool[Array, ""]:
-        """Whether samples differ from the present weights."""
+        """Whether samples differ from the current weights."""
         return state.snapshots > self.warm
 
     def draw(self, state: Iterates, tree: Any, number: int, *, key: Key) -> Any:
-        """``number`` trees of parameters, stacked on a leading axis."""
+        """Draws ``number`` pytrees of parameters, stacked on a leading axis. Consumes ``key``."""
         low_rank_key, diagonal_key = jax.random.split(key)
         ξ2 = jax.random.normal(low_rank_key, (number, self.deviations))
-        # The first snapshot's deviation is 0, and not a row.
+        # The first snapshot's deviation is 0 and does not count as a row.
         rows = jnp.minimum(state.snapshots - 1, self.deviations)
         ξ2 = ξ2 / jnp.sqrt(2.0 * jnp.maximum(rows - 1, 1))
-        # One draw for all parameters: of one for each tensor, a compiler makes as many programs.
+        # One draw for all parameters: with one for each tensor, XLA would compile as many programs.
         means, structure = jax.tree.flatten(state.mean)
         flat = jax.random.normal(diagonal_key, (number, sum(m.size for m in means)))
         cuts = np.cumsum([m.size for m in means])[:-1].tolist()

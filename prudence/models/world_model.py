@@ -1,4 +1,4 @@
-"""A world model: encoder, dynamics, decoder, and heads for reward, costs and continuation."""
+"""The symmetric world model: encoder, dynamics, decoder, and heads for reward, costs and continuation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Predictor(NamedTuple):
 
 
 class WorldModel(AbstractWorldModel):
-    """Encoder, RSSM, decoder and heads (SafeDreamer section 3; LAMBDA section 4). Actor and critics see the same."""
+    """Encoder, RSSM, decoder and heads (SafeDreamer section 3; LAMBDA section 4).
+
+    Actor and critics see the same features.
+    """
 
     encoder: Encoder
     rssm: RSSM
@@ -64,7 +67,7 @@ class WorldModel(AbstractWorldModel):
 
     @property
     def latents(self) -> LatentModel:
-        """What observations alone teach."""
+        """The part that learns from observations alone."""
         return LatentModel(self.encoder, self.rssm, self.decoder, self.config)
 
     @property
@@ -88,16 +91,16 @@ class WorldModel(AbstractWorldModel):
 
     @property
     def predictor(self) -> Predictor:
-        """What a posterior over models is about (prudence/models/posterior.py)."""
+        """The part over which model posteriors are defined (prudence/models/posterior.py)."""
         r = self.rssm
         return Predictor(r.input, r.cell, r.prior_net, *self.heads)
 
     def with_predictor(self, predictor: Predictor) -> WorldModel:
-        """This model with other dynamics and heads."""
+        """This model with the dynamics and heads of ``predictor``."""
         return eqx.tree_at(lambda model: tuple(model.predictor), self, tuple(predictor))
 
     def fresh_predictor(self, *, key: Key) -> Predictor:
-        """One of the same sizes with new weights."""
+        """A predictor of the same sizes with new weights. Consumes ``key``."""
         keys, c = jax.random.split(key, 4), self.config
         dynamics = RSSM(self.rssm.action_size, 1, c.rssm, key=keys[0])
         heads = Heads.init(c.head_size, self.cost_head.shape[0], c.heads, keys[1:])
@@ -108,10 +111,10 @@ class WorldModel(AbstractWorldModel):
         return self.latents.observe(batch, key=key)
 
     def loss(self, batch: Batch, *, key: Key) -> tuple[Float[Array, ""], tuple[Filtered, Metrics]]:
-        """The scaled sum of all losses, the filtered sequences and metrics.
+        """The weighted sum of all losses, the filtered sequences and metrics (SafeDreamer eq. 3, LAMBDA eq. 5).
 
-        SafeDreamer eq. 3, LAMBDA eq. 5: negative log-likelihoods of observations, reward, costs and
-        continuation, and the balanced KL. Every loss is ``[B, T]`` until it is averaged here.
+        The losses are negative log-likelihoods of observations, reward, costs and continuation, and the balanced KL.
+        Every loss is ``[B, T]`` until this method averages it.
         """
         latents = self.latents
         filtered = latents.observe(batch, key=key)
@@ -127,8 +130,10 @@ class WorldModel(AbstractWorldModel):
     def prediction_loss(
         self, filtered: Filtered, batch: Batch, weights: Float[Array, "B T"] | float = 1.0
     ) -> Float[Array, ""]:
-        """The part of :meth:`loss` that teaches the prior and the heads, on states that another model inferred; all of
-        the KL, without free nats. Steps count by their ``weights``."""
+        """The part of :meth:`loss` that trains the prior and the heads, on states that another model inferred.
+
+        It contains the full KL, without free nats. ``weights`` are the weights of the steps.
+        """
         losses = self._head_losses(filtered, batch)
         prior = self.rssm.latent(self.rssm.prior_net(filtered.states.deter))
         losses["dynamics"] = kl_divergence(filtered.posterior, prior)
@@ -163,8 +168,11 @@ class WorldModel(AbstractWorldModel):
         nudge: Float[Array, "H B A"] | None = None,
         alike: int = 1,
     ) -> Trajectory:
-        """As :meth:`AbstractWorldModel.imagine`; ``alike`` consecutive columns have the same latent noise."""
-        act = lambda state, noise: policy(state.features, noise)
+        """As :meth:`AbstractWorldModel.imagine`. ``alike`` consecutive columns share their latent noise."""
+
+        def act(state: LatentState, noise: Array) -> Array:
+            return policy(state.features, noise)
+
         length, columns = action_noise.shape[:2]
         noise = jnp.repeat(self.rssm.noise(length, columns // alike, key=key), alike, axis=1)
         states, actions = roll_out(self.rssm.imagine_step, act, start, action_noise, noise, nudge)
@@ -177,12 +185,11 @@ class WorldModel(AbstractWorldModel):
 
 
 def symmetric(model: AbstractWorldModel) -> WorldModel:
-    """The same, for what needs a world model whose decoder sees what its critics see: planners, and posteriors over
-    models.
+    """Returns ``model`` as a :class:`WorldModel`. Planners and posteriors need one.
 
     Raises:
-        TypeError: it is of another kind.
+        TypeError: ``model`` is not a :class:`WorldModel`.
     """
     if not isinstance(model, WorldModel):
-        raise TypeError(f"planning and uncertainty need a WorldModel, and this is a {type(model).__name__}")
+        raise TypeError(f"planning and uncertainty need a WorldModel, but this is a {type(model).__name__}")
     return model

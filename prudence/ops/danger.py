@@ -1,4 +1,4 @@
-"""Costs that are read off observations: functions for :class:`prudence.types.CostFunction`."""
+"""Cost functions of observations, for :class:`prudence.types.CostFunction`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from prudence.types import Observation
 def near(
     observation: Observation, *, name: str, start: int, stop: int, radius: float, cost: float
 ) -> Float[Array, "*batch 1"]:
-    """``cost`` where any of the positions ``observation[name][..., start:stop]``, pairs in the agent's frame, is within
-    ``radius`` (SafeDreamer's low-dimensional planner)."""
+    """Cost of being near an object (SafeDreamer's low-dimensional planner).
+
+    ``observation[name][..., start:stop]`` holds positions (x, y) of objects in the agent's frame. The cost is ``cost``
+    if at least one of them is within ``radius`` of the agent, and 0 otherwise.
+    """
     positions = observation[name][..., start:stop]
     distance = jnp.hypot(positions[..., 0::2], positions[..., 1::2])
     return jnp.where((distance <= radius).any(-1, keepdims=True), cost, 0.0)

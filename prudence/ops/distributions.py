@@ -1,11 +1,11 @@
-"""Distributions that the field's libraries do not offer in good order.
+"""Probability distributions of latent states, actions and predictions.
 
-Each is a pytree of parameters (``equinox.Module``) in float32, with ``log_prob``, ``mode``, ``mean``,
-``sample`` and ``entropy`` where they exist. Event axes are the trailing ones and are summed.
+Each distribution is a pytree of float32 parameters (``equinox.Module``). It has ``log_prob``, ``mode``, ``mean``,
+``sample`` and ``entropy`` where they exist. The event axes come last and are summed.
 
-``sample(noise)`` takes its noise as an array of the event's shape: standard normal, or standard Gumbel for
-:class:`OneHot` (each class says which as ``noise``). So a sequential loop draws the noise of all its
-steps at once before it starts; random bits inside the loop cost more than small networks do.
+``sample(noise)`` takes noise of the event's shape: standard normal, or standard Gumbel for :class:`OneHot`. The
+attribute ``noise`` of each class draws it. A sequential loop can therefore draw the noise of all its steps before it
+starts. Drawing random bits inside the loop would cost more than small networks do.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from prudence.ops.normalise import symexp, symlog
 class OneHot(eqx.Module):
     r"""Independent one-hot variables with straight-through samples and uniform mixing.
 
-    Probabilities are :math:`(1-u)\,\mathrm{softmax}(x) + u/K` (DreamerV3's unimix; u = .01), which
-    bounds the KL between any two. A sample's gradient is that of the probabilities (Bengio 2013).
+    Probabilities are :math:`(1-u)\,\mathrm{softmax}(x) + u/K` (DreamerV3's unimix; u = .01). This bounds the KL
+    divergence between any two of them. The gradient of a sample is the gradient of the probabilities (Bengio 2013).
     """
 
     logits: Float[Array, "*batch S K"]
@@ -33,7 +33,7 @@ class OneHot(eqx.Module):
 
     @classmethod
     def create(cls, logits: Float[Array, "*batch S K"], unimix: float = 0.0) -> OneHot:
-        """From unnormalised logits, mixed with ``unimix`` of the uniform distribution."""
+        """Builds the distribution from unnormalised logits. ``unimix`` is the share of the uniform distribution."""
         logits = logits.astype(jnp.float32)
         if unimix:
             probs = (1 - unimix) * jax.nn.softmax(logits) + unimix / logits.shape[-1]
@@ -45,7 +45,7 @@ class OneHot(eqx.Module):
         return jnp.exp(self.logits)
 
     def sample(self, noise: Float[Array, "*batch S K"]) -> Float[Array, "*batch S K"]:
-        """The Gumbel-max trick; the gradient is that of the probabilities."""
+        """Samples with the Gumbel-max trick. The gradient is the gradient of the probabilities."""
         return self._straight_through(self.logits + noise)
 
     def mode(self) -> Float[Array, "*batch S K"]:
@@ -77,7 +77,7 @@ class Normal(eqx.Module):
     noise = staticmethod(jax.random.normal)
 
     def sample(self, noise: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
-        """Reparametrised: mean + std · noise."""
+        """Reparametrised sample: mean + std · noise."""
         return self.mean + self.std * noise
 
     def mode(self) -> Float[Array, "*batch F"]:
@@ -97,12 +97,13 @@ class Normal(eqx.Module):
 
 
 class ClippedNormal(eqx.Module):
-    r"""clip(x, -1, 1) of a diagonal Gaussian: what a world that clips actions makes of a Gaussian policy.
+    r"""clip(x, -1, 1) of a diagonal Gaussian: the distribution of executed actions if the environment clips them.
 
-    Inside (-1, 1) it has the Gaussian's density, and at each border the probability of the tail beyond it, e.g.
-    :math:`Φ((μ-1)/σ)` at 1. So the likelihood of an *executed* action is exact, and its gradient has less variance
-    than that of the unclipped sample (Fujita and Maeda 2018, clipped action policy gradient, equation 5).
-    ``entropy`` and ``kl`` are the Gaussian's; the latter is an upper bound (clipping loses information).
+    Inside (-1, 1) it has the density of the Gaussian. Each border has the probability of the tail beyond it, e.g.
+    :math:`Φ((μ-1)/σ)` at 1. The likelihood of an *executed* action is therefore exact, and its gradient has less
+    variance than the gradient for the unclipped sample (Fujita and Maeda 2018, clipped action policy gradient,
+    equation 5). ``entropy`` and ``kl`` are those of the Gaussian; this ``kl`` is an upper bound, because clipping
+    loses information.
     """
 
     normal: Normal
@@ -125,19 +126,19 @@ class ClippedNormal(eqx.Module):
         return self.normal.entropy()
 
     def kl(self, other: ClippedNormal) -> Float[Array, "*batch"]:
-        """Of the Gaussians before clipping."""
+        """KL divergence of the Gaussians before clipping."""
         return self.normal.kl(other.normal)
 
 
 Latent = OneHot | Normal
-"""What a stochastic latent state is distributed as."""
+"""Distribution of a stochastic latent state."""
 
 
 def kl_divergence(p: Latent | ClippedNormal, q: Latent | ClippedNormal) -> Float[Array, "*batch"]:
-    """KL(p ‖ q) in nats, of two distributions of one class.
+    """KL(p ‖ q) in nats, of two distributions of the same class.
 
     Raises:
-        TypeError: they are of different classes.
+        TypeError: p and q are of different classes.
     """
     if isinstance(p, OneHot) and isinstance(q, OneHot):
         return p.kl(q)
@@ -151,8 +152,8 @@ def kl_divergence(p: Latent | ClippedNormal, q: Latent | ClippedNormal) -> Float
 class TanhNormal(eqx.Module):
     r"""tanh of a diagonal Gaussian: actions in (-1, 1)^A (LAMBDA section 4, SAC).
 
-    ``log_prob`` uses :math:`\ln(1-\tanh^2 x) = 2(\ln 2 - x - \mathrm{softplus}(-2x))`. The entropy has
-    no closed form: ``entropy`` is that of the Gaussian before tanh plus the log-Jacobian at its mean.
+    ``log_prob`` uses :math:`\ln(1-\tanh^2 x) = 2(\ln 2 - x - \mathrm{softplus}(-2x))`. The entropy has no closed form.
+    ``entropy`` approximates it by the entropy of the Gaussian before tanh plus the log-Jacobian at its mean.
     """
 
     normal: Normal
@@ -180,14 +181,18 @@ def _log_tanh_slope(x: Array) -> Array:
 class TwoHot(eqx.Module):
     r"""Categorical over fixed bins that represents one real number (DreamerV3 eqs. 8 to 10).
 
-    A target is encoded by the two bins around it, weighted so that their mean is the target.
-    Two variants (facts: the two DreamerV3 generations):
+    The two bins around a target encode it. Their weights are such that their mean is the target. There are two
+    variants, one for each generation of DreamerV3:
 
-    * ``symlog`` (2023 release, SafeDreamer): bins uniform in symlog space,
-      :math:`\hat x = \mathrm{symexp}(\sum_i p_i b_i)`;
-    * ``symexp`` (current): bins at :math:`\mathrm{symexp}(b_i)`, :math:`\hat x = \sum_i p_i\,\mathrm{symexp}(b_i)`,
-      which is unbiased for noisy targets, e.g. returns. Summed from both ends inwards so that
-      symmetric probabilities give exactly zero.
+    * ``symlog`` (2023 release, SafeDreamer): bins are uniform in symlog space, and
+      :math:`\hat x = \mathrm{symexp}(\sum_i p_i b_i)`.
+    * ``symexp`` (current): bins are at :math:`\mathrm{symexp}(b_i)`, and
+      :math:`\hat x = \sum_i p_i\,\mathrm{symexp}(b_i)`. This is unbiased for noisy targets, e.g. returns. The sum
+      runs from both ends inwards, so that symmetric probabilities give exactly zero.
+
+    Attributes:
+        limit: position of the outermost bin in symlog space.
+        symexp_bins: selects the ``symexp`` variant.
     """
 
     logits: Float[Array, "*batch bins"]
@@ -196,7 +201,7 @@ class TwoHot(eqx.Module):
 
     @property
     def bins(self) -> Float[Array, " bins"]:
-        """Bin positions in the space in which targets are encoded."""
+        """Positions of the bins, in symlog space for ``symlog`` and in the space of the targets for ``symexp``."""
         bins = np.linspace(-self.limit, self.limit, self.logits.shape[-1], dtype=np.float32)
         return jnp.asarray(np.sign(bins) * np.expm1(np.abs(bins)) if self.symexp_bins else bins)
 
@@ -219,7 +224,10 @@ class TwoHot(eqx.Module):
 
 
 def two_hot(value: Float[Array, "*batch"], bins: Float[Array, " bins"]) -> Float[Array, "*batch bins"]:
-    """Weights on the two neighbouring bins whose mean is ``value``; clipped to the outermost bins."""
+    """Weights of the bins, such that their mean is ``value``. Only the two bins around ``value`` have weight.
+
+    Values beyond the outermost bins are clipped to them.
+    """
     value = jnp.clip(value.astype(jnp.float32), bins[0], bins[-1])
     above = jnp.clip(jnp.searchsorted(bins, value, side="right", method="compare_all"), 1, bins.size - 1)
     low, high = bins[above - 1], bins[above]
@@ -232,7 +240,7 @@ def two_hot(value: Float[Array, "*batch"], bins: Float[Array, " bins"]) -> Float
 
 
 class Bernoulli(eqx.Module):
-    """A probability; ``log_prob`` accepts soft targets in [0, 1]."""
+    """Bernoulli variable. ``log_prob`` accepts soft targets in [0, 1]."""
 
     logit: Float[Array, "*batch"]
 
@@ -248,7 +256,7 @@ class Bernoulli(eqx.Module):
 
 
 class SymlogMSE(eqx.Module):
-    """Squared error against the symlog of the target; ``mean`` maps back (DreamerV3 eq. 9)."""
+    """Squared error against the symlog of the target (DreamerV3 eq. 9). ``mean`` is in the space of the targets."""
 
     prediction: Float[Array, "*shape"]
 
@@ -260,12 +268,12 @@ class SymlogMSE(eqx.Module):
         return self.mean
 
     def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Elementwise ``-(prediction - symlog(value))²``: not summed."""
+        """``-(prediction - symlog(value))²`` of each element, not summed."""
         return -jnp.square(self.prediction.astype(jnp.float32) - symlog(value))
 
 
 class UnitNormal(eqx.Module):
-    """A normal variable of variance 1, as LAMBDA models rewards and values."""
+    """Normal variable of variance 1. LAMBDA models rewards and values by it."""
 
     mean: Float[Array, "*shape"]
 
@@ -273,5 +281,5 @@ class UnitNormal(eqx.Module):
         return self.mean
 
     def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Elementwise ``-(mean - value)² / 2``, without the constant: not summed."""
+        """``-(mean - value)² / 2`` of each element, not summed and without the constant."""
         return -0.5 * jnp.square(self.mean.astype(jnp.float32) - value)

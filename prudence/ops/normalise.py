@@ -20,8 +20,8 @@ def symexp(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 class PercentileScale(eqx.Module):
     r"""Running range of returns, :math:`S = \mathrm{EMA}(P_{95} - P_5)` (DreamerV3 eq. 11).
 
-    Advantages are divided by :math:`\max(1, S)`, so that small returns are not blown up. The two
-    percentiles are averaged with weight ``rate`` for the newest batch.
+    Advantages are divided by :math:`\max(1, S)`, so that small returns are not amplified. Both percentiles are
+    exponential averages, in which the newest batch has the weight ``rate``.
     """
 
     low: Float[Array, ""]
@@ -35,7 +35,7 @@ class PercentileScale(eqx.Module):
         return cls(jnp.zeros(()), jnp.zeros(()), rate, floor)
 
     def update(self, returns: Float[Array, "*shape"]) -> PercentileScale:
-        """The normaliser after seeing a batch of returns."""
+        """The normaliser after one more batch of returns."""
         low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
         mix = lambda old, new: (1 - self.rate) * old + self.rate * new
         return PercentileScale(mix(self.low, low), mix(self.high, high), self.rate, self.floor)
@@ -47,8 +47,15 @@ class PercentileScale(eqx.Module):
 
 
 class RunningMoments(eqx.Module):
-    r"""Mean and variance of everything seen so far, by entry (Chan et al. 1979: two sets of counts, means and sums of
-    squares are joined exactly)."""
+    r"""Running mean and variance of each entry of a vector, over all values so far.
+
+    The update is exact: it joins the count, mean and sum of squares of two sets (Chan et al. 1979).
+
+    Attributes:
+        count: number of values so far.
+        squares: sum of squared deviations from the mean.
+        clip: bound on the absolute value of normalised entries.
+    """
 
     count: Float[Array, ""]
     mean: Float[Array, " F"]
@@ -57,11 +64,11 @@ class RunningMoments(eqx.Module):
 
     @classmethod
     def init(cls, size: int, clip: float = 5.0) -> RunningMoments:
-        """Nothing seen: :meth:`normalise` only clips."""
+        """Moments before the first value: :meth:`normalise` only clips."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size), clip)
 
     def update(self, values: Float[Array, "N F"]) -> RunningMoments:
-        """After seeing N more."""
+        """The moments after N more values."""
         number = jnp.asarray(values.shape[0], jnp.float32)
         mean = values.mean(0)
         total, shift = self.count + number, mean - self.mean
@@ -72,7 +79,7 @@ class RunningMoments(eqx.Module):
 
     @property
     def std(self) -> Float[Array, " F"]:
-        """1 before anything was seen. Entries that never change have the least value, 1e-4: they become 0."""
+        """Standard deviation, at least 1e-4; 1 before the first value. Constant entries are normalised to 0."""
         variance = self.squares / jnp.maximum(self.count, 1.0)
         return jnp.where(self.count > 0, jnp.maximum(jnp.sqrt(variance), 1e-4), 1.0)
 

@@ -13,19 +13,20 @@ def lambda_returns(
     discounts: Float[Array, "T *batch"],
     lambda_: float | Float[Array, "T *batch"],
 ) -> Float[Array, "T-1 *batch"]:
-    r"""TD(λ) returns of states 0 … T-2 of a trajectory of T states, in forward order.
+    r"""TD(λ) returns of states 0 … T-2 in a trajectory of T states, in forward order.
 
     .. math::
         R^λ_t = r_{t+1} + γ_{t+1} \left[(1-λ) V_{t+1} + λ R^λ_{t+1}\right],\quad R^λ_{T-1} = V_{T-1}
 
-    (SafeDreamer eq. 6; LAMBDA section 4; DreamerV3.) The same function serves rewards and costs.
+    (SafeDreamer eq. 6; LAMBDA section 4; DreamerV3.) Use it for rewards and for costs.
 
     Args:
         rewards: ``rewards[t]`` arrived *with* state t, so ``rewards[0]`` is not used.
         values: value estimates of the states.
         discounts: γ × probability that the episode goes on at state t; ``discounts[0]`` is not used.
-        lambda_: λ in [0, 1]; 0 gives one-step targets, 1 the Monte-Carlo return bootstrapped at the end. An array
-            has λ by state: 0 at state t bootstraps there, as the last state of a truncated episode must.
+        lambda_: λ in [0, 1]. 0 gives one-step targets; 1 gives the Monte-Carlo return, bootstrapped at the last state.
+            An array gives each state its own λ: 0 at state t bootstraps from the value of state t. The last state of
+            a truncated episode needs this.
 
     Returns:
         ``[T-1, *batch]`` returns; entry t belongs to state t.
@@ -42,5 +43,5 @@ def lambda_returns(
 
 
 def cumulative_discount(discounts: Float[Array, "T *batch"]) -> Float[Array, "T *batch"]:
-    """Weight of state t in a discounted objective: ``Π_{k=1..t} discounts[k]``, 1 at the start."""
+    """Weight of each state t in a discounted objective: ``Π_{k=1..t} discounts[k]``, and 1 for state 0."""
     return jnp.cumprod(jnp.concatenate([jnp.ones_like(discounts[:1]), discounts[1:]]), axis=0)

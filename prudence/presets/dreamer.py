@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from prudence.budgets import Budget, Lived
 from prudence.constraints import AugmentedLagrangian, PIDLagrangian
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.planning import PlanningConfig
@@ -57,7 +58,7 @@ def _comparison(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         loop = replace(
             loop, prefill=round(loop.prefill / factor), updates_per_decision=loop.updates_per_decision * factor
         )
-    agent = replace(with_action_repeat(agent, factor), cost_limit=2.0)
+    agent = replace(with_action_repeat(agent, factor), budget=replace(agent.budget, limit=2.0))
     return replace(env, action_repeat=4), agent, loop
 
 
@@ -106,7 +107,6 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         constraint=constraint,
-        constraint_start=2000,
         cooldown=0.2,
         averaging=0.999,
         horizon=horizon,
@@ -118,12 +118,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         uncertainty=UncertaintyConfig(SWAG(warm=10), common_noise=True),
         # A short vector is modelled: half of the other half.
         privileged=PrivilegedConfig(replace(model.rssm, deter=64, units=64, stoch=16), mlp_units=64),
-        cost_limit=limit,
-        cost_discount=0.97,
-        cost_estimate="episode",
-        violation_source="episodes",
-        violation_bound=2.0,
-        margin=0.2,
+        budget=Budget(limit, discount=0.97, margin=0.2, start=2000, violation=Lived(bound=2.0)),
     )
     agent = system.compose(agent)
     plans_late = agent.planning is not None and agent.planning.start > 0

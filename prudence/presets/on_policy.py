@@ -31,7 +31,7 @@ def _paper(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:
     config = _published(system, env)
     actor = replace(config.actor, layers=4, units=512)
     critic = replace(config.critic, layers=4, units=512)
-    return env, replace(config, actor=actor, critic=critic, cost_limit=2.0), RolloutLoop()
+    return env, replace(config, actor=actor, critic=critic, budget=replace(config.budget, limit=2.0)), RolloutLoop()
 
 
 def _cpu(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:

@@ -1,1 +1,1 @@
-"""What a run leaves on the disk: its directory, configuration, checkpoints, metrics."""
+"""Files of a run: its directory, configuration, checkpoints and metrics."""

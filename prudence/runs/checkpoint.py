@@ -1,9 +1,9 @@
-"""Checkpoints: one zip file each, written atomically, without pickles.
+"""Checkpoints. Each is one zip file, written atomically and without pickles.
 
-``<step>.ckpt`` holds ``manifest.json`` (format and library versions; path, shape and dtype of every leaf; the
-caller's ``meta``) and one raw little-endian member for each array. Zip keeps a CRC-32 of each member and its table
-of contents at the end, so both corruption and truncation are found. ``unzip -p 000000001000.ckpt manifest.json``
-shows what a checkpoint is about.
+``<step>.ckpt`` holds ``manifest.json`` (format and library versions; path, shape and dtype of every leaf; the caller's
+``meta``) and one raw little-endian member for each array. A zip file has a CRC-32 of each member, and its table of
+contents is at the end. Corruption and truncation are therefore both detected. ``unzip -p 000000001000.ckpt
+manifest.json`` shows the content of a checkpoint.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _Members = dict[str, bytes | memoryview]
 
 
 class CheckpointError(RuntimeError):
-    """There is no checkpoint, or none that can be read."""
+    """There is no checkpoint, or no checkpoint can be read."""
 
 
 class CheckpointMismatch(ValueError):
-    """The checkpoint is intact and belongs to something else: another task, other spaces, another configuration."""
+    """The checkpoint is intact, but of another task, other spaces or another configuration."""
 
 
 class _Damaged(Exception):
@@ -56,21 +56,21 @@ def save(
 ) -> Path:
     """Writes ``<directory>/<step>.ckpt`` atomically and durably, then deletes all but the ``keep`` newest.
 
-    Checkpoints of later steps go too: they belong to a history that the run left when it resumed before them.
+    Checkpoints of later steps are deleted, too: the run resumed from a step before them, so they are obsolete.
 
     Args:
-        directory: made where it does not exist.
+        directory: is created if it does not exist.
         step: orders the checkpoints of a run.
-        state: a pytree. Arrays of any dtype, typed PRNG keys and Python numbers are stored; its other leaves
-            (functions) are taken from ``like`` when loading.
-        meta: JSON-able, with NumPy arrays anywhere in it; tuples come back as lists. ``check_compatible`` looks at
-            its ``task`` and its ``spaces`` (from ``spaces_to_json``).
-        keep: at least 1.
-        compress: deflates the members, which takes a while and saves little of trained weights.
+        state: a pytree. Arrays of any dtype, typed PRNG keys and Python numbers are stored. Other leaves (functions)
+            are not stored; ``load`` takes them from ``like``.
+        meta: JSON-able, and may contain NumPy arrays. Tuples are read back as lists. ``check_compatible`` reads its
+            ``task`` and its ``spaces`` (from ``spaces_to_json``).
+        keep: number of checkpoints to keep, at least 1.
+        compress: deflates the members. This is slow and saves little space for trained weights.
 
     Raises:
-        TypeError: something cannot be stored; the message names it.
-        OSError: the disk is full or failed. The checkpoints that were there before stay.
+        TypeError: a value cannot be stored; the message names it.
+        OSError: the disk is full or failed. Earlier checkpoints are intact.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _encode(step: int, state: Any, meta: Mapping[str, Any]) -> _Members:
         "leaves": [leaf for leaf in leaves if leaf is not None],
         "meta": _encode_meta(meta, "meta", members),
     }
-    # The manifest first, for those who look into the file.
+    # The manifest comes first, for people who look into the file.
     return {_MANIFEST: json.dumps(manifest, indent=1).encode(), **members}
 
 
@@ -165,30 +165,30 @@ def _prune(directory: Path, step: int, keep: int) -> None:
 
 
 def latest(directory: Path) -> Path | None:
-    """The newest checkpoint of a directory, or None; whether it can be read shows when it is loaded."""
+    """The newest checkpoint of a directory, or None. It may be damaged."""
     return next(iter(_paths(Path(directory))), None)
 
 
 def load(
     directory: Path, like: Any, *, expect: Mapping[str, Any] | None = None, partly: bool = False
 ) -> tuple[Any, dict[str, Any]]:
-    """The state and the ``meta`` of the newest checkpoint that can be read, bit for bit as saved.
+    """Loads the state and the ``meta`` of the newest readable checkpoint, bit for bit as saved.
 
-    A truncated or corrupt checkpoint is passed over for the one before, with a warning.
+    If a checkpoint is truncated or corrupt, the one before it is loaded, with a warning.
 
     Args:
-        directory: of the checkpoints, or one checkpoint's file.
-        like: a state of the same structure (arrays or ``jax.ShapeDtypeStruct``), which says where leaves belong.
+        directory: directory of the checkpoints, or the file of one checkpoint.
+        like: a state of the same structure (arrays or ``jax.ShapeDtypeStruct``). It determines where leaves belong.
         expect: arguments of ``check_compatible``: ``task``, ``spaces``.
-        partly: leaves that the checkpoint does not have stay as in ``like``, and those that only it has are left out;
-            what both have must agree all the same.
+        partly: allows different leaves. Leaves that the checkpoint lacks stay as in ``like``; leaves that only the
+            checkpoint has are ignored. Leaves that both have must still agree in shape and dtype.
 
     Returns:
         The state, and ``meta`` with the checkpoint's ``step`` added.
 
     Raises:
-        CheckpointError: there is none, or none can be read.
-        CheckpointMismatch: it was saved for another task, other spaces, or by a differently configured agent.
+        CheckpointError: there is no checkpoint, or no checkpoint can be read.
+        CheckpointMismatch: the checkpoint is of another task, other spaces or another configuration of the agent.
     """
     path, manifest, members = _newest_readable(Path(directory))
     meta = _decode_manifest_meta(manifest, members)
@@ -197,21 +197,22 @@ def load(
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """The ``meta`` of the newest checkpoint that can be read, with its ``step``; for callers that need to know
-    what was saved before they can build the agent to load it into.
+    """The ``meta`` of the newest readable checkpoint, with its ``step``.
+
+    Callers use it to build the agent into which they then load the checkpoint.
 
     Raises:
-        CheckpointError: there is none, or none can be read.
+        CheckpointError: there is no checkpoint, or no checkpoint can be read.
     """
     _, manifest, members = _newest_readable(Path(directory))
     return _decode_manifest_meta(manifest, members)
 
 
 def leaf_paths(directory: Path) -> frozenset[str]:
-    """Where the leaves belong that the newest checkpoint that can be read has, such as ``[0].actor.module``.
+    """Paths of all leaves in the newest readable checkpoint, such as ``[0].actor.module``.
 
     Raises:
-        CheckpointError: there is none, or none can be read.
+        CheckpointError: there is no checkpoint, or no checkpoint can be read.
     """
     _, manifest, _ = _newest_readable(Path(directory))
     return frozenset(entry["path"] for entry in manifest["leaves"])
@@ -237,7 +238,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         manifest = json.loads(members.pop(_MANIFEST))
     except (FileNotFoundError, PermissionError):
         raise
-    except Exception as error:  # Arbitrary bytes make zipfile raise nearly anything.
+    except Exception as error:  # zipfile can raise almost any exception on arbitrary bytes.
         raise _Damaged(f"{type(error).__name__}: {error}") from error
     if manifest["format"] != FORMAT_VERSION:
         raise CheckpointMismatch(
@@ -287,7 +288,7 @@ def _decode_leaf(entry: dict[str, Any], like: Any, members: dict[str, bytes]) ->
         return jax.random.wrap_key_data(jnp.array(array), impl=entry["impl"])
     if isinstance(like, np.ndarray | np.generic):
         return array if isinstance(like, np.ndarray) else array[()]
-    # Only Python numbers make weakly typed arrays.
+    # Only Python numbers give weakly typed arrays.
     return jnp.asarray(array.item()) if entry["weak"] else jnp.array(array)
 
 
@@ -302,9 +303,9 @@ def _refuse_differences(path: Path, saved: dict[str, Any], wanted: dict[str, Any
         shown = sorted(differences)[:_SHOWN_DIFFERENCES]
         more = f"\n  and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""
         raise CheckpointMismatch(
-            f"{path} was saved by another agent or another configuration of it:\n  "
+            f"{path} was saved by another agent or with another configuration:\n  "
             + "\n  ".join(shown)
-            + f"{more}\nUse the configuration that it was trained with (written with {versions})."
+            + f"{more}\nUse the configuration of its training (written with {versions})."
         )
 
 
@@ -312,16 +313,16 @@ def _refuse_differences(path: Path, saved: dict[str, Any], wanted: dict[str, Any
 
 
 def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, spaces: Spaces | None = None) -> None:
-    """Refuses a checkpoint of another task or of other spaces. What is None is not compared.
+    """Refuses a checkpoint of another task or of other spaces.
 
     Args:
         saved_meta: as saved, with ``task`` and ``spaces`` (see ``spaces_to_json``).
-        task: asked for.
-        spaces: asked for; observation, action, costs and what is privileged are compared (an
-            episode's length may differ).
+        task: the requested task; None skips its comparison.
+        spaces: the requested spaces; None skips their comparison. Observations, action, costs and the names of
+            privileged observations are compared. The length of an episode may differ.
 
     Raises:
-        CheckpointMismatch: naming both tasks and both spaces.
+        CheckpointMismatch: the task or the spaces differ. The message names both.
     """
     saved = spaces_from_json(saved_meta["spaces"]) if spaces is not None else None
     same_task = task is None or task == saved_meta["task"]
@@ -335,7 +336,7 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
 
 
 def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
-    """``spaces`` as JSON-able values; ``spaces_from_json`` is its inverse."""
+    """Converts ``spaces`` to JSON-able values. ``spaces_from_json`` is the inverse."""
     reads = spaces.cost_function
     return {
         "observation": [[name, list(spec.shape), spec.dtype] for name, spec in spaces.observation],
@@ -348,10 +349,11 @@ def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
 
 
 def spaces_from_json(value: Mapping[str, Any]) -> Spaces:
-    """The spaces that ``spaces_to_json`` described."""
+    """Converts the result of ``spaces_to_json`` back to spaces."""
     observation = tuple((name, ObservationSpec(tuple(shape), dtype)) for name, shape, dtype in value["observation"])
-    reads = value.get("cost_function")  # Not in checkpoints of before there were such functions.
-    by_name = [name for name, _ in observation if name == PRIVILEGED]  # All that older checkpoints went by.
+    reads = value.get("cost_function")  # Older checkpoints do not have it.
+    # In older checkpoints the name alone marks privileged observations.
+    by_name = [name for name, _ in observation if name == PRIVILEGED]
     return Spaces(
         observation,
         ActionSpec(*value["action"]),
@@ -415,7 +417,7 @@ def _versions() -> dict[str, str]:
 
 
 def _paths(directory: Path) -> list[Path]:
-    """Checkpoints, the newest first."""
+    """Checkpoints, newest first."""
     return sorted(directory.glob(f"[0-9]*{SUFFIX}"), reverse=True)
 
 

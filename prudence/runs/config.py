@@ -1,9 +1,9 @@
-"""``config.json``: a frozen dataclass, as deep as it goes, without pickles.
+"""``config.json``: nested frozen dataclasses as JSON, without pickles.
 
-Every dataclass is written as an object whose ``"class"`` names it, which is how a field that may hold one of several
-is read back. Reading takes nothing on trust: an unknown key, one too few and a value of the wrong type are refused
-by their path. A key that is missing where the field has a default takes it: an option that came after the file was
-written, whose default must be what was done before.
+A dataclass is written as an object. Its ``"class"`` is the name of the dataclass, so that a field that allows several
+dataclasses can be read back. Reading checks everything: unknown keys, missing keys and values of the wrong type are
+refused, and the error names their path. A missing key is allowed if its field has a default. Such a field is newer than
+the file, and its default must be the earlier behaviour.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ Config = TypeVar("Config")
 
 
 class ConfigError(ValueError):
-    """A configuration cannot be written or read; the message names the field."""
+    """A configuration cannot be written or read. The message names the field."""
 
 
 def write_config(path: Path, config: Any) -> None:
-    """Writes ``config``, a dataclass of dataclasses, tuples, string-keyed dicts, paths and JSON's scalars, atomically.
+    """Writes ``config`` atomically.
+
+    It is a dataclass. Its fields are dataclasses, tuples, dicts with string keys, paths and JSON scalars.
 
     Raises:
-        ConfigError: something in it is of another type.
+        ConfigError: a value is of another type.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -39,10 +41,10 @@ def write_config(path: Path, config: Any) -> None:
 
 
 def read_config(path: Path, cls: type[Config]) -> Config:
-    """Reads what ``write_config`` wrote; equal to what was written.
+    """Reads a configuration of type ``cls`` that ``write_config`` wrote. It equals the written one.
 
     Raises:
-        ConfigError: the file is not JSON, or is not a ``cls``: unknown, missing and ill-typed fields are named.
+        ConfigError: the file is not JSON or not a ``cls``. The message names unknown, missing and wrongly typed fields.
     """
     path = Path(path)
     try:
@@ -52,9 +54,7 @@ def read_config(path: Path, cls: type[Config]) -> Config:
     try:
         return _decode(value, cls, "config")
     except ConfigError as error:
-        raise ConfigError(
-            f"{path}: {error}. It was written by another version of prudence or changed by hand"
-        ) from error
+        raise ConfigError(f"{path}: {error}. Another version of prudence wrote it, or it was edited by hand") from error
 
 
 def _encode(value: Any, path: str) -> Any:
@@ -110,7 +110,7 @@ def _decode_scalar(value: Any, hint: Any, path: str) -> Any:
 
 
 def _decode_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
-    # A whole number may stand for a float, but an int among the options has the better claim.
+    # A whole number may be read as a float, but int is tried first.
     options = tuple(sorted(options, key=lambda option: option is float))
     failures = []
     for option in options:

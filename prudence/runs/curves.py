@@ -1,7 +1,7 @@
-"""What a run's metrics say over its steps: series, and their means in windows of steps.
+"""Curves of metrics over environment steps: series, and their means in windows of steps.
 
-Training episodes of parallel environments end at the same step, and whole rounds of them lie apart. A running mean over
-a number of episodes therefore draws verticals; a window of steps has one mean wherever it lies.
+Training episodes of parallel environments end at the same step, with long gaps between such rounds. A running mean over
+a number of episodes would therefore draw vertical lines. A window of steps has a single mean.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Steps = Float[np.ndarray, " N"]
 Centres = Float[np.ndarray, " G"]
 
 SHARE = 20
-"""A window is about this part of all steps."""
+"""A window spans about one part in ``SHARE`` of all steps."""
 BAND = (10, 90)
-"""Percentiles of a window's values between which its band lies."""
+"""Percentiles of a window's values that bound its band."""
 
 
 class Series(NamedTuple):
@@ -34,13 +34,14 @@ class Series(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """A series in windows of ``width`` steps around G steps; NaN where a window is empty.
+    """A series in G overlapping windows of ``width`` steps. Values are NaN where a window is empty.
 
     Attributes:
-        steps: middles of the windows, of which each begins where the one before it has its middle.
-        mean: of the values in a window.
-        low, high: percentiles ``BAND`` of them; of several seeds, the least and the largest of their means.
-        width: in raw environment steps.
+        steps: centres of the windows, at most half a width apart.
+        mean: mean of the values in each window.
+        low, high: percentiles ``BAND`` of the values in each window. For several seeds: the lowest and the highest mean
+            of a seed.
+        width: width of a window in raw environment steps.
     """
 
     steps: Centres
@@ -51,7 +52,7 @@ class Windows(NamedTuple):
 
 
 def load_series(run: Path | str) -> dict[str, Series]:
-    """The metrics of a run directory by name, without the values that are not finite.
+    """Reads the metrics of a run directory, by name, without values that are not finite.
 
     Raises:
         FileNotFoundError: there is no ``metrics.jsonl``.
@@ -68,7 +69,7 @@ def load_series(run: Path | str) -> dict[str, Series]:
 
 
 def nice(number: float, *, least: bool = False) -> float:
-    """The nearest of 1, 2, 5, 10, 20, ... to a positive number, by their ratio; or the ``least`` that is not below it.
+    """Rounds a positive number to the nearest of 1, 2, 5, 10, 20, ..., by ratio. ``least`` rounds up.
 
     >>> nice(25_000), nice(25_000, least=True), nice(20_000, least=True)
     (20000.0, 50000.0, 20000.0)
@@ -81,8 +82,11 @@ def nice(number: float, *, least: bool = False) -> float:
 
 
 def window_width(series: Sequence[Series]) -> float:
-    """Steps that a window of these series has: a round number near a twentieth of them all, and wide enough that it
-    usually holds two rounds of episodes that end together."""
+    """Width of the windows of these series, in steps.
+
+    It is a round number near a twentieth of all steps. It is wide enough to contain two rounds of episodes that end
+    together, in most places.
+    """
     last = max([1.0, *(s.steps[-1] for s in series if len(s.steps))])
     gaps = [np.diff(np.unique(s.steps)) for s in series]
     rounds = max((float(np.median(gap)) for gap in gaps if len(gap)), default=0.0)
@@ -90,18 +94,19 @@ def window_width(series: Sequence[Series]) -> float:
 
 
 def centres(first: float, last: float, width: float) -> Centres:
-    """Middles of windows from ``first`` to ``last``, at most half a width apart."""
+    """Centres of windows from ``first`` to ``last``, at most half a width apart."""
     return np.linspace(first, last, 1 + math.ceil(max(last - first, 0.0) / (width / 2)))
 
 
 def windows(series: Series, width: float | None = None, at: Centres | None = None) -> Windows:
-    """Mean and band of the values whose steps lie within ``width / 2`` of each of ``at``.
+    """Mean and band of the values in windows of a series.
 
-    The windows at both ends are cut: they reach over the series' end, where there is nothing.
+    A window contains the values whose steps are within ``width / 2`` of its centre. The windows at both ends reach
+    beyond the series, so they contain fewer values.
 
     Args:
-        width: by default :func:`window_width`.
-        at: by default from the first step to the last.
+        width: width of a window, by default :func:`window_width`.
+        at: centres of the windows, by default from the first step to the last.
     """
     width = window_width([series]) if width is None else width
     at = centres(series.steps[0], series.steps[-1], width) if at is None else at
@@ -115,9 +120,9 @@ def windows(series: Series, width: float | None = None, at: Centres | None = Non
 
 
 def seeds_windows(group: Sequence[Series], width: float | None = None) -> Windows:
-    """The mean over seeds of their means in windows, and the least and the largest of these.
+    """Mean over seeds of their means in windows, with the lowest and the highest of these means.
 
-    It begins where the last of them begins and ends where the first ends. NaN where a seed has no value.
+    The result covers the steps that all seeds have. It is NaN where a seed has no value.
     """
     width = window_width(group) if width is None else width
     first, last = max(s.steps[0] for s in group), min(s.steps[-1] for s in group)
@@ -127,7 +132,7 @@ def seeds_windows(group: Sequence[Series], width: float | None = None) -> Window
 
 
 def in_steps(widths: Collection[float]) -> str:
-    """Widths of windows in words.
+    """Describes widths of windows in words.
 
     >>> in_steps([20_000.0]), in_steps([5_000.0, 50_000.0])
     ('20k steps', '5k to 50k steps')
@@ -137,7 +142,7 @@ def in_steps(widths: Collection[float]) -> str:
 
 
 def short(steps: float) -> str:
-    """A number of steps with its unit.
+    """Abbreviates a number of steps.
 
     >>> short(50_000), short(1.5e6)
     ('50k', '1.5M')

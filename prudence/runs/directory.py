@@ -1,4 +1,4 @@
-"""A run is a directory."""
+"""Run directories: a run is a directory with fixed names of its parts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ RECORD = "result.json"
 
 
 class RunDirectoryError(RuntimeError):
-    """The directory is in use, or is not that of a run."""
+    """The directory is in use, or is not a run directory."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where the parts of a run lie; nothing is made until something is written."""
+    """Paths of the parts of a run. Nothing is created until something is written."""
 
     path: Path
 
@@ -57,22 +57,22 @@ class RunDirectory:
 
     @property
     def policy(self) -> Path:
-        """A checkpoint of what acting needs, in the place of ``checkpoints``, if that is all that was kept of a run."""
+        """A checkpoint with only what acting needs. A recorded policy has it instead of ``checkpoints``."""
         return self.path / "policy"
 
     @property
     def policies(self) -> Path:
-        """Of a record: such directories, one for each run."""
+        """Recorded policies of a record, one directory for each run."""
         return self.path / POLICIES
 
     @property
     def ships(self) -> bool:
-        """Whether this is a policy that was kept with a record, and no run."""
+        """Whether this is a recorded policy and not a run."""
         return self.policy.is_dir()
 
     @property
     def is_record(self) -> bool:
-        """Whether `prudence record` wrote this, and it is no run."""
+        """Whether this is a record of `prudence record` and not a run."""
         return (self.path / RECORD).exists() and not self.exists
 
     @property
@@ -82,16 +82,18 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps a second process from training into this directory; the system frees it when this one ends, however.
+        """Prevents a second process from training in this directory.
+
+        The operating system releases the lock when this process ends, even by a crash.
 
         Raises:
-            RunDirectoryError: another process holds it.
+            RunDirectoryError: another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        # The file stays: deleting it would let two processes lock two files of the same name.
+        # The file is never deleted. Otherwise two processes could lock two files of the same name.
         with open(self.path / ".lock", "a+") as file:
             try:
-                # lockf, since children that environments run in must not inherit the lock and outlive us with it.
+                # Worker processes do not inherit a lock of lockf, so they cannot hold it after this process ends.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 file.seek(0)

@@ -1,8 +1,8 @@
-"""Metrics: JSON lines and TensorBoard events always, Weights & Biases if asked; and the live display of progress.
+"""Metrics and the progress display. Metrics go to JSON lines, TensorBoard and, optionally, Weights & Biases.
 
-``metrics.jsonl`` has one object a line, ``step`` first. Values that are not finite are written as ``null``, since
-JSON has no word for them, and read back as NaN. Whatever depends on the clock is named ``time/...``, so that the rest
-of a resumed run's file equals that of an uninterrupted one.
+``metrics.jsonl`` has one object on each line, with ``step`` first. Values that are not finite are written as ``null``,
+because JSON cannot express them, and are read back as NaN. Metrics that depend on the clock are named ``time/...``. All
+others are the same for a resumed run and an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.text import Text
 from tensorboardX import SummaryWriter
 
 Vector = Sequence[float] | np.ndarray | jax.Array
-"""``[C]``."""
+"""A vector ``[C]``, one number for each constraint."""
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIRECTORY = "tensorboard"
@@ -38,18 +38,19 @@ _RATE_WINDOW = 30.0
 
 
 class Logger:
-    """Writes a run's metrics.
+    """Writes the metrics of a run.
 
-    A resumed run calls ``truncate`` with its checkpoint's step before the first ``write``. So a training loop writes
-    everything of a step before the checkpoint of that step, and nothing of it after.
+    A resumed run calls ``truncate`` with the step of its checkpoint before the first ``write``. A training loop must
+    therefore write all metrics of a step before the checkpoint of that step, and none of them after it.
 
     Args:
-        directory: the run's.
-        tensorboard: whether to write TensorBoard events too.
-        wandb: the Weights & Biases project to write to as well. A resumed run goes on in the same W&B run.
+        directory: directory of the run.
+        tensorboard: also writes TensorBoard events.
+        wandb: Weights & Biases project to which metrics are also written; None writes none. A resumed run continues the
+            same W&B run.
 
     Raises:
-        ImportError: ``wandb`` is asked for and not installed.
+        ImportError: ``wandb`` is given, but Weights & Biases is not installed.
     """
 
     def __init__(self, directory: Path, tensorboard: bool = True, wandb: str | None = None):
@@ -64,7 +65,7 @@ class Logger:
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes scalars by name (``group/name``) at ``step``: a line that survives this process's death."""
+        """Writes scalars by name (``group/name``) at ``step``. They survive a crash of this process."""
         values = {name: float(value) for name, value in metrics.items()}
         line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
         self._file.write(json.dumps(line) + "\n")
@@ -77,7 +78,7 @@ class Logger:
             self._wandb.log(values, step=step)
 
     def truncate(self, step: int) -> None:
-        """Forgets what was written beyond ``step``; TensorBoard is told to do so too."""
+        """Deletes the metrics after ``step``, also from TensorBoard."""
         self._file.close()
         kept = [line for line in _complete_lines(self._path) if json.loads(line)["step"] <= step]
         partial = self._path.with_name(f".{METRICS_FILE}.partial")
@@ -87,13 +88,13 @@ class Logger:
         self._purge_step = step + 1
 
     def flush(self) -> None:
-        """Makes the metrics durable, for a checkpoint to rely on."""
+        """Writes the metrics durably to the disk. Call it before a checkpoint."""
         os.fsync(self._file.fileno())
         if self._events is not None:
             self._events.flush()
 
     def close(self) -> None:
-        """Ends all outputs."""
+        """Closes all outputs."""
         self._file.close()
         if self._events is not None:
             self._events.close()
@@ -101,30 +102,31 @@ class Logger:
             self._wandb.finish()
 
     def _event_writer(self) -> SummaryWriter:
-        # Late, since a resumed run says only after the constructor which steps its events replace.
+        # Created late, because a resumed run calls `truncate` after the constructor.
         if self._events is None:
             self._events = SummaryWriter(
                 str(self._directory / TENSORBOARD_DIRECTORY),
                 purge_step=self._purge_step,
-                # Its own names have seconds only, and a run may be resumed within one.
+                # Default names have a resolution of seconds, and a run may resume within the same second.
                 filename_suffix=f".{uuid.uuid4().hex[:8]}",
             )
         return self._events
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a ``metrics.jsonl``, each with its ``step``; ``null`` is read as NaN, and a last line that was
-    torn by a crash or is just being written is left out.
+    """Reads the lines of a ``metrics.jsonl``, each with its ``step``. ``null`` is read as NaN.
+
+    An incomplete last line is skipped: a crash cut it off, or it is being written.
 
     Raises:
-        ValueError: another line is no JSON object; the message has its number.
+        ValueError: another line is not JSON. The message has its number.
     """
     rows = []
     for number, line in enumerate(_complete_lines(Path(path)), start=1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON ({error}): the file was changed by hand") from error
+            raise ValueError(f"{path}, line {number} is not JSON ({error}): the file was edited by hand") from error
         rows.append({name: math.nan if value is None else value for name, value in row.items()})
     return rows
 
@@ -152,20 +154,29 @@ def _start_wandb(directory: Path, project: str) -> Any:
 
 
 class Progress:
-    """Shows how training goes: one live line on a terminal, else a plain line about every ten seconds.
+    """Progress display of training: one live line on a terminal, else a plain line about every ten seconds.
 
-    Use it as a context manager, and ``log`` instead of ``print`` while it is live.
+    Use it as a context manager. Use ``log`` instead of ``print`` inside it.
 
     Args:
-        total: steps (decisions) that training takes.
-        start: steps done already, by the run that is resumed.
-        budget: allowed cost an episode, one number a constraint; None where there is none.
-        console: of rich; standard error by default, so that standard output stays the program's.
+        total: progress at which training ends.
+        start: progress that a resumed run has already made.
+        unit: of progress.
+        budget: allowed cost of an episode, one number for each constraint; None without constraints.
+        console: a rich console. By default it prints to standard error, so that standard output stays free for results.
     """
 
-    def __init__(self, total: int, *, start: int = 0, budget: Vector | None = None, console: Console | None = None):
+    def __init__(
+        self,
+        total: int,
+        *,
+        start: int = 0,
+        budget: Vector | None = None,
+        unit: str = "steps",
+        console: Console | None = None,
+    ):
         self._console = console or Console(stderr=True)
-        self._total = total
+        self._total, self._unit = total, unit
         self._budget = budget
         self._history: list[tuple[float, int, int]] = [(time.monotonic(), start, 0)]
         self._last = time.monotonic()
@@ -190,14 +201,14 @@ class Progress:
         episode_cost: Vector | None = None,
         multiplier: Vector | None = None,
     ) -> None:
-        """Tells how far training is; cheap enough for every step. What is None stays as it was shown.
+        """Updates the display. It is cheap enough to call at every step. None leaves a value as it is shown.
 
         Args:
             step: decisions so far.
-            updates: gradient steps since this process began.
-            episode_return: mean of the latest episodes.
-            episode_cost: likewise, one number a constraint.
-            multiplier: one number a constraint.
+            updates: gradient steps since this process started.
+            episode_return: mean over the latest episodes.
+            episode_cost: mean over the latest episodes, one number for each constraint.
+            multiplier: one number for each constraint.
         """
         if episode_return is not None:
             self._fields["return"] = f"{episode_return:.1f}"
@@ -216,7 +227,7 @@ class Progress:
         self._show()
 
     def log(self, message: str) -> None:
-        """Prints a line that stays, above the live one."""
+        """Prints a permanent line above the live one."""
         self._console.print(message, highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
@@ -237,10 +248,10 @@ class Progress:
         rate = (step - step_before) / elapsed
         remaining = max(0, self._total - step) / rate if rate > 0 else math.inf
         return [
-            f"{step:,}/{self._total:,} steps",
+            f"{step:,}/{self._total:,} {self._unit}",
             f"ETA {_duration(remaining)}",
             *(f"{name} {value}" for name, value in self._fields.items()),
-            f"{rate:.0f} steps/s",
+            *([f"{rate:.0f} steps/s"] if self._unit != "updates" else []),
             f"{(updates - updates_before) / elapsed:.1f} updates/s",
         ]
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, source, machine, versions."""
+"""Provenance of a result: command, commit, machine and versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIBRARIES = ("prudence-rl", "jax", "equinox", "optax", "gymnasium", "mujoco", "
 
 
 def note_provenance(directory: Path) -> None:
-    """Appends what starts now to ``provenance.json``: one entry for each time that the run was started or resumed."""
+    """Appends this process to ``provenance.json``, which has one entry for each start or resumption of the run."""
     path = directory / FILE
     entries = json.loads(path.read_text()) if path.exists() else []
     partial = path.with_name(f".{FILE}.partial")
@@ -31,14 +31,17 @@ def note_provenance(directory: Path) -> None:
 
 
 def anywhere(directory: Path) -> list[dict[str, Any]]:
-    """The starts of a run, with commands for any machine: folders of this one are left out of runs' names."""
+    """Entries of ``provenance.json`` for publication: their commands do not name folders of this machine.
+
+    Only the last part of the paths after ``--out`` and ``--start-from`` is kept.
+    """
     path = directory / FILE
     starts = json.loads(path.read_text()) if path.exists() else []
     return [start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])} for start in starts]
 
 
 def describe() -> dict[str, Any]:
-    """This process, as JSON."""
+    """Describes this process in JSON-able values: time, command, commit, machine and versions."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -56,12 +59,16 @@ def describe() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with ``+`` if it was changed since."""
+    """The commit of the checkout that this code runs from, with ``+`` if it has uncommitted changes."""
     here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
     try:
-        run = lambda *a: subprocess.run(["git", *a], cwd=here, capture_output=True, text=True, check=True).stdout
-        changed = run("status", "--porcelain", "--untracked-files=no", "--", "..").strip()
-        return run("rev-parse", "HEAD").strip() + ("+" if changed else "")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "..")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -6,7 +6,6 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,32 +13,8 @@ import numpy as np
 
 from prudence.cores.base import Agent
 from prudence.envs.vector import VectorEnv
+from prudence.training.learning.base import ACT, Counters, Keys
 from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Observation, Spaces, Transition
-
-ACT, UPDATE, INIT, FORESIGHT = range(4)
-"""Purposes of random keys."""
-
-
-@dataclass
-class Counters:
-    """Where a run stands. ``decisions`` are over all environments; ``updates`` are gradient steps, or rollouts that
-    were learnt from."""
-
-    decisions: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-
-
-class Keys:
-    """The keys of a run, derived from its seed alone: of a purpose (``roots``), and of an index within it."""
-
-    def __init__(self, seed: int):
-        root = jax.random.key(seed)
-        self.roots = {purpose: jax.random.fold_in(root, purpose) for purpose in (ACT, UPDATE, INIT, FORESIGHT)}
-        self._fold = jax.jit(jax.random.fold_in)
-
-    def __call__(self, purpose: int, index: int) -> Key:
-        return self._fold(self.roots[purpose], index)
 
 
 @functools.lru_cache(maxsize=8)

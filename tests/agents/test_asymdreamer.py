@@ -55,7 +55,7 @@ def test_the_papers_sizes_are_table_1():
     for half in (agent.world_model.rssm, agent.privileged.rssm):
         assert (half.stoch, half.classes, half.latent) == (48, 48, "discrete")
     assert (agent.privileged.mlp_layers, agent.privileged.mlp_units) == (5, 512)
-    assert (agent.horizon, agent.lambda_, agent.entropy, agent.cost_limit) == (15, 0.95, 3e-4, 2.0)
+    assert (agent.horizon, agent.lambda_, agent.entropy, agent.budget.limit) == (15, 0.95, 3e-4, 2.0)
     assert (agent.model_optimiser.learning_rate, agent.actor_optimiser.learning_rate) == (1e-4, 3e-5)
     # A train ratio of 512 over 16 sequences of 64.
     assert (loop.batch_size, loop.batch_length, loop.updates_per_decision) == (16, 64, 0.5)

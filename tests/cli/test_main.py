@@ -36,7 +36,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert status(*TRAIN, "--cost-limit", "3", "--agent.horizon", "4") == 0
     run = Path("runs/safedreamer-bsrp-lag-probe-cost-0")
     config = read_config(run / "config.json", RunConfig)
-    assert (config.agent.cost_limit, config.agent.horizon, config.loop.steps) == (3.0, 4, 48)
+    assert (config.agent.budget.limit, config.agent.horizon, config.loop.steps) == (3.0, 4, 48)
     assert f"next: prudence evaluate {run}" in capsys.readouterr().err
     assert status("evaluate", str(run), "--episodes", "2", "--task", "probe/cost") == 0
     said = capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "a verdict is wrong in at most 5 % of such evaluations" in said.out
     assert "Evaluated until decided, looking after 20 episodes" in (here / "decided/report.html").read_text()
     for options, code, message in (
-        (["--max-episodes", "19"], 1, "at most 19 episodes are too few to decide anything by"),
+        (["--max-episodes", "19"], 1, "at most 19 episodes are too few to decide anything: allow at least 20"),
         (["--episodes", "30"], 2, "--until-decided chooses the number of episodes: give --max-episodes"),
         (["--deadline", "50"], 1, "leave --until-decided out and give --episodes"),
     ):
@@ -100,7 +100,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert Path("both.png").stat().st_size > 0
 
     assert status(*TRAIN, "--cost-limit", "4", "--agent.horizon", "4") == 1
-    assert "(agent.cost_limit: 3.0 there, 4.0 now)" in capsys.readouterr().err
+    assert "(agent.budget.limit: 3.0 there, 4.0 now)" in capsys.readouterr().err
     assert status(*TRAIN, "--cost-limit", "3", "--agent.horizon", "4") == 0
     assert "has its 48 steps already" in capsys.readouterr().err
 

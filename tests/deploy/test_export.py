@@ -62,7 +62,7 @@ def test_an_exported_policy_acts_as_the_agent_does(tmp_path, name):
             exported.reset()
         np.testing.assert_allclose(exported(observation), policy(observation), rtol=1e-5, atol=1e-6)
     for wrong in (np.float32([[0, 0, 0]]), np.float32([0, np.nan, 0])):
-        with pytest.raises(ValueError, match="state is to be finite"):
+        with pytest.raises(ValueError, match="state must be finite"):
             exported({"state": wrong})
 
 

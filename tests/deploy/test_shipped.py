@@ -133,7 +133,7 @@ def test_one_of_several_policies_is_chosen(here: Path, capsys: pytest.CaptureFix
     np.testing.assert_array_equal(named(seen), prudence.load_policy(runs[0])(seen))
     for arguments, message in (
         (["kept", "--policy", "2"], "kept has no policy '2': choose from seed-1, seed-3"),
-        (["run1", "--policy", "1"], "run1 is no record, so that there is no policy '1': leave --policy out"),
+        (["run1", "--policy", "1"], "run1 is not a record, so it has no policy '1': omit --policy"),
         (["kept", "--out", "run1"], "run1 holds a run, whose evaluation would be lost: name another --out"),
         (["kept", "--out", "kept"], "kept holds a record, whose evaluation would be lost"),
         (["kept", "--out", "kept/policies/seed-3"], "holds a policy, whose evaluation would be lost"),
@@ -150,13 +150,13 @@ def test_a_policy_is_exported_and_not_trained_on(here: Path, capsys: pytest.Capt
     assert main(["export", "kept"]) == 0
     assert "runs/kept-seed-0-evaluation/policy.zip: " in capsys.readouterr().out
     assert main(["inspect", "kept"]) == 1
-    assert "is a policy without its replay, in which there is nothing to foresee: name a run" in capsys.readouterr().err
+    assert "is a policy without a replay, on which its model could be tested: name a run" in capsys.readouterr().err
     train = ["train", "ppo-lag", "--task", "probe/cost", "--preset", "debug", "--steps", "128"]
-    policy = "holds a policy, without optimiser and replay: there is nothing to train on"
+    policy = "holds a policy, without optimiser and replay, so training cannot continue there"
     for arguments, message in (
         (["--out", "kept/policies/seed-0"], policy),
         (["--out", "new", "--start-from", "kept/policies/seed-0"], policy),
-        (["--out", "new", "--start-from", "kept"], "kept holds a record of runs: there is nothing to train on"),
+        (["--out", "new", "--start-from", "kept"], "kept holds a record of runs, so training cannot continue there"),
     ):
         assert main([*train, *arguments]) == 1
         assert message in capsys.readouterr().err
@@ -171,7 +171,7 @@ def test_policies_are_small_or_are_left_out(here: Path, capsys: pytest.CaptureFi
     command = ["record", "run", "--out", "kept"]
     assert main([*command, "--policy-limit", "0.001"]) == 1
     said = capsys.readouterr().err
-    assert "the policy of run takes 0.0 MB, more than 0.001: say --policy-limit 0.1 to keep it all the same" in said
+    assert "the policy of run takes 0.0 MB, more than 0.001: give --policy-limit 0.1 to keep it anyway" in said
     assert list(Path("kept").iterdir()) == []
     assert main([*command, "--no-policies"]) == 0
     assert not Path("kept/policies").exists()

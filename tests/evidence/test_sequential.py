@@ -174,7 +174,7 @@ def test_what_was_decided_is_written(tmp_path):
 
 def test_without_a_budget_there_is_nothing_to_decide():
     agent, state = at_random(PlainAgent)
-    with pytest.raises(ValueError, match=r"no budget, so that there is nothing to decide.*\(--episodes\)"):
+    with pytest.raises(ValueError, match=r"no budget, so there is nothing to decide.*\(--episodes\)"):
         evaluate_agent(agent, state, EnvConfig("probe/cost"), episodes=20, seed=0, until_decided=True)
 
 

@@ -62,7 +62,7 @@ def test_open_loop_picture_shows_truth_prediction_and_error(tmp_path):
 
 def test_open_loop_picture_refuses_what_does_not_match(tmp_path):
     truth, prediction = np.zeros((6, 8, 8, 3), np.uint8), np.zeros((5, 8, 8, 3), np.float32)
-    with pytest.raises(ValueError, match="must be alike"):
+    with pytest.raises(ValueError, match="shapes must be equal"):
         open_loop_picture(truth, prediction, 3, tmp_path / "x.png")
     with pytest.raises(ValueError, match="context is 6"):
         open_loop_picture(truth, np.zeros((6, 8, 8, 3), np.float32), 6, tmp_path / "x.png")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from prudence.budgets import Budget, Lived
 from prudence.constraints import CostPenalty, DualAscent, PIDLagrangian, Saute
 from prudence.cores.on_policy.improvement import FirstOrder
 from prudence.cores.on_policy.on_policy import Inputs, OnPolicy, OnPolicyConfig, OnPolicyState
@@ -31,7 +32,7 @@ BUDGETED = [
     if system.config is OnPolicyConfig and name not in ("ppo", "ppo-reward-shaping")
 ]
 # One for each kind of constraint, and every improvement: what the budget is worth is the constraint's affair.
-KINDS = ("ppo-lag", "ppo-pid", "focops", "cpo", "saute-trpo")
+KINDS = ("ppo-lag", "ppo-pid", "focops", "cpo", "crpo", "saute-trpo")
 # Two hundred episodes of twenty steps are all there is: the multipliers move faster than on a real task.
 CONSTRAINTS = {
     DualAscent: DualAscent(0.5, 0.1, maximum=10.0),
@@ -55,7 +56,7 @@ class Solved(NamedTuple):
     evaluation: Evaluation
 
 
-def quick(config: OnPolicyConfig, **changes: Any) -> OnPolicyConfig:
+def quick(config: OnPolicyConfig, limit: float | tuple[float, ...] = 25.0, **changes: Any) -> OnPolicyConfig:
     """Networks of 32, steep learning rates, short sight."""
     improvement = config.improvement
     if isinstance(improvement, FirstOrder):
@@ -71,8 +72,7 @@ def quick(config: OnPolicyConfig, **changes: Any) -> OnPolicyConfig:
         critic=critic,
         actor_optimiser=OptimiserConfig(3e-3),
         discount=0.9,
-        cost_discount=0.9,
-        cost_memory=0.1,
+        budget=Budget(limit, discount=0.9, violation=Lived(memory=0.1, relative=False)),
         final_rate=1.0,
         evaluation="mode",
     )
@@ -122,7 +122,7 @@ def test_termination_has_no_future(tmp_path):
 @pytest.mark.parametrize("name", ["ppo", "focops", "trpo-lag", "cpo"])
 def test_every_improvement_finds_the_best_policy(tmp_path, name):
     # Continuous actions, with a budget that allows everything, are below.
-    assert solve(tmp_path, "probe/policy-discrete", name, cost_limit=100.0).evaluation.returns.mean() > 19.0
+    assert solve(tmp_path, "probe/policy-discrete", name, limit=100.0).evaluation.returns.mean() > 19.0
 
 
 @pytest.mark.parametrize(
@@ -131,20 +131,20 @@ def test_every_improvement_finds_the_best_policy(tmp_path, name):
     + [(name, "probe/cost-discrete") for name in ("ppo-lag", "focops", "trpo-lag", "cpo")],
 )
 def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task, name):
-    evaluation = solve(tmp_path, task, name, cost_limit=0.0, **prompt(name)).evaluation
+    evaluation = solve(tmp_path, task, name, limit=0.0, **prompt(name)).evaluation
     assert evaluation.costs.mean() < 0.2
     assert evaluation.returns.mean() == pytest.approx(10.0, abs=0.2)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_large_budget_takes_the_unsafe_arm(tmp_path, name):
-    assert solve(tmp_path, "probe/cost-discrete", name, cost_limit=100.0).evaluation.returns.mean() > 19.0
+    assert solve(tmp_path, "probe/cost-discrete", name, limit=100.0).evaluation.returns.mean() > 19.0
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_two_conflicting_constraints_are_both_held(tmp_path, name):
     """The middle arm: not one of the others, each of which only one constraint forbids."""
-    changes = {"cost_limit": (0.4, 0.4), "costs": "separate", **prompt(name)}
+    changes = {"limit": (0.4, 0.4), "costs": "separate", **prompt(name)}
     evaluation = solve(tmp_path, "probe/conflict-discrete", name, 16_000, **changes).evaluation
     assert evaluation.costs.mean(0).max() < 0.4
     assert evaluation.returns.mean() == pytest.approx(5.0, abs=0.1)

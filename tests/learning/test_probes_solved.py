@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
+from prudence.budgets import Budget, Imagined
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.dreamer.dreamer import Dreamer, DreamerState
 from prudence.cores.dreamer.sizes import sizes
@@ -48,6 +49,10 @@ class Solved(NamedTuple):
     evaluation: Evaluation
 
 
+def budget(limit: float | tuple[float, ...], estimate: Literal["sum", "mean", "episode"] = "mean") -> Budget:
+    return Budget(limit, discount=0.9, violation=Imagined(estimate))
+
+
 def quick(name: str, env: EnvConfig, steps: int, **changes: Any) -> RunConfig:
     """The debug preset, large enough to learn a probe within a minute."""
     config = preset("debug", name, env)
@@ -68,7 +73,7 @@ def quick(name: str, env: EnvConfig, steps: int, **changes: Any) -> RunConfig:
         horizon=5,
         imagination_starts=64,
         discount=0.9,
-        cost_discount=0.9,
+        budget=budget(2.0, "sum"),
         cooldown=0.0,
         averaging=None,
     )
@@ -136,14 +141,24 @@ def test_discount(tmp_path, discount, answer):
 
 @pytest.mark.parametrize("task", ["probe/cost", "probe/cost-discrete"])
 def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task):
-    solved = solve(tmp_path, task, "safedreamer-bsrp-lag", constraint=CONSTRAINT, cost_limit=0.0, cost_estimate="mean")
+    solved = solve(
+        tmp_path,
+        task,
+        "safedreamer-bsrp-lag",
+        constraint=CONSTRAINT,
+        budget=budget(0.0),
+    )
     assert solved.evaluation.costs.mean() < 0.2
     assert solved.evaluation.returns.mean() == pytest.approx(10.0, abs=0.2)
 
 
 def test_large_budget_takes_the_unsafe_arm(tmp_path):
     solved = solve(
-        tmp_path, "probe/cost", "safedreamer-bsrp-lag", constraint=CONSTRAINT, cost_limit=100.0, cost_estimate="mean"
+        tmp_path,
+        "probe/cost",
+        "safedreamer-bsrp-lag",
+        constraint=CONSTRAINT,
+        budget=budget(100.0),
     )
     assert solved.evaluation.returns.mean() > 19.0
     assert float(solved.state.constraint.multiplier[0]) == 0.0
@@ -157,8 +172,7 @@ def test_two_conflicting_constraints_are_both_held(tmp_path):
         steps=6000,
         costs="separate",
         constraint=CONSTRAINT,
-        cost_limit=(0.4, 0.4),
-        cost_estimate="episode",
+        budget=budget((0.4, 0.4), "episode"),
     )
     assert solved.evaluation.costs.mean(0).max() < 0.6
     # Not by giving up, and not by holding one constraint only (20): the middle arm's 5, or a position near a border.
@@ -175,7 +189,7 @@ def test_privileged_critics_tell_apart_what_looks_alike(tmp_path):
     env = EnvConfig("probe/alike")
     values = {}
     for name in ("asymdreamer", "asymdreamer-o"):
-        config = quick(name, env, 4000, constraint=CONSTRAINT, cost_limit=100.0, cost_estimate="episode")
+        config = quick(name, env, 4000, constraint=CONSTRAINT, budget=budget(100.0, "episode"))
         # Too short to hold an episode's begin and middle.
         config = replace(config, loop=replace(config.loop, batch_length=5))
         _, agent, state, _ = load_run(train(config, tmp_path / name))

@@ -79,7 +79,7 @@ def test_sauted_policies_are_deployed_with_what_was_spent(tmp_path: Path) -> Non
 
 def test_there_is_no_model_to_look_into(tmp_path: Path) -> None:
     run = train(run_config(agent="ppo", steps=120, evaluate_every=0), tmp_path / "run")
-    with pytest.raises(ValueError, match="ppo has no world model to look into"):
+    with pytest.raises(ValueError, match="ppo has no world model to inspect"):
         inspect_run(run, key=jax.random.key(0))
     found = inspect_run(run, key=jax.random.key(0), episodes=2)
     assert found.anatomy is not None

@@ -49,8 +49,8 @@ def after(monkeypatch: pytest.MonkeyPatch, steps: int, react: Any) -> None:
 
     def patched(self: Trainer, *arguments: Any) -> None:
         original(self, *arguments)
-        if self.raw_steps >= steps and not done:
-            done.append(self.raw_steps)
+        if self.now >= steps and not done:
+            done.append(self.now)
             react()
 
     monkeypatch.setattr(Trainer, "_after_iteration", patched)
@@ -173,8 +173,8 @@ def test_what_a_run_cannot_start_from_is_refused(tmp_path: Path, plain: None) ->
 def test_another_configuration_is_refused_by_name(tmp_path: Path, plain: None) -> None:
     config = run_config(steps=16)
     run = train(config, tmp_path / "run")
-    other = replace(config, seed=1, agent=replace(config.agent, cost_limit=5.0))
-    with pytest.raises(ConfigError, match=r"\(agent.cost_limit: 2.0 there, 5.0 now, seed: 0 there, 1 now\)"):
+    other = replace(config, seed=1, agent=replace(config.agent, budget=replace(config.agent.budget, limit=5.0)))
+    with pytest.raises(ConfigError, match=r"\(agent.budget.limit: 2.0 there, 5.0 now, seed: 0 there, 1 now\)"):
         train(other, run)
     # Longer is no other run, and is what the difference must not name.
     with pytest.raises(ConfigError, match=r"\(seed: 0 there, 1 now\)"):

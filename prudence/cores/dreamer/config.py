@@ -9,7 +9,8 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int
 
 from prudence.actors import Actor, ActorConfig
-from prudence.constraints import AugmentedLagrangian, CostScale, EpisodeCost, Unconstrained
+from prudence.budgets import Budget, LivedCosts
+from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.dreamer.planning import PlanningConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.critics import Critic, CriticConfig
@@ -30,29 +31,13 @@ class DreamerConfig:
         imagination_starts: posterior states from which to imagine, drawn at random from the batch;
             None takes all.
         discount: γ of rewards; 1 − 1/333 in the papers.
-        cost_discount: γ of costs.
         lambda_: λ of both returns.
         entropy: weight of the policy's entropy.
         gradient: ``pathwise`` (through the dynamics), ``reinforce``, or ``auto``: pathwise for
             continuous and reinforce for discrete actions (DreamerV3, 2023 release).
         normalise_returns: divides the actor's returns by their running range; LAMBDA does not.
         return_scale_floor: smallest divisor of returns.
-        cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
-        cost_estimate: unit of the imagined cost that is held against d. ``sum``: Σ over the horizon of
-            cost returns (SafeDreamer's pessimistic variant); ``mean``: their mean; ``episode``: the
-            mean rescaled to the expected undiscounted cost of an episode, (1−γ_c)·T·mean.
-        violation_source: ``imagined``: the estimate above less d, in cost's own unit (the papers); ``episodes``: the
-            running mean of finished training episodes' costs sets the pressure, imagination only its gradient. Then
-            nothing has a unit: a violation is in budgets, a cost in what episodes cost at worst
-            (:class:`~prudence.constraints.CostScale`), and the same gains serve any budget.
-        violation_bound: violations are clipped to ± this many budgets (imagined ones: of at least 1), since a cost can
-            exceed its budget far more than it can fall short of it, and the multiplier would rise much
-            faster than it falls; None (the papers) clips nothing.
-        margin: share of a budget that is aimed below it: costs that come to rest at a budget exceed it half of the
-            time, and can never be shown to hold it. 0 (the papers) aims at the budget.
-        approach: what is asked of costs on the way to the budget: no more than this share of what episodes have lately
-            cost (the mean of the last 50 or so). While a policy is making its costs fall at that pace the multiplier
-            waits for it; None (the papers) asks for the budget from the beginning.
+        budget: what episodes may cost, and how a violation is measured.
         replay_loss: weight of the critics' loss on replayed states beside that on imagined ones (current DreamerV3:
             .3; 2023 release and SafeDreamer: 0). Their targets hold real rewards and costs, bootstrapped from the
             critic; unlike DreamerV3's, their gradient stops at the world model.
@@ -66,8 +51,6 @@ class DreamerConfig:
         averaging: per gradient step, what stays of the exponential average of the actor's weights (of a planner, also
             of the model's and the critics') that acts in evaluation and is exported: not the last of many noisy steps.
             None (the papers) takes the present weights.
-        constraint_start: gradient steps before costs are minded (0 in the papers): an agent that is punished
-            before it has found any reward learns to stand still.
         evaluation: which actions of the policy are evaluated. ``mode``, or ``sample`` as SafeDreamer's released code
             does under a budget: the stochastic policy is the one whose cost was constrained, and its mode can cost
             far more (it may come to rest in a hazard that a sample drifts out of).
@@ -84,25 +67,18 @@ class DreamerConfig:
     horizon: int = 15
     imagination_starts: int | None = None
     discount: float = 1 - 1 / 333
-    cost_discount: float = 1 - 1 / 333
     lambda_: float = 0.95
     entropy: float = 3e-4
     gradient: Literal["auto", "pathwise", "reinforce"] = "auto"
     normalise_returns: bool = True
     return_scale_floor: float = 1.0
-    cost_limit: float | tuple[float, ...] = 2.0
-    cost_estimate: Literal["sum", "mean", "episode"] = "sum"
-    violation_source: Literal["imagined", "episodes"] = "imagined"
-    violation_bound: float | None = None
-    margin: float = 0.0
-    approach: float | None = None
+    budget: Budget = field(default_factory=Budget)
     replay_loss: float = 0.0
     privileged: PrivilegedConfig | None = None
     planning: PlanningConfig | None = None
     uncertainty: UncertaintyConfig | None = None
     cooldown: float = 0.0
     averaging: float | None = None
-    constraint_start: int = 0
     evaluation: Literal["mode", "sample"] = "mode"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -127,9 +103,7 @@ class DreamerState(eqx.Module):
     return_scale: PercentileScale
     constraint: Any
     price: Any
-    episode_cost: EpisodeCost
-    usual_cost: EpisodeCost
-    cost_scale: CostScale
+    lived: LivedCosts
     average: tuple[Averaged[Any], ...] | None
     step: Int[Array, ""]
 
@@ -144,35 +118,13 @@ class DreamerCarry(NamedTuple):
 
 def check(config: DreamerConfig, spaces: Spaces) -> None:
     """Raises ValueError where the configuration does not suit the spaces, or itself."""
-    limits = config.cost_limit
-    if not 0 <= config.margin < 1:
-        raise ValueError(f"margin={config.margin} is a share of the budget: choose a number from 0 to below 1")
+    config.budget.check(spaces, constrained=config.constrained)
     if not 0 <= config.cooldown <= 1:
         raise ValueError(f"cooldown={config.cooldown} is a share of the run: choose a number from 0 to 1")
     if config.averaging is not None and not 0 <= config.averaging < 1:
         raise ValueError(
             f"averaging={config.averaging} is what stays of an average at each step: choose a number from 0 to below 1 "
             "(.999 averages over the last thousand steps or so), or None"
-        )
-    if config.approach is not None and not 0 <= config.approach < 1:
-        raise ValueError(
-            f"approach={config.approach} is the share of their usual costs that episodes are asked for on the way to "
-            "the budget: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
-        )
-    if config.approach is not None and config.violation_source == "imagined" and config.cost_estimate != "episode":
-        raise ValueError(
-            "approach asks for a share of what episodes cost, and the imagined cost is in another unit: choose "
-            "violation_source='episodes' or cost_estimate='episode'"
-        )
-    if isinstance(limits, tuple) and len(limits) != spaces.num_costs:
-        raise ValueError(
-            f"cost_limit names {len(limits)} budgets, but the environment reports {spaces.num_costs} costs: "
-            f"{', '.join(spaces.costs)}"
-        )
-    if config.cost_estimate == "episode" and config.constrained and spaces.episode_steps is None:
-        raise ValueError(
-            "cost_estimate='episode' needs the length of an episode, but the environment has no time limit: "
-            "set one (EnvConfig.time_limit), or choose cost_estimate='sum' or 'mean'"
         )
     hidden = sorted(set(config.world_model.encoder_keys or ()) & set(spaces.privileged))
     if hidden:

@@ -18,28 +18,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor
-from prudence.constraints import CostScale, EpisodeCost
 from prudence.cores.base import Agent, Mode, Outlook, compiled
 from prudence.cores.dreamer.config import DreamerCarry, DreamerConfig, DreamerState, check
 from prudence.cores.dreamer.imagination import Imagination
-from prudence.cores.dreamer.planning import (
-    Discounts,
-    PlannerNetworks,
-    Plans,
-    Preview,
-    SearchState,
-    begin,
-    iterate,
-    plan,
-    preview,
-)
+from prudence.cores.dreamer.perception import Perception
+from prudence.cores.dreamer.plan_acting import PlanActing
+from prudence.cores.dreamer.planning import Preview, SearchState
 from prudence.critics import Critic, CriticBatch, together
 from prudence.models.base import AbstractWorldModel
-from prudence.models.paired import PairedModel
 from prudence.models.posterior import ModelPosterior, open_loop_each
 from prudence.models.rssm import LatentState
-from prudence.models.world_model import WorldModel, symmetric
-from prudence.ops.normalise import PercentileScale, symexp, symlog
+from prudence.models.world_model import symmetric
+from prudence.ops.normalise import PercentileScale
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Averaged, Optimised
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
@@ -63,8 +53,17 @@ class Dreamer(Agent):
         check(self.config, self.spaces)
 
     @property
+    def perception(self) -> Perception:
+        c = self.config
+        return Perception(self.spaces, c.world_model, c.privileged, c.model_optimiser, c.compute_dtype)
+
+    @property
     def imagination(self) -> Imagination:
         return Imagination(self.spaces, self.config, self.run_updates)
+
+    @property
+    def plans(self) -> PlanActing:
+        return PlanActing(self.spaces, self.config, self.imagination)
 
     @property
     def cost_limits(self) -> Float[Array, " C"]:
@@ -74,7 +73,7 @@ class Dreamer(Agent):
     def init(self, *, key: Key) -> DreamerState:
         c, num_costs = self.config, self.spaces.num_costs
         model_key, actor_key, critic_key, cost_key = jax.random.split(key, 4)
-        model = self._fresh_model(key=model_key)
+        model = self.perception.init(key=model_key)
         posterior = None
         if c.uncertainty is not None:  # Folded by a number that ``split`` did not use.
             posterior = c.uncertainty.posterior.init(symmetric(model), key=jax.random.fold_in(key, 4))
@@ -89,9 +88,7 @@ class Dreamer(Agent):
             return_scale=PercentileScale.init(floor=c.return_scale_floor),
             constraint=c.constraint.init(num_costs),
             price=None if c.planning is None else c.planning.price.init(num_costs),
-            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.05),
-            usual_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.02),
-            cost_scale=CostScale(jnp.zeros(num_costs)),
+            lived=c.budget.init(num_costs),
             average=None,
             step=jnp.zeros((), jnp.int32),
         )
@@ -112,21 +109,12 @@ class Dreamer(Agent):
             return state
         return eqx.tree_at(self._what_acts, state, tuple(averaged.module for averaged in state.average))
 
-    def _fresh_model(self, *, key: Key) -> AbstractWorldModel:
-        """The only place that knows which kind of world model the agent has."""
-        c = self.config
-        if c.privileged is None:
-            return WorldModel(self.spaces, c.world_model, key=key)
-        return PairedModel(self.spaces, c.world_model, c.privileged, key=key)
-
     # --- acting -------------------------------------------------------------------------------
 
     def init_carry(self, num_envs: int) -> DreamerCarry:
-        rssm, dtype = self.config.world_model.rssm, jnp.dtype(self.config.compute_dtype)
-        latent = LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
         size, planning = self.spaces.action.size, self.config.planning
         plan = None if planning is None else jnp.zeros((num_envs, planning.search.horizon, size))
-        return DreamerCarry(latent, jnp.zeros((num_envs, size)), plan)
+        return DreamerCarry(self.perception.first_latent(num_envs), jnp.zeros((num_envs, size)), plan)
 
     @compiled("self", "mode")
     def act(
@@ -142,7 +130,7 @@ class Dreamer(Agent):
         """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
         to sample. The diagnostics ``plan/*`` are 0 while plans wait for their start (``plan/acting``)."""
         state = self.acting(state, mode)
-        model, actor = self._compute((state.world_model.module, state.actor.module))
+        model, actor = self.perception.compute((state.world_model.module, state.actor.module))
         first = jnp.asarray(is_first)
         latent, action_key = self._filter(model, carry, observation, first, key=key)
         policy = actor(latent.features)
@@ -153,7 +141,7 @@ class Dreamer(Agent):
             action = follow()
             return action, DreamerCarry(latent, action, None), metrics
         last, searches = carry.plan, self.imagination.acts_by_plan(state)
-        search = lambda: self._plan(state, latent, last, first, key=action_key)[:3]
+        search = lambda: self.plans.plan(state, latent, last, first, key=action_key)[:3]
         _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
         action, plans, diagnostics = jax.lax.cond(searches, search, lambda: (follow(), plans, nothing))
         acting = jnp.broadcast_to(searches.astype(jnp.float32), len(first))
@@ -177,14 +165,12 @@ class Dreamer(Agent):
         """
         if self.config.planning is None or carry.plan is None:
             raise ValueError("an agent without a planner has no plans to look at")
-        state = self.acting(state, mode)
-        parts, first = self._planner_networks(state), jnp.asarray(is_first)
-        latent, action_key = self._filter(parts.model, carry, observation, first, key=key)
-        found = self._plan(state, latent, carry.plan, first, key=action_key)
-        latent, executed, candidates = tree_index((latent, found.plan, found.candidates), 0)
+        state, first = self.acting(state, mode), jnp.asarray(is_first)
+        model = self.perception.compute(symmetric(state.world_model.module))
+        latent, action_key = self._filter(model, carry, observation, first, key=key)
         # Folded by a number that ``split`` did not use.
         futures_key = jax.random.fold_in(key, 2)
-        return preview(self.config.planning, parts, latent, executed, candidates, self.cost_limits, key=futures_key)
+        return self.plans.preview(state, latent, carry.plan, first, key=action_key, futures_key=futures_key)
 
     # A search step by step, for whoever must act by a deadline (prudence/deploy/deadline.py); as many iterations as
     # configured make the action that ``act`` takes in evaluation.
@@ -200,32 +186,23 @@ class Dreamer(Agent):
         key: Key,
     ) -> SearchState:
         """Filters the observations and begins to search; the agent must be one that plans."""
-        planning, networks = self.config.planning, self._planner_networks(self.acting(state, "evaluate"))
-        first = jnp.asarray(is_first)
-        assert planning is not None
         assert carry.plan is not None
-        latent, action_key = self._filter(networks.model, carry, observation, first, key=key)
-        return begin(planning, networks, latent, carry.plan, first, key=action_key)
+        state, first = self.acting(state, "evaluate"), jnp.asarray(is_first)
+        model = self.perception.compute(symmetric(state.world_model.module))
+        latent, action_key = self._filter(model, carry, observation, first, key=key)
+        return self.plans.begin(state, latent, carry.plan, first, key=action_key)
 
     @compiled("self")
     def iterate_search(
         self, state: DreamerState, search_state: SearchState, index: int | Int[Array, ""]
     ) -> tuple[SearchState, Metrics]:
         """One more iteration, the one numbered ``index``."""
-        assert self.config.planning is not None
-        networks = self._planner_networks(self.acting(state, "evaluate"))
-        return iterate(self.config.planning, networks, self._discounts, search_state, index, self.cost_limits)
+        return self.plans.iterate(self.acting(state, "evaluate"), search_state, index)
 
     @compiled("self")
     def end_search(self, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
         """The actions, and what the next decision remembers."""
-        planning = self.config.planning
-        assert planning is not None
-        act = lambda search, key: planning.search.action(search, key=key)
-        action = jax.vmap(act)(search_state.search, search_state.key)
-        return action, DreamerCarry(
-            search_state.latent, action, jax.vmap(planning.search.executed)(search_state.search)
-        )
+        return self.plans.end(search_state)
 
     def _filter(
         self,
@@ -236,48 +213,7 @@ class Dreamer(Agent):
         *,
         key: Key,
     ) -> tuple[LatentState, Key]:
-        """The states after these observations, and the key for choosing actions."""
-        filter_key, action_key = jax.random.split(key)
-        return model.filter_step(carry.latent, carry.prev_action, observation, is_first, key=filter_key), action_key
-
-    def _plan(self, state: DreamerState, latent: LatentState, last: Array, is_first: Array, *, key: Key) -> Plans:
-        assert self.config.planning is not None
-        networks, limits = self._planner_networks(state), self.cost_limits
-        return plan(self.config.planning, networks, self._discounts, latent, last, is_first, limits, key=key)
-
-    @property
-    def _discounts(self) -> Discounts:
-        c = self.config
-        assert self.spaces.episode_steps is not None
-        return Discounts(c.discount, c.cost_discount, c.lambda_, self.spaces.episode_steps)
-
-    def _planner_networks(self, state: DreamerState) -> PlannerNetworks:
-        planning = self.config.planning
-        assert planning is not None
-        parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
-        networks, uncertainty, predictors = self._compute(parts), self.config.uncertainty, None
-        if uncertainty is not None:  # The same ones until the next update: all plans are judged alike.
-            key = jax.random.fold_in(jax.random.key(0), state.step)
-            predictors = self._compute(uncertainty.posterior.sample(state.posterior, parts[0], key=key))
-        reads = partial(self._read_costs, networks[0]) if planning.costs == "observation" else None
-        price = self.imagination.planning_price(state)
-        return PlannerNetworks(*networks, price=price, costs_of=reads, predictors=predictors)
-
-    def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
-        """What the environment's cost function makes of the decoded observations."""
-        lead, specs, function = features.shape[:-1], self.spaces.observations, self.spaces.cost_function
-        assert function is not None
-        restore = lambda name, x: x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)
-        costs = function({name: restore(name, x) for name, x in model.decoder(features).items()})
-        if costs.shape != (*lead, self.spaces.num_costs):
-            raise ValueError(
-                f"the cost function {function.path} returned shape {costs.shape} for a batch of shape {lead}: it must "
-                f"return {(*lead, self.spaces.num_costs)}, one cost for each of {', '.join(self.spaces.costs)}"
-            )
-        return costs
-
-    def _compute(self, tree: Any) -> Any:
-        return self.imagination.compute(tree)
+        return self.perception.filter(model, carry.latent, carry.prev_action, observation, is_first, key=key)
 
     # --- learning -----------------------------------------------------------------------------
 
@@ -296,9 +232,9 @@ class Dreamer(Agent):
         """World model, actor and multiplier, reward critic, cost critic: the order of SafeDreamer's Algorithm 2."""
         imagination, (model_key, start_key, imagine_key) = self.imagination, jax.random.split(key, 3)
         rate = imagination.rate(state)
-        world_model, filtered, metrics = self._update_model(state.world_model, batch, rate, key=model_key)
+        world_model, filtered, metrics = self.perception.learn(state.world_model, batch, rate, key=model_key)
         start, alive = imagination.starts(filtered.states, batch, key=start_key)
-        model = self._compute(world_model.module)
+        model = self.perception.compute(world_model.module)
         posterior, predictors, more = self._update_posterior(state, world_model.module, filtered, batch, key=key)
 
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
@@ -307,7 +243,7 @@ class Dreamer(Agent):
         critic, critic_metrics = state.critic.update(together(dream.critic_batch, replayed), name="critic", rate=rate)
         cost_critic, cost_metrics = state.cost_critic, {}
         if cost_critic is not None:
-            replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.cost_discount)
+            replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.budget.discount)
             critic_batch = together(dream.cost_critic_batch, replayed)
             cost_critic, cost_metrics = cost_critic.update(critic_batch, name="cost_critic", rate=rate)
         state = DreamerState(
@@ -319,9 +255,7 @@ class Dreamer(Agent):
             return_scale=state.return_scale.update(dream.returns),
             constraint=imagination.update_constraint(state, dream.violation),
             price=state.price,
-            episode_cost=state.episode_cost,
-            usual_cost=state.usual_cost,
-            cost_scale=state.cost_scale,
+            lived=state.lived,
             average=state.average,
             step=state.step + 1,
         )
@@ -330,14 +264,6 @@ class Dreamer(Agent):
             pairs = zip(state.average, self._what_acts(state), strict=True)
             state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
         return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
-
-    def _update_model(
-        self, world_model: Optimised[AbstractWorldModel], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
-    ) -> tuple[Optimised[AbstractWorldModel], Any, Metrics]:
-        loss = lambda model: self._compute(model).loss(batch, key=key)
-        (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
-        world_model, more = world_model.descend(gradient, "model", rate)
-        return world_model, jax.lax.stop_gradient(filtered), metrics | more
 
     def _update_posterior(
         self, state: DreamerState, model: AbstractWorldModel, filtered: Any, batch: Batch, *, key: Key
@@ -350,7 +276,11 @@ class Dreamer(Agent):
         update_key, draw_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
         evidence = (filtered, batch, state.step + 1)
         updated: tuple[Any, Metrics] = posterior.update(state.posterior, symmetric(model), *evidence, key=update_key)
-        return updated[0], self._compute(posterior.sample(updated[0], symmetric(model), key=draw_key)), updated[1]
+        return (
+            updated[0],
+            self.perception.compute(posterior.sample(updated[0], symmetric(model), key=draw_key)),
+            updated[1],
+        )
 
     def _replayed(
         self,
@@ -368,7 +298,7 @@ class Dreamer(Agent):
         time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
         number = lambda x: time_major(x).astype(jnp.float32)
         features, last, terminal = time_major(seen), number(batch.is_last), number(batch.is_terminal)
-        values = self._compute(critic).values(features)
+        values = self.perception.compute(critic).values(features)
         by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)
         lambdas = by_state(self.config.lambda_ * (1 - last))
         targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
@@ -378,11 +308,9 @@ class Dreamer(Agent):
         """Episodes of the actor move what the actor's price rests on, planned ones the plans' price: each measures what
         its own price does."""
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
-        violation = self.imagination.lived_violation(state, cost)
-        usual = state.usual_cost.update(cost)
-        actors = lambda s: (s.episode_cost, s.usual_cost, s.cost_scale, s.constraint)
-        constraint = self.config.constraint.on_episode(state.constraint, violation)
-        after = (state.episode_cost.update(cost), usual, state.cost_scale.update(usual), constraint)
+        violation = self.config.budget.exceeded(state.lived, cost)
+        actors = lambda s: (s.lived, s.constraint)
+        after = (state.lived.update(cost), self.config.constraint.on_episode(state.constraint, violation))
         if self.config.planning is None:
             return eqx.tree_at(actors, state, after)
         planned = self.imagination.acts_by_plan(state)
@@ -401,12 +329,8 @@ class Dreamer(Agent):
         ``prediction/<name>`` and ``truth/<name>`` for the decoded observations (vectors in symlog space), ``reward``
         ``[B, T]`` and ``cost`` ``[B, T, C]``.
         """
-        model = self._compute(state.world_model.module)
-        predicted = _mean_open_loop(model, batch, context, jax.random.split(key, samples))
-        truth = {k: v if v.dtype == np.uint8 else symlog(jnp.asarray(v)) for k, v in batch.observation.items()}
-        truth |= {"reward": batch.reward, "cost": batch.cost}
-        out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
-        return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+        model = state.world_model.module
+        return self.perception.report(model, batch, key=key, context=context, samples=samples)
 
     @compiled("self")
     def foresee(self, state: DreamerState, carry: DreamerCarry, *, key: Key) -> Outlook | None:
@@ -417,7 +341,7 @@ class Dreamer(Agent):
             return None
         state = self.acting(state, "evaluate")
         parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
-        model, actor, critic, cost_critic = self._compute(parts)
+        model, actor, critic, cost_critic = self.perception.compute(parts)
         action_key, dynamics_key = jax.random.split(key)
         noise = actor.noise(self.config.horizon, len(carry.prev_action), key=action_key)
         policy = lambda features, noise: actor(features).sample(noise)
@@ -446,7 +370,7 @@ class Dreamer(Agent):
         @eqx.filter_jit
         def predict(draw_key: Key, noise_key: Key) -> tuple[Array, Array]:
             predictors = posterior.sample(state.posterior, module, key=draw_key)
-            model, predictors = self._compute((module, predictors))
+            model, predictors = self.perception.compute((module, predictors))
             return open_loop_each(model, predictors, batch, context, key=noise_key, common_noise=common_noise)
 
         fold, same = jax.random.fold_in, jax.random.clone
@@ -457,13 +381,3 @@ class Dreamer(Agent):
 
 def _with_average(state: DreamerState, average: tuple[Averaged[Any], ...]) -> DreamerState:
     return eqx.tree_at(lambda s: s.average, state, average, is_leaf=lambda x: x is None)
-
-
-@eqx.filter_jit
-def _mean_open_loop(model: AbstractWorldModel, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
-    def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
-        return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
-
-    # One future after the other: those of images do not fit side by side.
-    total, _ = jax.lax.scan(add, model.open_loop(batch, context, key=keys[0]), keys[1:])
-    return jax.tree.map(lambda x: x / len(keys), total)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from prudence.actors import Actor
+from prudence.budgets import Lived
 from prudence.constraints import Unconstrained
+from prudence.cores.actor_learning import improve
 from prudence.cores.dreamer.config import DreamerConfig, DreamerState
 from prudence.cores.dreamer.uncertainty import Selection, select
 from prudence.critics import CriticBatch
@@ -54,7 +55,7 @@ class Imagination:
     @property
     def cost_limits(self) -> Float[Array, " C"]:
         """The budgets d."""
-        return jnp.broadcast_to(jnp.asarray(self.config.cost_limit, jnp.float32), (self.spaces.num_costs,))
+        return self.config.budget.limits(self.spaces.num_costs)
 
     def compute(self, tree: Any) -> Any:
         """``tree`` in the type that activations have."""
@@ -80,37 +81,21 @@ class Imagination:
         *,
         key: Key,
     ) -> tuple[Dream, Optimised[Actor], Metrics]:
-        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, plus the constraint's penalty
-        on the imagined cost (SafeDreamer eq. 9, LAMBDA eq. 10).
-
-        Pathwise: the objective is differentiated by every imagined action, and that through the policy at
-        the state where it acted. The policy's input carries no gradient, so this is the derivative by the
-        policy's parameters; it needs one pass through the policy instead of one a step.
-        """
-        c = self.config
+        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, under the constraint on imagined costs
+        (SafeDreamer eq. 9, LAMBDA eq. 10)."""
         frozen = self.compute(state.actor.module)
         policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))
         start, alive, noise, roll = self._rollout(state, model, predictors, policy, start, alive, key=key)
-        if self.scores:
-            dream, action_gradient = self.dream(state, roll(), alive)[1], None
-        else:
-            nudge = jnp.zeros((c.horizon, len(alive), self.spaces.action.size))
-            by_action = jax.grad(lambda n: self.dream(state, roll(nudge=n), alive), has_aux=True)
-            action_gradient, dream = by_action(nudge)
-
-        def loss(actor: Actor) -> tuple[Float[Array, ""], Metrics]:
-            policies = self.compute(actor)(dream.trajectory.actor_features[:-1])
-            entropy = policies.entropy()
-            metrics = {"policy/entropy": entropy.mean()}
-            bonus = c.entropy * (dream.weights * entropy).mean()
-            if action_gradient is None:
-                log_prob = policies.log_prob(dream.trajectory.actions)
-                return -(dream.weights * dream.advantage * log_prob).mean() - bonus, metrics
-            return (action_gradient * policies.sample(noise)).sum() - bonus, metrics
-
-        gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
-        actor, more = state.actor.descend(gradient, "actor", self.rate(state))
-        return dream, actor, metrics | more
+        return improve(
+            state.actor,
+            self.compute,
+            roll,
+            lambda trajectory: self.dream(state, trajectory, alive),
+            noise,
+            pathwise=not self.scores,
+            entropy=self.config.entropy,
+            rate=self.rate(state),
+        )
 
     def _rollout(
         self,
@@ -150,13 +135,14 @@ class Imagination:
         returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
         weights = cumulative_discount(discounts)[:-1] * alive
         cost_values = self._cost_values(state, trajectory)
-        cost_discounts = jnp.broadcast_to((c.cost_discount * trajectory.continues)[..., None], cost_values.shape)
+        cost_discounts = jnp.broadcast_to((c.budget.discount * trajectory.continues)[..., None], cost_values.shape)
         cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
         task, safety, metrics = self._select(returns, values, cost_returns, cost_values)
         estimate = self.cost_unit * jnp.stack([of(cost_returns[..., i]).mean() for i, of in enumerate(safety)])
-        violation = self.violation(state, estimate)
+        violation = c.budget.measure(state.lived, estimate)
         loss = -(task(weights) * task(returns)).mean() / self._return_scale(state)
-        loss = loss + self._constraint_active(state) * c.constraint.penalty(state.constraint, violation)
+        constrained = c.constraint.loss(state.constraint, loss, violation)
+        loss = jnp.where(self._constraint_active(state), constrained, loss)
         advantages = returns - values[:-1], cost_returns - cost_values[:-1]
         features = trajectory.critic_features[:-1]
         dream = Dream(
@@ -210,65 +196,28 @@ class Imagination:
 
     @property
     def cost_unit(self) -> float:
-        """Factor from the mean cost return to ``cost_estimate``'s unit."""
+        """Factor from the mean cost return to the unit of ``budget.estimate``."""
         c = self.config
-        if c.cost_estimate == "episode" and self.spaces.episode_steps is not None:
-            return (1 - c.cost_discount) * self.spaces.episode_steps
-        return float(c.horizon) if c.cost_estimate == "sum" else 1.0
-
-    def violation(self, state: DreamerState, estimate: Float[Array, " C"]) -> Float[Array, " C"]:
-        """Whatever its value's source and bound, its gradient is that of the imagined cost, in the unit of costs."""
-        c, sg = self.config, jax.lax.stop_gradient
-        if c.violation_source == "episodes":
-            scaled = estimate / self.unit_of_costs(state)
-            return sg(self.bounded(self.lived_violation(state, state.episode_cost.mean))) + scaled - sg(scaled)
-        violation = estimate - self.targets(state)
-        if c.violation_bound is not None:  # Of a budget of 0, too.
-            reach = c.violation_bound * jnp.maximum(self.cost_limits, 1.0)
-            violation = jnp.clip(violation, -reach, reach)
-        return sg(violation) + estimate - sg(estimate)
-
-    def lived_violation(self, state: DreamerState, cost: Float[Array, " C"]) -> Float[Array, " C"]:
-        """What episodes that cost so much exceed their target by: in budgets where episodes set the pressure, else in
-        costs (the papers)."""
-        targets = self.targets(state)
-        if self.config.violation_source == "imagined":
-            return cost - targets
-        return (cost - targets) / state.cost_scale.of_violations(targets)
-
-    def bounded(self, violation: Float[Array, " C"]) -> Float[Array, " C"]:
-        """A mean violation in budgets, clipped to ``violation_bound``. Never that of a single episode: costs are rare
-        and large, so that bounded ones have another mean, and a budget would seem to hold that does not."""
-        bound = self.config.violation_bound
-        return violation if bound is None else jnp.clip(violation, -bound, bound)
-
-    def unit_of_costs(self, state: DreamerState) -> Float[Array, " C"]:
-        """By which costs are divided in the actor's objective, as returns are by their scale."""
-        if self.config.violation_source == "imagined":
-            return jnp.ones(self.spaces.num_costs)
-        return state.cost_scale.of_costs(self.cost_limits)
+        if c.budget.estimate == "episode" and self.spaces.episode_steps is not None:
+            return (1 - c.budget.discount) * self.spaces.episode_steps
+        return float(c.horizon) if c.budget.estimate == "sum" else 1.0
 
     def exchange_rate(self, state: DreamerState) -> Float[Array, " C"]:
         """What the actor gives in return for a unit of cost return, λ · unit · S: a planner's price of 1. λ counts as
         at least λ0: a factor on a price that has fallen to nothing could never raise it. Where prices have a unit (the
         papers), 1."""
-        constraint = self.config.constraint
-        if self.config.violation_source == "imagined" or isinstance(constraint, Unconstrained):
+        constraint, budget = self.config.constraint, self.config.budget
+        if not budget.relative or isinstance(constraint, Unconstrained):
             return jnp.ones(self.spaces.num_costs)
         multiplier = jnp.maximum(constraint.multiplier(state.constraint), constraint.multiplier_init)
-        return multiplier / self.unit_of_costs(state) * self.cost_unit * self._return_scale(state)
-
-    def targets(self, state: DreamerState) -> Float[Array, " C"]:
-        """What costs are held against at present: the budgets less their margin, or what is asked for on the way."""
-        aims, share = (1 - self.config.margin) * self.cost_limits, self.config.approach
-        return aims if share is None else jnp.maximum(aims, share * state.usual_cost.mean)
+        return multiplier / budget.unit_of_costs(state.lived) * self.cost_unit * self._return_scale(state)
 
     def _constraint_active(self, state: DreamerState) -> Bool[Array, ""]:
-        return state.step >= self.config.constraint_start
+        return state.step >= self.config.budget.start
 
     def update_constraint(self, state: DreamerState, violation: Float[Array, " C"]) -> Any:
         """One dual step, while the actor is what acts: episodes that were planned say nothing of its costs."""
-        pace = 1 / self.run_updates if self.config.violation_source == "episodes" else 1.0
+        pace = 1 / self.run_updates if self.config.budget.relative else 1.0
         updated = self.config.constraint.update(state.constraint, violation, pace)
         moves = self._constraint_active(state) & ~self.acts_by_plan(state)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state.constraint)
@@ -301,14 +250,16 @@ class Imagination:
         task: Selection,
         safety: list[Selection],
     ) -> Float[Array, "H B"]:
-        """For the score-function gradient: (R^λ − V)/S, less the penalty's slope times C^λ − V_c, to which the
-        penalty's own gradient is equal to first order; 0 where a trajectory does not count."""
-        pressure = self._constraint_active(state) * self.config.constraint.pressure(state.constraint, violation)
-        total = task.share(advantage.shape[1]) * advantage / self._return_scale(state)
-        unit = self.unit_of_costs(state)
+        """For the score-function gradient: (R^λ − V)/S and C^λ − V_c, weighted by the derivatives of the constraint's
+        loss, to whose own gradient this is equal to first order; 0 where a trajectory is not selected."""
+        active, constraint = self._constraint_active(state), self.config.constraint
+        reward_weight, cost_weights = constraint.weights(state.constraint, violation)
+        reward_weight, cost_weights = jnp.where(active, reward_weight, 1.0), active * cost_weights
+        total = reward_weight * task.share(advantage.shape[1]) * advantage / self._return_scale(state)
+        unit = self.config.budget.unit_of_costs(state.lived)
         for i, of in enumerate(safety):
             cost = cost_advantage[..., i]
-            total = total - self.cost_unit / unit[i] * pressure[i] * of.share(cost.shape[1]) * cost
+            total = total - self.cost_unit / unit[i] * cost_weights[i] * of.share(cost.shape[1]) * cost
         return total
 
     def _dream_metrics(self, state: DreamerState, returns: Array, estimate: Array) -> Metrics:
@@ -321,8 +272,8 @@ class Imagination:
             suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
             metrics[f"imagined/cost{suffix}"] = estimate[i]
             metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
-            if self.config.approach is not None:
-                metrics[f"constraint/target{suffix}"] = self.targets(state)[i]
+            if isinstance(self.config.budget.violation, Lived) and self.config.budget.violation.approach is not None:
+                metrics[f"constraint/target{suffix}"] = self.config.budget.targets(state.lived)[i]
             if planning is not None:
                 metrics[f"plan/price{suffix}"] = self.planning_price(state)[i]
         return metrics

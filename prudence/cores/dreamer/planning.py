@@ -113,7 +113,7 @@ class Plans(NamedTuple):
 def plan(
     config: PlanningConfig,
     networks: PlannerNetworks,
-    horizon: Discounts,
+    discounts: Discounts,
     latent: LatentState,
     last: Float[Array, "E H A"],
     is_first: Bool[Array, " E"],
@@ -128,7 +128,7 @@ def plan(
 
     def one(search_state: SearchState) -> Plans:
         latent, proposals, search, key = search_state
-        foresee = lambda plans, key: forecast(config, networks, horizon, latent, plans, key=key)
+        foresee = lambda plans, key: forecast(config, networks, discounts, latent, plans, key=key)
         action, search, metrics, candidates = config.search.plan(foresee, search, proposals, limits, key=key)
         return Plans(action, config.search.executed(search), metrics, candidates)
 
@@ -166,7 +166,7 @@ def begin(
 def iterate(
     config: PlanningConfig,
     networks: PlannerNetworks,
-    horizon: Discounts,
+    discounts: Discounts,
     search_state: SearchState,
     index: int | Int[Array, ""],
     limits: Float[Array, " C"],
@@ -174,7 +174,7 @@ def iterate(
     """Iteration ``index`` of a search, and its diagnostics ``[E]``."""
 
     def one(u: SearchState) -> tuple[SearchState, Metrics]:
-        foresee = lambda plans, key: forecast(config, networks, horizon, u.latent, plans, key=key)
+        foresee = lambda plans, key: forecast(config, networks, discounts, u.latent, plans, key=key)
         search, metrics, _ = config.search.iterate(foresee, u.search, u.proposals, limits, index, key=u.key)
         return u._replace(search=search), metrics
 
@@ -184,7 +184,7 @@ def iterate(
 def forecast(
     config: PlanningConfig,
     networks: PlannerNetworks,
-    horizon: Discounts,
+    discounts: Discounts,
     latent: LatentState,
     plans: Float[Array, "N H A"],
     *,
@@ -207,8 +207,8 @@ def forecast(
     step_costs = _step_costs(networks, dream)
     alive = _alive(dream.continues)
     by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])
-    costs = by_future((alive[..., None] * step_costs[1:]).sum(0) * (horizon.episode_steps / length))
-    score = _score(config, networks, horizon, dream.rewards, step_costs, dream.critic_features, dream.continues)
+    costs = by_future((alive[..., None] * step_costs[1:]).sum(0) * (discounts.episode_steps / length))
+    score = _score(config, networks, discounts, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
     return Forecast(by_future(score).mean(0), pessimistic)
 
@@ -259,7 +259,7 @@ def _step_costs(networks: PlannerNetworks, dream: Trajectory) -> Float[Array, "s
 def _score(
     config: PlanningConfig,
     networks: PlannerNetworks,
-    horizon: Discounts,
+    discounts: Discounts,
     rewards: Float[Array, "states N"],
     costs: Float[Array, "states N C"],
     features: Float[Array, "states N F"],
@@ -268,12 +268,12 @@ def _score(
     if config.beyond == "nothing":
         return (_alive(continues) * (rewards[1:] - (networks.price * costs[1:]).sum(-1))).sum(0)
     values = networks.critic.values(features)
-    score = lambda_returns(rewards, values, horizon.discount * continues, horizon.lambda_)[0]
+    score = lambda_returns(rewards, values, discounts.discount * continues, discounts.lambda_)[0]
     if networks.cost_critic is None:
         return score
     cost_values = networks.cost_critic.values(features)
-    discounts = jnp.broadcast_to((horizon.cost_discount * continues)[..., None], cost_values.shape)
-    return score - (networks.price * lambda_returns(costs, cost_values, discounts, horizon.lambda_)[0]).sum(-1)
+    by_cost = jnp.broadcast_to((discounts.cost_discount * continues)[..., None], cost_values.shape)
+    return score - (networks.price * lambda_returns(costs, cost_values, by_cost, discounts.lambda_)[0]).sum(-1)
 
 
 def _proposals(

@@ -19,14 +19,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from prudence.actors import Actor, ActorConfig, Policy
+from prudence.budgets import Budget, Imagined, Lived, LivedCosts
 from prudence.constraints import (
     SPENT,
     Constraint,
     CostPenalty,
     DualAscent,
-    EpisodeCost,
     PIDLagrangian,
     Saute,
+    Switch,
     Unconstrained,
     Unpriced,
 )
@@ -74,11 +75,9 @@ class OnPolicyConfig:
         constraint: how costs are minded.
         actor_optimiser: of first-order improvements.
         cnn_depth: channels of the first convolution, for images. Policy and values have their own.
-        discount, cost_discount: γ of rewards and of costs.
+        discount: γ of rewards.
         lambda_, cost_lambda: λ of their generalised advantage estimates.
-        cost_limit: d, the budget per episode, ``(C,)`` or one number for all constraints.
-        cost_memory: share of the newest episode in the running mean of episode costs that is held against d; 0.02 is as
-            old on average as the mean of the last 100.
+        budget: what episodes may cost. A memory of 0.02 is as old on average as the mean of the last 100 episodes.
         final_rate: what the actor's learning rate has fallen to, linearly, when the run ends, as a share of itself.
         evaluation: which actions are evaluated; ``sample``, since it is the stochastic policy whose cost was held.
     """
@@ -86,7 +85,9 @@ class OnPolicyConfig:
     improvement: ClippedSurrogate | PenalisedDivergence | TrustRegion | ConstrainedTrustRegion = field(
         default_factory=ClippedSurrogate
     )
-    constraint: Unconstrained | CostPenalty | DualAscent | PIDLagrangian | Saute = field(default_factory=Unconstrained)
+    constraint: Unconstrained | CostPenalty | DualAscent | PIDLagrangian | Switch | Saute = field(
+        default_factory=Unconstrained
+    )
     actor: ActorConfig = field(
         default_factory=lambda: ActorConfig(
             layers=2, units=64, continuous="clipped_normal", unimix=0.0, norm="none", activation="tanh"
@@ -96,11 +97,11 @@ class OnPolicyConfig:
     actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
     cnn_depth: int = 16
     discount: float = 0.99
-    cost_discount: float = 0.99
     lambda_: float = 0.95
     cost_lambda: float = 0.95
-    cost_limit: float | tuple[float, ...] = 25.0
-    cost_memory: float = 0.02
+    budget: Budget = field(
+        default_factory=lambda: Budget(25.0, discount=0.99, violation=Lived(memory=0.02, relative=False))
+    )
     final_rate: float = 0.05
     evaluation: Literal["mode", "sample"] = "sample"
 
@@ -162,7 +163,7 @@ class OnPolicyState(eqx.Module):
     cost_critic: Optimised[ValueNet] | None
     moments: RunningMoments
     constraint: Any
-    episode_cost: EpisodeCost
+    lived: LivedCosts
     step: Int[Array, ""]
 
 
@@ -190,12 +191,9 @@ class OnPolicy(Agent):
     run_updates: int = RUN_UPDATES
 
     def __post_init__(self) -> None:
-        limits = self.config.cost_limit
-        if isinstance(limits, tuple) and len(limits) != self.spaces.num_costs:
-            raise ValueError(
-                f"cost_limit names {len(limits)} budgets, but the environment reports {self.spaces.num_costs} costs: "
-                f"{', '.join(self.spaces.costs)}"
-            )
+        self.config.budget.check(self.spaces, constrained=False)
+        if isinstance(self.config.budget.violation, Imagined):
+            raise ValueError("without a model no costs are imagined: choose budget.violation=Lived(relative=False)")
         if self.config.improvement.values_costs and self.spaces.episode_steps is None:
             raise ValueError(
                 "CPO spreads an episode's budget over its decisions, but the environment has no time limit: set one "
@@ -210,7 +208,7 @@ class OnPolicy(Agent):
     @property
     def cost_limits(self) -> Float[Array, " C"]:
         """The budgets d."""
-        return jnp.broadcast_to(jnp.asarray(self.config.cost_limit, jnp.float32), (self.spaces.num_costs,))
+        return self.config.budget.limits(self.spaces.num_costs)
 
     def init(self, *, key: Key) -> OnPolicyState:
         c, num_costs, specs = self.config, self.spaces.num_costs, dict(self.spaces.unprivileged)
@@ -223,7 +221,7 @@ class OnPolicy(Agent):
             cost_critic=self._value_net(num_costs, key=cost_key) if c.values_costs else None,
             moments=RunningMoments.init(_vector_size(specs)),
             constraint=c.constraint.init(num_costs),
-            episode_cost=EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), c.cost_memory),
+            lived=c.budget.init(num_costs),
             step=jnp.zeros((), jnp.int32),
         )
 
@@ -302,10 +300,10 @@ class OnPolicy(Agent):
         cost = None
         if state.cost_critic is not None:
             costs = jnp.asarray(rows.cost)
-            cost = self._advantages(state.cost_critic, inputs, costs, rows, c.cost_discount, c.cost_lambda)
+            cost = self._advantages(state.cost_critic, inputs, costs, rows, c.budget.discount, c.cost_lambda)
         constraint = self._move_price(state)
         decided = jax.tree.map(lambda x: _joined(x[:-1]), inputs)
-        rollout = self._lesson(state, constraint, decided, rows, reward, cost)
+        rollout = self._rollout(state, constraint, decided, rows, reward, cost)
         actor, metrics = c.improvement.improve(state.actor, rollout, key=actor_key)
         critic, critic_metrics = self._fit(state.critic, rollout, reward, "critic", key=critic_key)
         cost_critic, cost_metrics = state.cost_critic, {}
@@ -314,7 +312,7 @@ class OnPolicy(Agent):
         metrics |= {"policy/std": _mean_std(actor.module)} if actor.module.actor.log_std is not None else {}
         # The policy acted with the moments from before the rollout, so it has learnt with them, too.
         moments = state.moments.update(_joined(vector[:-1]))
-        after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.episode_cost, state.step + 1)
+        after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.lived, state.step + 1)
         return after, metrics | critic_metrics | cost_metrics | self._metrics(constraint)
 
     def _advantages(
@@ -340,11 +338,15 @@ class OnPolicy(Agent):
 
     def _move_price(self, state: OnPolicyState) -> Any:
         """The constraint's state after this rollout's episodes; as it was before any has finished."""
-        constraint, known = self.config.constraint, state.episode_cost.weight > 0
-        moved = constraint.update(state.constraint, state.episode_cost.mean - self.cost_limits)
+        constraint, known = self.config.constraint, state.lived.recent.weight > 0
+        moved = constraint.update(state.constraint, self._violation(state))
         return jax.tree.map(lambda new, old: jnp.where(known, new, old), moved, state.constraint)
 
-    def _lesson(
+    def _violation(self, state: OnPolicyState) -> Float[Array, " C"]:
+        """Of the mean cost of recent episodes."""
+        return self.config.budget.exceeded(state.lived, state.lived.recent.mean)
+
+    def _rollout(
         self,
         state: OnPolicyState,
         constraint: Any,
@@ -359,17 +361,19 @@ class OnPolicy(Agent):
         weights = 1 - jnp.asarray(rows.is_last[:-1], jnp.float32).reshape(-1)
         gain = _standardised(reward.advantages[:, 0], weights)
         harm = jnp.zeros((len(weights), self.spaces.num_costs)) if cost is None else _centred(cost.advantages, weights)
-        price = c.constraint.multiplier(constraint)
+        active = state.step >= c.budget.start
+        reward_weight, cost_weights = c.constraint.weights(constraint, self._violation(state))
+        reward_weight, cost_weights = jnp.where(active, reward_weight, 1.0), active * cost_weights
         decay = 1.0 - (1.0 - c.final_rate) * jnp.clip(state.step / self.run_updates, 0, 1)
         return Rollout(
             inputs=inputs,
             actions=actions,
             old=policy,
             log_probs=policy.log_prob(actions),
-            advantages=(gain - harm @ price) / (1 + price.sum()),
+            advantages=(reward_weight * gain - harm @ cost_weights) / (reward_weight + cost_weights.sum()),
             cost_advantages=harm,
             weights=weights,
-            violation=(state.episode_cost.mean - self.cost_limits) / (self.spaces.episode_steps or 1),
+            violation=self._violation(state) / (self.spaces.episode_steps or 1),
             rate=jnp.asarray(decay, jnp.float32),
         )
 
@@ -406,14 +410,13 @@ class OnPolicy(Agent):
         return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
 
     def on_episode(self, state: OnPolicyState, summary: EpisodeSummary) -> OnPolicyState:
-        changed = self._on_episode(state.episode_cost, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
-        return eqx.tree_at(lambda s: (s.episode_cost, s.constraint), state, changed)
+        changed = self._on_episode(state.lived, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
+        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, changed)
 
     @compiled("self")
-    def _on_episode(
-        self, episode_cost: EpisodeCost, constraint: Any, cost: Float[Array, " C"]
-    ) -> tuple[EpisodeCost, Any]:
-        return episode_cost.update(cost), self.config.constraint.on_episode(constraint, cost - self.cost_limits)
+    def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:
+        violation = self.config.budget.exceeded(lived, cost)
+        return lived.update(cost), self.config.constraint.on_episode(constraint, violation)
 
     def report(
         self, state: OnPolicyState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1

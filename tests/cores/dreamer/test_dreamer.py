@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import toys
 
+from prudence.budgets import Budget, Imagined, Lived
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.critics import CriticBatch, together
@@ -102,7 +103,7 @@ def test_an_update_changes_what_it_should():
     assert after.step == 2
     for part in ("world_model", "actor", "critic", "cost_critic", "return_scale", "constraint"):
         assert differs(getattr(before, part), getattr(after, part)), part
-    assert not differs(before.episode_cost, after.episode_cost)
+    assert not differs(before.lived, after.lived)
     assert all(np.isfinite(v) for v in metrics.values())
     assert {"model/loss", "actor/gradient_norm", "cost_critic/value", "constraint/multiplier"} <= set(metrics)
 
@@ -137,7 +138,7 @@ def test_bfloat16_computes_finitely_with_float32_parameters():
 # A lively agent: nothing of what the objective is made of is 0, and two constraints press.
 LIVELY = {
     "constraint": AugmentedLagrangian(multiplier_init=0.7, penalty_factor_init=0.01),
-    "cost_limit": (0.0, 0.1),
+    "budget": Budget((0.0, 0.1)),
     "entropy": 0.1,
 }
 
@@ -176,74 +177,6 @@ def test_pathwise_gradient_is_that_of_the_objective_by_the_policys_parameters(na
     jax.tree.map(lambda m, g: np.testing.assert_allclose(10 * m, g, rtol=1e-3, atol=1e-6), momentum, expected)
 
 
-def test_the_multiplier_presses_on_cost():
-    # What the constraint adds to the objective is λg + μg²/2 for the imagined cost less its budget.
-    agent = lively()
-    state, violation = started(agent), jnp.array([0.5, -0.2])
-    np.testing.assert_allclose(agent.config.constraint.pressure(state.constraint, violation), [0.705, 0.698], rtol=1e-5)
-
-
-def test_episode_costs_are_averaged_without_bias_of_the_start():
-    agent = toys.dreamer(COSTS)
-    state = started(agent)
-    np.testing.assert_array_equal(state.episode_cost.mean, [0.0, 0.0])
-    for cost in ([10.0, 0.0], [0.0, 4.0]):
-        state = agent.on_episode(state, EpisodeSummary(0.0, np.array(cost, np.float32), 20))
-    # Weights .95·.05 and .05 of .0975 in all.
-    np.testing.assert_allclose(state.episode_cost.mean, [0.475 / 0.0975, 0.2 / 0.0975], rtol=1e-5)
-
-
-def test_violation_from_episodes_has_the_gradient_of_imagination():
-    agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=2.0)
-    state = agent.on_episode(started(agent), EpisodeSummary(0.0, np.array([5.0], np.float32), 20))
-    value, slope = jax.value_and_grad(lambda e: agent.imagination.violation(state, e)[0])(jnp.array([123.0]))
-    # A cost of 5 exceeds 2 by 1.5 budgets. The usual cost, 5 with weight .02, is below the budget, which is then the
-    # unit of imagined costs.
-    assert value == pytest.approx(1.5, rel=1e-5)
-    assert slope == pytest.approx(0.5)
-
-
-def test_costs_are_counted_in_what_episodes_cost_at_worst():
-    agent = toys.dreamer(COSTS, violation_source="episodes", cost_limit=(2.0, 25.0))
-    state = started(agent)
-    for cost in [(50.0, 10.0)] * 300 + [(3.0, 5.0)] * 300:
-        state = agent.on_episode(state, EpisodeSummary(0.0, np.array(cost, np.float32), 20))
-    slope = jax.jacobian(lambda e: agent.imagination.violation(state, e))(jnp.ones(2))
-    np.testing.assert_allclose(slope, np.diag([1 / 50, 1 / 25]), rtol=5e-3)
-    np.testing.assert_allclose(agent.imagination.violation(state, jnp.ones(2)), [0.5, -0.8], rtol=1e-3)
-    # A budget of nearly nothing counts as a fiftieth of the peak: a cost of 3 exceeds .1 by 2.9 / 1.
-    agent = toys.dreamer(COSTS, violation_source="episodes", cost_limit=0.1)
-    np.testing.assert_allclose(agent.imagination.violation(state, jnp.ones(2))[0], 2.9, rtol=1e-2)
-
-
-@pytest.mark.parametrize("unit", [0.01, 1.0, 1000.0])
-def test_nothing_depends_on_the_unit_in_which_costs_are_counted(unit):
-    """Costs and budgets, imagined and lived, times any number: the objective and its gradient are the same."""
-    agent = toys.dreamer(COSTS, violation_source="episodes", cost_limit=(2.0 * unit, 0.5 * unit), violation_bound=2.0)
-    state = started(agent)
-    for cost in [(50.0, 10.0)] * 40 + [(3.0, 0.2)] * 40:
-        state = agent.on_episode(state, EpisodeSummary(0.0, unit * np.array(cost, np.float32), 20))
-    imagined = jnp.array([7.0, 0.1])
-    penalty = lambda e: agent.config.constraint.penalty(state.constraint, agent.imagination.violation(state, unit * e))
-    reference = toys.dreamer(COSTS, violation_source="episodes", cost_limit=(2.0, 0.5), violation_bound=2.0)
-    plain = started(reference)
-    for cost in [(50.0, 10.0)] * 40 + [(3.0, 0.2)] * 40:
-        plain = reference.on_episode(plain, EpisodeSummary(0.0, np.array(cost, np.float32), 20))
-    same = lambda e: reference.config.constraint.penalty(plain.constraint, reference.imagination.violation(plain, e))
-    np.testing.assert_allclose(jax.value_and_grad(penalty)(imagined)[1], jax.grad(same)(imagined), rtol=1e-4)
-    np.testing.assert_allclose(penalty(imagined), same(imagined), rtol=1e-4)
-
-
-def test_bounded_violations_keep_their_gradient():
-    agent = toys.dreamer(COSTS, violation_bound=1.5, cost_limit=(2.0, 0.0))
-    state = started(agent)
-    estimate = jnp.array([100.0, 1.0])
-    # The papers' violations have costs' unit; within ±1.5 budgets, of at least 1.
-    np.testing.assert_allclose(agent.imagination.violation(state, estimate), [3.0, 1.0], rtol=1e-5)
-    slope = jax.jacobian(lambda e: agent.imagination.violation(state, e))(estimate)
-    np.testing.assert_allclose(slope, np.eye(2))
-
-
 class Plant(NamedTuple):
     """A policy that answers a price late: its cost is ``scale`` without one, and falls with it."""
 
@@ -262,10 +195,7 @@ def test_the_same_gains_hold_any_budget(limits):
     config = preset("cpu", "safedreamer-bsrp-lag", EnvConfig("SafetyPointGoal1-v0")).agent
     spaces = toys.spaces(costs=COSTS.costs[: len(limits)])
     tiny = toys.debug_config(
-        constraint=config.constraint,
-        violation_source="episodes",
-        violation_bound=config.violation_bound,
-        cost_limit=limits,
+        constraint=config.constraint, budget=replace(config.budget, limit=limits, margin=0.0, start=0)
     )
     agent, plants = replace(Dreamer(spaces, tiny), run_updates=25_000), [Plant(60.0), Plant(90.0)][: len(limits)]
     state, costs = started(agent), np.array([plant.scale for plant in plants])
@@ -273,11 +203,11 @@ def test_the_same_gains_hold_any_budget(limits):
     @jax.jit
     def episode(state, cost):
         state = agent.on_episode(state, EpisodeSummary(0.0, cost, 20))
-        violation = agent.imagination.bounded(agent.imagination.lived_violation(state, state.episode_cost.mean))
+        violation = agent.config.budget.measure(state.lived, jnp.zeros(len(limits)))
         for _ in range(60):
             constraint = agent.imagination.update_constraint(state, violation)
             state = eqx.tree_at(lambda s: s.constraint, state, constraint)
-        return state, agent.config.constraint.pressure(state.constraint, violation)
+        return state, agent.config.constraint.weights(state.constraint, violation)[1]
 
     history = []
     for _ in range(25_000 // 60):
@@ -285,50 +215,16 @@ def test_the_same_gains_hold_any_budget(limits):
         for _ in range(60):
             costs = np.array([p.step(c, float(x)) for p, c, x in zip(plants, costs, prices, strict=True)])
         history.append(costs)
-    unit = np.asarray(state.cost_scale.of_violations(agent.cost_limits))
+    unit = np.asarray(state.lived.scale.of_violations(agent.cost_limits))
     np.testing.assert_array_less(np.abs(np.mean(history[-40:], 0) - limits) / unit, 0.1)
     assert (np.array(history) > 0.3 * np.array(limits)).all()
-
-
-def test_on_the_way_to_the_budget_costs_are_held_against_a_share_of_the_usual_ones():
-    agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=2.0, approach=0.5)
-    of = lambda state: float(agent.imagination.violation(state, jnp.zeros(1))[0])
-    episode = lambda cost: EpisodeSummary(0.0, np.array([cost], np.float32), 20)
-    state = started(agent)
-    for _ in range(40):
-        state = agent.on_episode(state, episode(30.0))
-    assert of(state) == pytest.approx(1.0, rel=1e-3)  # Half of what stays the same is too much: by as much again.
-    for _ in range(40):
-        state = agent.on_episode(state, episode(10.0))
-    # Recent episodes weigh .95^k, the usual cost .98^k: 12.3 against half of 16.
-    recent, usual = (10 + 20 * (keep**40 - keep**80) / (1 - keep**80) for keep in (0.95, 0.98))
-    assert of(state) == pytest.approx((recent - usual / 2) / (usual / 2), rel=1e-3)
-    for _ in range(400):
-        state = agent.on_episode(state, episode(3.0))
-    assert of(state) == pytest.approx(0.5, rel=1e-2)  # 1.5 would be asked for, but 2 is allowed.
-
-
-def test_a_margin_is_aimed_below_the_budget():
-    """A cost of 20 is what a budget of 25 with a margin of a fifth asks for, and 25 exceeds it by a quarter."""
-    agent = toys.dreamer(CONTINUOUS, violation_source="episodes", cost_limit=25.0, margin=0.2)
-    of = lambda cost: float(agent.imagination.lived_violation(started(agent), jnp.array([cost]))[0])
-    assert (of(20.0), of(25.0)) == pytest.approx((0.0, 0.25))
-    assert agent.cost_limits == 25.0
-
-
-def test_the_pace_of_an_approach_is_a_share():
-    with pytest.raises(ValueError, match="is the share of their usual costs"):
-        toys.dreamer(CONTINUOUS, approach=1.0)
-    with pytest.raises(ValueError, match="in another unit"):
-        toys.dreamer(CONTINUOUS, approach=0.5, cost_estimate="sum")
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("mean", 1.0), ("sum", 3.0), ("episode", 20 * 0.1)])
 def test_units_of_the_imagined_cost(unit, factor):
     # Discounts 3; episodes of 20 decisions at γ_c = .9.
-    assert toys.dreamer(CONTINUOUS, cost_estimate=unit, cost_discount=0.9).imagination.cost_unit == pytest.approx(
-        factor
-    )
+    budget = Budget(discount=0.9, violation=Imagined(unit))
+    assert toys.dreamer(CONTINUOUS, budget=budget).imagination.cost_unit == pytest.approx(factor)
 
 
 # --- the end of a run ---------------------------------------------------------------------------
@@ -403,7 +299,6 @@ def test_what_a_planner_plans_with_is_averaged_too():
     [
         ({"cooldown": 1.5}, "share of the run"),
         ({"averaging": 1.0}, "stays of"),
-        ({"margin": 1.0}, "share of the budget"),
     ],
 )
 def test_ends_of_runs_that_mean_nothing_are_refused(change, message):
@@ -412,18 +307,18 @@ def test_ends_of_runs_that_mean_nothing_are_refused(change, message):
 
 
 def test_the_actors_price_rests_while_plans_act():
-    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", violation_source="episodes")
+    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", budget=Budget(violation=Lived()))
     planning = replace(agent.config.planning, start=2)
     agent = replace(
         agent, config=replace(agent.config, planning=planning, constraint=AugmentedLagrangian(dual_rate=1.0))
     )
     costly, violation = EpisodeSummary(1.0, np.array([30.0]), 20), jnp.array([1.0])
     state = agent.on_episode(started(agent), costly)
-    assert differs(state.episode_cost, started(agent).episode_cost)
+    assert differs(state.lived, started(agent).lived)
     assert differs(agent.imagination.update_constraint(state, violation), state.constraint)
     later = replace(state, step=jnp.asarray(2))
     after = agent.on_episode(later, costly)
-    for part in ("episode_cost", "usual_cost", "cost_scale", "constraint"):
+    for part in ("lived", "constraint"):
         assert not differs(getattr(after, part), getattr(later, part)), part
     assert differs(after.price, later.price)
     assert not differs(agent.imagination.update_constraint(later, violation), later.constraint)
@@ -431,7 +326,7 @@ def test_the_actors_price_rests_while_plans_act():
 
 def test_a_price_of_plans_is_not_deceived_by_rare_costs():
     """One episode in ten costs 40, the others nothing: 4 on average, twice the budget, and the price rises."""
-    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", violation_source="episodes", violation_bound=2.0)
+    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", budget=Budget(violation=Lived(bound=2.0)))
     price = replace(agent.config.planning.price, proportional=0.0, integral=0.01, derivative=0.0, maximum=5.0, warmup=0)
     agent = replace(agent, config=replace(agent.config, planning=replace(agent.config.planning, price=price)))
     state = started(agent)
@@ -445,13 +340,11 @@ def test_a_planners_price_is_the_actors_exchange_rate():
     agent = toys.dreamer(
         CONTINUOUS,
         "safedreamer-osrp-lag",
-        violation_source="episodes",
-        cost_estimate="episode",
-        cost_discount=0.9,
+        budget=Budget(discount=0.9, violation=Lived()),
         constraint=AugmentedLagrangian(multiplier_init=0.5),
     )
     state = started(agent)
-    state = eqx.tree_at(lambda s: s.cost_scale.peak, state, jnp.array([50.0]))
+    state = eqx.tree_at(lambda s: s.lived.scale.peak, state, jnp.array([50.0]))
     state = eqx.tree_at(lambda s: s.return_scale.high, state, jnp.asarray(6.0))
     np.testing.assert_allclose(agent.imagination.exchange_rate(state), [0.5 / 50 * 2 * 6], rtol=1e-5)
     multiplier = agent.config.planning.price.multiplier(state.price)
@@ -507,9 +400,9 @@ def test_a_cost_critic_learns_each_cost_from_replay():
 
 def test_a_number_of_budgets_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="names 3 budgets, but the environment reports 2 costs: left, right"):
-        toys.dreamer(COSTS, cost_limit=(1.0, 2.0, 3.0))
-    with pytest.raises(ValueError, match="needs the length of an episode"):
-        toys.dreamer(toys.spaces(steps=None), cost_estimate="episode")
+        toys.dreamer(COSTS, budget=Budget((1.0, 2.0, 3.0)))
+    with pytest.raises(ValueError, match="needs its length"):
+        toys.dreamer(toys.spaces(steps=None), budget=Budget(violation=Lived()))
 
 
 def test_what_is_privileged_changes_nothing():

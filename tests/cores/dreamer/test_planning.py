@@ -158,7 +158,7 @@ def test_equal_plans_are_foreseen_equally_under_common_noise(uncertain):
         config = replace(base, common_noise=common)
         agent = planner(name, planning=config)
         state = agent.init(key=jax.random.key(0))
-        networks = agent._planner_networks(toys.warmed(agent, state) if uncertain else state)
+        networks = agent.plans.networks(toys.warmed(agent, state) if uncertain else state)
         latent = jax.tree.map(lambda x: x[0], agent.init_carry(1).latent)
         plans = jnp.zeros((3, config.search.horizon, 2))
         limits = HORIZON._replace(episode_steps=20)

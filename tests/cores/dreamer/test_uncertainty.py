@@ -122,7 +122,7 @@ def test_what_a_bound_adds_to_the_mean(task, safety, of, optimism, pessimism):
     flat = lambda x, name: columns(x if of == name else jnp.zeros(3), 2 + (name == "values"))
     returns, values = flat(promise, "returns"), flat(promise, "values")
     costs = [jnp.stack([x, jnp.zeros_like(x)], -1) for x in (flat(cost, "returns"), flat(cost, "values"))]
-    count = agent(WARM, COSTS, task=task, safety=safety, of=of).imagination._count
+    count = agent(WARM, COSTS, task=task, safety=safety, of=of).imagination._select
     _, _, metrics = count(returns, values, *costs)
     assert metrics["posterior/optimism"] == pytest.approx(optimism, abs=1e-6)
     assert metrics["posterior/pessimism"] == pytest.approx(pessimism, abs=1e-6)
@@ -135,7 +135,7 @@ def test_each_constraint_counts_its_own_trajectories():
     left, right = jnp.repeat(jnp.arange(3.0), 2), jnp.repeat(jnp.arange(3.0)[::-1], 2)
     costs = jnp.broadcast_to(jnp.stack([left, right], -1), (2, 6, 2))
     values = jnp.zeros((3, 6)), jnp.zeros((3, 6, 2))
-    _, safety, metrics = dreamer.imagination._count(returns, values[0], costs, values[1])
+    _, safety, metrics = dreamer.imagination._select(returns, values[0], costs, values[1])
     np.testing.assert_array_equal(safety[0].columns, [4, 5])
     np.testing.assert_array_equal(safety[1].columns, [0, 1])
     assert metrics["posterior/pessimism"] == pytest.approx(2.0)  # 2 + 2 against means of 1 + 1.
@@ -161,8 +161,8 @@ def test_a_planner_imagines_each_future_under_another_model():
     dreamer = toys.dreamer(SPACES, "lambda-cem-mpc")
     cold = dreamer.init(key=jax.random.key(0))
     warm = toys.warmed(dreamer, dreamer.init(key=jax.random.key(0)))
-    assert jax.tree.leaves(dreamer._believed(warm).predictors)[0].shape[0] == 2
-    spread = lambda state: float(jnp.ptp(jax.tree.leaves(dreamer._believed(state).predictors)[0], 0).max())
+    assert jax.tree.leaves(dreamer.plans.networks(warm).predictors)[0].shape[0] == 2
+    spread = lambda state: float(jnp.ptp(jax.tree.leaves(dreamer.plans.networks(state).predictors)[0], 0).max())
     assert spread(cold) == 0.0
     assert spread(warm) > 0.0
     with pytest.raises(ValueError, match="must be the posterior's samples=2"):

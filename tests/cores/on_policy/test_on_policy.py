@@ -112,7 +112,7 @@ def test_acts_and_learns(name, observation, action):
 
 
 def test_the_price_follows_finished_episodes_and_waits_for_the_first():
-    agent = agent_of(cost_limit=5.0)
+    agent = agent_of(budget=replace(config().budget, limit=5.0))
     rows = rollout(agent.spaces)
     state = agent.init(key=jax.random.key(0))
     untouched, _ = agent.update(state, rows, key=jax.random.key(1))
@@ -166,8 +166,8 @@ def test_learning_rates_fall_to_a_twentieth():
 
 
 def test_budgets_must_be_as_many_as_costs():
-    with pytest.raises(ValueError, match="cost_limit names 2 budgets, but the environment reports 1 costs: cost"):
-        agent_of(cost_limit=(1.0, 2.0))
+    with pytest.raises(ValueError, match=r"budget\.limit names 2 budgets, but the environment reports 1 costs: cost"):
+        agent_of(budget=replace(config().budget, limit=(1.0, 2.0)))
 
 
 def test_saute_needs_to_see_what_was_spent():

@@ -1,0 +1,106 @@
+"""A world model as an agent has it: how it begins, filters, learns, and foresees recorded sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from prudence.models.base import AbstractWorldModel
+from prudence.models.config import PrivilegedConfig, WorldModelConfig
+from prudence.models.paired import PairedModel
+from prudence.models.rssm import LatentState
+from prudence.models.world_model import WorldModel
+from prudence.nets import cast
+from prudence.ops.normalise import symlog
+from prudence.optim import Optimised, OptimiserConfig
+from prudence.types import Batch, Key, Metrics, Observation, Spaces
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What any agent with a latent world model shares.
+
+    Attributes:
+        world_model: sizes and losses; of the observations that acting has.
+        privileged: a second model, of the observations that only training has; None for none.
+        optimiser: of the model.
+        compute_dtype: type of activations.
+    """
+
+    spaces: Spaces
+    world_model: WorldModelConfig
+    privileged: PrivilegedConfig | None
+    optimiser: OptimiserConfig
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def init(self, *, key: Key) -> AbstractWorldModel:
+        """A fresh model. This is the only place that knows which kind of world model an agent has."""
+        if self.privileged is None:
+            return WorldModel(self.spaces, self.world_model, key=key)
+        return PairedModel(self.spaces, self.world_model, self.privileged, key=key)
+
+    def compute(self, tree: Any) -> Any:
+        """``tree`` in the type of activations."""
+        return cast(tree, jnp.dtype(self.compute_dtype))
+
+    def first_latent(self, num_envs: int) -> LatentState:
+        """The states of E environments before an episode."""
+        rssm, dtype = self.world_model.rssm, jnp.dtype(self.compute_dtype)
+        return LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
+
+    def filter(
+        self,
+        model: AbstractWorldModel,
+        latent: LatentState,
+        prev_action: Float[Array, "E A"],
+        observation: Observation,
+        is_first: Bool[Array, " E"],
+        *,
+        key: Key,
+    ) -> tuple[LatentState, Key]:
+        """The states after these observations, and a key for choosing actions."""
+        filter_key, action_key = jax.random.split(key)
+        return model.filter_step(latent, prev_action, observation, is_first, key=filter_key), action_key
+
+    def learn(
+        self, world_model: Optimised[AbstractWorldModel], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
+    ) -> tuple[Optimised[AbstractWorldModel], Any, Metrics]:
+        """One gradient step on ``[B, T]`` sequences: the model, the filtered sequences, and metrics.
+
+        Args:
+            rate: factor on the learning rate.
+        """
+        loss = lambda model: self.compute(model).loss(batch, key=key)
+        (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
+        world_model, more = world_model.descend(gradient, "model", rate)
+        return world_model, jax.lax.stop_gradient(filtered), metrics | more
+
+    def report(
+        self, model: AbstractWorldModel, batch: Batch, *, key: Key, context: int, samples: int
+    ) -> dict[str, np.ndarray]:
+        """Open-loop predictions of ``[B, T]`` sequences after ``context`` steps, averaged over ``samples`` futures.
+
+        ``prediction/<name>`` and ``truth/<name>`` for the decoded observations (vectors in symlog space), ``reward``
+        ``[B, T]`` and ``cost`` ``[B, T, C]``.
+        """
+        predicted = _mean_open_loop(self.compute(model), batch, context, jax.random.split(key, samples))
+        truth = {k: v if v.dtype == np.uint8 else symlog(jnp.asarray(v)) for k, v in batch.observation.items()}
+        truth |= {"reward": batch.reward, "cost": batch.cost}
+        out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
+        return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+
+
+@eqx.filter_jit
+def _mean_open_loop(model: AbstractWorldModel, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
+    def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
+        return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
+
+    # One future after the other: those of images do not fit side by side.
+    total, _ = jax.lax.scan(add, model.open_loop(batch, context, key=keys[0]), keys[1:])
+    return jax.tree.map(lambda x: x / len(keys), total)

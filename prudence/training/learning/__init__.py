@@ -1,0 +1,17 @@
+"""Ways of learning: one class for each kind of loop (:mod:`prudence.loops`)."""
+
+from __future__ import annotations
+
+from prudence.loops import Loop, ReplayLoop, RolloutLoop
+from prudence.run_config import RunConfig
+from prudence.runs.directory import RunDirectory
+from prudence.training.learning.base import Counters, Keys, Learning
+from prudence.training.learning.replay import ReplayLearning
+from prudence.training.learning.rollout import RolloutLearning
+
+_LEARNINGS: dict[type[Loop], type[Learning]] = {ReplayLoop: ReplayLearning, RolloutLoop: RolloutLearning}
+
+
+def make_learning(config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> Learning:
+    """The way of learning that ``config.loop`` asks for."""
+    return _LEARNINGS[type(config.loop)](config, run, counters, keys)

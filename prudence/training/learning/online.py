@@ -1,0 +1,100 @@
+"""What the ways of learning that step environments have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from prudence.envs.vector import VectorEnv, make_vector
+from prudence.loops import OnlineLoop
+from prudence.run_config import RunConfig
+from prudence.runs.directory import RunDirectory
+from prudence.training.collect import Collector
+from prudence.training.learning.base import Counters, Keys, Learning
+from prudence.types import EpisodeSummary, Metrics, Spaces
+
+
+class OnlineLearning(Learning):
+    """Steps environments; progress is counted in raw environment steps, repeats included.
+
+    Attributes:
+        busy: seconds in which environments were stepped or the agent learned.
+        collecting: seconds from an iteration's beginning to its last decision.
+    """
+
+    unit = "steps"
+
+    def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
+        assert isinstance(config.loop, OnlineLoop)
+        self._loop, self._counters, self._keys = config.loop, counters, keys
+        self._env = make_vector(config.env, config.loop.num_envs, seed=config.seed, workers=config.loop.workers)
+        with contextlib.ExitStack() as failing:
+            failing.callback(self._env.close)
+            self.spaces = spaces_of(self._env)
+            self.agent = config.make_agent(self.spaces)
+            self._collector = Collector(self.agent, self._env, self.spaces, counters, keys, config.seed)
+            failing.pop_all()
+        self.busy = self.collecting = 0.0
+
+    @property
+    def now(self) -> int:
+        return self._counters.decisions * self._env.raw_steps
+
+    @property
+    def end(self) -> int:
+        return self._loop.steps
+
+    @property
+    def stride(self) -> int:
+        return self._loop.decisions_per_iteration * self._env.raw_steps
+
+    @property
+    def carry(self) -> Any:
+        return self._collector.carry
+
+    @property
+    def finished(self) -> list[EpisodeSummary]:
+        return self._collector.finished
+
+    @property
+    def recent(self) -> list[EpisodeSummary]:
+        return list(self._collector.recent)
+
+    @property
+    def acting(self) -> Metrics:
+        return self._collector.acting
+
+    def start(self) -> None:
+        self._collector.start()
+
+    def restore(self, meta: Mapping[str, Any], carry: Any) -> None:
+        self._resume(meta, whole=self._collector.restore(meta, carry))
+
+    def _resume(self, meta: Mapping[str, Any], *, whole: bool) -> None:
+        """Brings back the experience; not ``whole`` where environments could not be, and were reset instead."""
+
+    def saved(self) -> dict[str, Any]:
+        return self._collector.saved()
+
+    def commit(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._env.close()
+
+    def foresight(self, state: Any) -> Metrics:
+        return {}
+
+    def shares(self, elapsed: float) -> Metrics:
+        return {
+            "time/idle_share": 1 - min(1.0, self.busy / elapsed),
+            "time/collect_share": self.collecting / elapsed,
+            "time/simulate_share": self._collector.simulating / elapsed,
+        }
+
+
+def spaces_of(env: VectorEnv) -> Spaces:
+    """The spaces of a vector of environments, with the length of an episode."""
+    return dataclasses.replace(env.spaces, episode_steps=env.steps_per_episode)

@@ -1,0 +1,138 @@
+"""Learning from replay: decisions, and the gradient steps that they owe, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from prudence.data.memory import check_fits, memory_plan
+from prudence.data.replay import Replay, Windows
+from prudence.inspection.open_loop import measure
+from prudence.loops import ReplayLoop
+from prudence.run_config import RunConfig
+from prudence.runs.directory import RunDirectory
+from prudence.training.learning.base import FORESIGHT, UPDATE, Counters, Keys
+from prudence.training.learning.online import OnlineLearning
+from prudence.types import Metrics
+
+_FORESIGHT_SEQUENCES = 64
+_REPLAY_CHUNK = 1024
+
+
+class ReplayLearning(OnlineLearning):
+    """A thread learns from windows that were drawn before the iteration, while this one steps the environments with the
+    weights from before it."""
+
+    def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
+        super().__init__(config, run, counters, keys)
+        loop, env = config.loop, self._env
+        assert isinstance(loop, ReplayLoop)
+        self._replay_loop = loop
+        self._open = lambda: Replay(
+            run.replay,
+            env.spaces,
+            env.num_envs,
+            capacity=loop.replay_capacity,
+            seed=config.seed,
+            chunk_size=_REPLAY_CHUNK,
+        )
+        self._plan = memory_plan(
+            self.spaces,
+            loop.replay_capacity,
+            env.num_envs,
+            chunk_size=_REPLAY_CHUNK,
+            checkpoint_every=loop.checkpoint_every // env.raw_steps,
+        )
+        try:
+            check_fits(self._plan, run.replay)
+        except BaseException:
+            env.close()
+            raise
+        self._pool = ThreadPoolExecutor(1, "learn")
+
+    @property
+    def plan(self) -> str:
+        return str(self._plan)
+
+    def start(self) -> None:
+        super().start()
+        self._replay = self._open()
+        self._replay.clear()
+        self._replay.add(self._collector.last)
+
+    def _resume(self, meta: Mapping[str, Any], *, whole: bool) -> None:
+        self._replay = self._open()
+        self._replay.restore(meta["replay"])
+        if not whole:
+            self._replay.add(self._collector.last)
+
+    def saved(self) -> dict[str, Any]:
+        return {**super().saved(), "replay": self._replay.state()}
+
+    def commit(self) -> None:
+        self._replay.commit()
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        super().close()
+
+    def iterate(self, state: Any) -> tuple[Any, Metrics]:
+        started = time.perf_counter()
+        self._collector.begin()
+        windows = self._draw()
+        learning = self._pool.submit(self._learn, state, windows) if windows else None
+        self._collect(state)
+        collected = time.perf_counter()
+        metrics: Metrics = {}
+        if learning is not None:
+            state, metrics, learned = learning.result()
+            self._counters.updates += len(windows) * self._replay_loop.updates_per_dispatch
+            self.busy += max(collected, learned) - started
+        else:
+            self.busy += collected - started
+        for summary in self._collector.finished:
+            state = self.agent.on_episode(state, summary)
+        self.collecting += collected - started
+        return state, metrics
+
+    def _draw(self) -> list[Windows]:
+        """Windows for the updates that the decisions so far owe."""
+        loop = self._replay_loop
+        trained_on = self._counters.decisions - loop.prefill
+        if trained_on < 0 or not self._replay.ready(loop.batch_length):
+            return []
+        owed = loop.updates_per_decision * (trained_on + loop.decisions_per_iteration) - self._counters.updates
+        dispatches = int(owed) // loop.updates_per_dispatch
+        return [
+            self._replay.draw(loop.batch_size, loop.batch_length, loop.updates_per_dispatch) for _ in range(dispatches)
+        ]
+
+    def _learn(self, state: Any, windows: list[Windows]) -> tuple[Any, Metrics, float]:
+        """Gradient steps on the windows; runs in a thread of its own. Returns when it ended, too."""
+        history = []
+        for index, chosen in enumerate(windows):
+            key = self._keys(UPDATE, self._counters.updates + index * self._replay_loop.updates_per_dispatch)
+            state, metrics = self.agent.update(state, jax.device_put(self._replay.gather(chosen)), key=key)
+            history.append(metrics)
+        means = jax.tree.map(lambda *values: float(np.mean([np.asarray(v) for v in values])), *history)
+        return jax.block_until_ready(state), means, time.perf_counter()
+
+    def _collect(self, state: Any) -> None:
+        """Steps the environments and adds what arrives to replay."""
+        collector = self._collector
+        for _ in range(self._replay_loop.decisions_per_iteration // collector.env.num_envs):
+            prefilling = self._counters.decisions < self._replay_loop.prefill
+            self._replay.add(collector.step(collector.explore() if prefilling else collector.act(state)))
+
+    def foresight(self, state: Any) -> Metrics:
+        length = self._replay_loop.batch_length
+        if not self._replay.ready(length) or length < 2:
+            return {}
+        batch, context = self._replay.newest(_FORESIGHT_SEQUENCES, length), length // 2
+        key = self._keys(FORESIGHT, self._counters.decisions)
+        return measure(self.agent, state, batch, context=context, key=key)[0].metrics()

@@ -1,0 +1,47 @@
+"""Learning on-policy: a rollout, one update on it, and the next."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from prudence.run_config import RunConfig
+from prudence.runs.directory import RunDirectory
+from prudence.training.learning.base import UPDATE, Counters, Keys
+from prudence.training.learning.online import OnlineLearning
+from prudence.types import Metrics, Transition
+
+
+class RolloutLearning(OnlineLearning):
+    """Takes a rollout with the present policy, learns from it in one dispatch, and forgets it."""
+
+    def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
+        self._length, rest = divmod(config.loop.decisions_per_iteration, config.loop.num_envs)
+        if rest or not self._length:
+            raise ValueError(
+                f"decisions_per_iteration={config.loop.decisions_per_iteration} must be a multiple of "
+                f"num_envs={config.loop.num_envs}"
+            )
+        super().__init__(config, run, counters, keys)
+
+    @property
+    def plan(self) -> str:
+        return f"rollouts of {self._length:,} decisions in each of {self._loop.num_envs} environments"
+
+    def iterate(self, state: Any) -> tuple[Any, Metrics]:
+        started = time.perf_counter()
+        self._collector.begin()
+        rows = [self._collector.last]
+        rows += [self._collector.step(self._collector.act(state)) for _ in range(self._length)]
+        self.collecting += time.perf_counter() - started
+        for summary in self._collector.finished:
+            state = self.agent.on_episode(state, summary)
+        rollout: Transition = jax.tree.map(lambda *column: np.stack(column, 1)[None], *rows)
+        state, metrics = self.agent.update(state, rollout, key=self._keys(UPDATE, self._counters.updates))
+        self._counters.updates += 1
+        metrics = {name: float(value) for name, value in metrics.items()}
+        self.busy += time.perf_counter() - started
+        return state, metrics
