@@ -1,9 +1,9 @@
 """``config.json``: a frozen dataclass, as deep as it goes, without pickles.
 
-Every dataclass is written as an object whose ``"class"`` names it, which is how a field that may hold one of several
-is read back. Reading takes nothing on trust: an unknown key, one too few and a value of the wrong type are refused
-by their path. A key that is missing where the field has a default takes it: an option that came after the file was
-written, whose default must be what was done before.
+Every dataclass is written as an object whose ``"class"`` names it, which is how a field that may hold one of several,
+or one that is derived from what the field declares, is read back. Reading takes nothing on trust: an unknown key, one
+too few and a value of the wrong type are refused by their path. A key that is missing where the field has a default
+takes it: an option that came after the file was written, whose default must be what was done before.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from prudence.runs.provenance import FILE as PROVENANCE
+from prudence.runs.provenance import last_commit
 
 _CLASS = "class"
 
@@ -53,8 +56,14 @@ def read_config(path: Path, cls: type[Config]) -> Config:
         return _decode(value, cls, "config")
     except ConfigError as error:
         raise ConfigError(
-            f"{path}: {error}. It was written by another version of prudence or changed by hand"
+            f"{path}: {error}. It was changed by hand, or written by another version of prudence: go on with it by "
+            f"that version ({_version_of(path.parent)}), or train anew"
         ) from error
+
+
+def _version_of(directory: Path) -> str:
+    commit = last_commit(directory)
+    return f"git checkout {commit}" if commit else f"its commit is in {PROVENANCE}, where there is one"
 
 
 def _encode(value: Any, path: str) -> Any:
@@ -135,6 +144,8 @@ def _decode_tuple(value: Any, args: tuple[Any, ...], path: str) -> tuple[Any, ..
 
 
 def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
+    if isinstance(value, dict):
+        cls = next((kind for kind in _kinds(cls) if kind.__name__ == value.get(_CLASS)), cls)
     if not isinstance(value, dict) or value.get(_CLASS) != cls.__name__:
         found = f"a {value[_CLASS]}" if isinstance(value, dict) and _CLASS in value else repr(value)
         raise ConfigError(f"{path} is {found} instead of a {cls.__name__}")
@@ -146,6 +157,13 @@ def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
         parts = [f"has the unknown {unknown}"] * bool(unknown) + [f"lacks {missing}"] * bool(missing)
         raise ConfigError(f"{path} ({cls.__name__}) {' and '.join(parts)}")
     return cls(**{name: _decode(value[name], hints[name], f"{path}.{name}") for name in fields if name in value})
+
+
+def _kinds(cls: type) -> Iterator[type]:
+    """``cls`` and the classes derived from it, which whoever declares the configuration has imported."""
+    yield cls
+    for derived in cls.__subclasses__():
+        yield from _kinds(derived)
 
 
 def _is_required(field: dataclasses.Field) -> bool:
