@@ -22,6 +22,7 @@ from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec
 SUITES: tuple[Suite, ...] = tuple(package.SUITE for package in (safety_gymnasium, quadrotor, probes))
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(EnvConfig))
+_COMMON = tuple(name for name in _FIELDS if name not in ("task", "obs", "options"))
 
 
 def task_ids() -> list[str]:
@@ -69,9 +70,12 @@ def with_settings(config: EnvConfig, **settings: Any) -> EnvConfig:
 
 
 def where_offered(config: EnvConfig, **options: Any) -> EnvConfig:
-    """``config``, complete, with those of the options that its task's suite has; the others are left out."""
+    """``config``, complete, with those of the options that its task's suite has; the others, which other suites have,
+    are left out."""
     config = complete(config)
     offered = options_of(find_suite(config.task))
+    anywhere = {name for suite in SUITES for name in options_of(suite)}
+    assert options.keys() <= anywhere, f"no suite has the options {sorted(options.keys() - anywhere)}"
     return _with_options(config, {name: value for name, value in options.items() if name in offered})
 
 
@@ -94,7 +98,7 @@ def lacks(task: str, setting: str) -> str:
     said += f", which tasks of {' and '.join(others)} have: leave it out." if others else "."
     said += f" Did you mean {near[0]}?" if near else ""
     own = ", ".join(options_of(suite)) or "none"
-    return f"{said} Its suite's options are: {own}; every environment has {', '.join(_FIELDS[1:-1])}."
+    return f"{said} Its suite's options are: {own}; every environment has {', '.join(_COMMON)}."
 
 
 def complete(config: EnvConfig) -> EnvConfig:

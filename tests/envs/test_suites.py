@@ -68,7 +68,7 @@ def test_settings_are_of_every_environment_or_of_the_suite():
     assert changed == dataclasses.replace(
         config, costs="separate", options=SensorOptions(lidar_arc=120.0, lidar_scale="inverse")
     )
-    assert where_offered(config, cameras="both", wings=2).options == SensorOptions(cameras="both", lidar_arc=120.0)
+    assert where_offered(config, cameras="both").options == SensorOptions(cameras="both", lidar_arc=120.0)
     assert where_offered(EnvConfig("probe/cost"), cameras="both") == EnvConfig("probe/cost")
 
 
@@ -83,7 +83,7 @@ def test_settings_are_of_every_environment_or_of_the_suite():
         (
             "my:Arm",
             {"image_size": 32},
-            r"Its suite's options are: none; every environment has obs, action_repeat, costs",
+            r"Its suite's options are: none; every environment has action_repeat, costs",
         ),
         (
             TASK,
