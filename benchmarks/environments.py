@@ -24,8 +24,7 @@ import mujoco
 import numpy as np
 
 from prudence.envs import safety_gymnasium
-from prudence.envs.base import EnvConfig
-from prudence.envs.registry import make
+from prudence.envs.registry import configure, make
 from prudence.envs.safety_gymnasium.loader import suite
 
 DECISIONS = 200  # An episode of PointGoal1, if actions are repeated five times.
@@ -45,7 +44,7 @@ def measure(run: Callable[[], int], repeats: int) -> tuple[float, float]:
 
 def ours(task: str, repeats: int, **config: Any) -> dict[str, tuple[float, float]]:
     """Decisions and raw steps per second under random actions, including resets, and resets per second."""
-    env = make(EnvConfig(task, **config))
+    env = make(configure(task, **config))
     repeat = config["action_repeat"]
     rng = np.random.default_rng(0)
     env.reset(seed=0)

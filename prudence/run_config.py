@@ -9,6 +9,7 @@ from prudence.cores.base import Agent
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.envs.base import EnvConfig
+from prudence.envs.registry import complete
 from prudence.loops import ReplayLoop, RolloutLoop
 from prudence.systems import find_system
 from prudence.types import Spaces
@@ -16,13 +17,19 @@ from prudence.types import Spaces
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run's ``config.json``: what is trained, on what, how, for how long, and from which seed."""
+    """A run's ``config.json``: what is trained, on what, how, for how long, and from which seed.
+
+    The environment's settings are completed with those of its task's suite. Raises EnvError where it lacks one.
+    """
 
     agent_name: str
     env: EnvConfig
     agent: DreamerConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
     loop: ReplayLoop | RolloutLoop = field(default_factory=ReplayLoop)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "env", complete(self.env))
 
     @property
     def run_updates(self) -> int:

@@ -14,7 +14,7 @@ from prudence.cli.api import configure
 from prudence.constraints import Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
-from prudence.envs.base import EnvConfig
+from prudence.envs.base import EnvConfig, EnvError
 from prudence.models.swag import SWAG
 from prudence.presets import PRESETS, preset
 from prudence.systems import SYSTEMS, find_system
@@ -131,8 +131,8 @@ def test_a_run_that_ends_before_its_plans_begin_is_refused():
 def test_the_papers_pictures_have_two_cameras():
     for agent in ("safedreamer-osrp", "dreamerv3", "asymdreamer"):
         config = configured("paper", agent, "vision")[0]
-        assert (config.env.cameras, config.env.action_repeat) == ("both", 4)
-    assert configured("paper", "lambda", "vision")[0].env.cameras == "front"
+        assert (config.env.options.cameras, config.env.action_repeat) == ("both", 4)
+    assert configured("paper", "lambda", "vision")[0].env.options.cameras == "front"
 
 
 @pytest.mark.parametrize(("agent", "updates"), [("safedreamer-bsrp-lag", 4200), ("ppo", 9)])
@@ -145,8 +145,17 @@ def test_schedules_are_of_the_run_that_is_asked_for(agent, updates):
 
 def test_an_explicit_choice_of_the_environment_wins_over_the_presets():
     of = lambda **env: configure("safedreamer-bsrp-lag", "SafetyPointGoal1-v0", **env).env
-    assert (of().lidar_scale, of().action_repeat) == ("inverse", 5)
-    assert (of(lidar_scale="linear").lidar_scale, of(action_repeat=2).action_repeat) == ("linear", 2)
+    assert (of().options.lidar_scale, of().action_repeat) == ("inverse", 5)
+    assert (of(lidar_scale="linear").options.lidar_scale, of(action_repeat=2).action_repeat) == ("linear", 2)
+
+
+def test_a_preset_chooses_options_where_the_suite_has_them():
+    for name in ("cpu", "paper", "debug"):
+        assert preset(name, "safedreamer-bsrp-lag", EnvConfig("probe/cost")).env.options is None
+    with pytest.raises(
+        EnvError, match="'lidar_scale', which tasks of Safety-Gymnasium and Quadrotor have: leave it out"
+    ):
+        configure("safedreamer-bsrp-lag", "probe/cost", lidar_scale="linear")
 
 
 def test_no_configuration_moves_unnoticed():

@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from prudence.envs.base import EnvConfig
-from prudence.envs.registry import offers_observations
+from prudence.envs import registry
 from prudence.presets import preset, with_action_repeat
 from prudence.run_config import RunConfig
 from prudence.training.trainer import train as run_training
@@ -20,15 +19,18 @@ def configure(
     agent: str,
     task: str,
     *,
-    obs: tuple[str, ...] = ("lidar",),
+    obs: tuple[str, ...] = (),
     preset_name: str = "cpu",
     steps: int | None = None,
     cost_limit: float | tuple[float, ...] | None = None,
     seed: int = 0,
     **env: Any,
 ) -> RunConfig:
-    """A preset's configuration with the most asked-for choices applied; ``env`` are fields of ``EnvConfig``."""
-    config = preset(preset_name, agent, EnvConfig(task, obs=obs, **env))
+    """A preset's configuration with the most asked-for choices applied.
+
+    ``env`` are fields of ``EnvConfig`` and options of the task's suite. Raises EnvError where the task has no such one.
+    """
+    config = preset(preset_name, agent, registry.configure(task, obs=obs, **env))
     if steps is not None:
         config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
     if cost_limit is not None:
@@ -36,7 +38,7 @@ def configure(
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, budget=budget))
     # An explicit choice wins over the preset's.
     config = with_action_repeat(config, env.get("action_repeat", config.env.action_repeat))
-    config = dataclasses.replace(config, env=dataclasses.replace(config.env, **env))
+    config = dataclasses.replace(config, env=registry.with_settings(config.env, **env))
     return dataclasses.replace(config, seed=seed)
 
 
@@ -44,7 +46,7 @@ def train(
     agent: str = "safedreamer-bsrp-lag",
     task: str = "SafetyPointGoal1-v0",
     *,
-    obs: tuple[str, ...] = ("lidar",),
+    obs: tuple[str, ...] = (),
     preset: str = "cpu",
     steps: int | None = None,
     cost_limit: float | tuple[float, ...] | None = None,
@@ -58,14 +60,17 @@ def train(
     """Trains an agent, or resumes the run that ``out`` holds, and returns the run's directory.
 
     Args:
-        agent, task, obs, preset, seed: what to train, on what, seeing what, with which sizes.
+        agent, task, preset, seed: what to train, on what, with which sizes.
+        obs: observations of a task whose suite offers several; by default the first, ``lidar``.
         steps: raw environment steps in all; None is the preset's.
         cost_limit: budget per episode, one for all constraints or one for each.
         out: run directory; by default :func:`default_directory`.
         config: a whole configuration, instead of all of the above but ``out``.
         wandb: Weights & Biases project.
         start_from: a run that the new one begins as a copy of; see :func:`prudence.training.trainer.train`.
-        env: further fields of :class:`prudence.envs.base.EnvConfig`, such as ``costs="separate"``.
+        env: further settings of the environment: fields of :class:`prudence.envs.base.EnvConfig`, such as
+            ``costs="separate"`` or ``kwargs={"payload": 2.0}``, and options of the task's suite, such as
+            ``lidar_scale="inverse"`` (`prudence list` names them).
 
     Raises:
         EnvError, ValueError, ConfigError, TrainingDiverged: with the cause and what to do.
@@ -83,7 +88,7 @@ def default_directory(config: RunConfig) -> Path:
     What file systems dislike in the task's name is replaced.
     """
     task = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.env.task)
-    observations = config.env.obs if offers_observations(config.env.task) else ()
+    observations = config.env.obs if registry.offers_observations(config.env.task) else ()
     return Path("runs") / "-".join([config.agent_name, task, *observations, str(config.seed)])
 
 

@@ -17,6 +17,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from prudence.envs.base import EnvConfig, EnvError, Suite
+from prudence.envs.registry import SUITES, make
+
 Status = Literal["ok", "warning", "failed"]
 
 DISK_GB, MEMORY_GB = 5, 4
@@ -49,11 +52,12 @@ class Check:
 
 def doctor() -> list[Check]:
     """Looks at everything that Prudence needs from the machine; takes some seconds."""
+    suites = [(suite.name.lower(), lambda suite=suite: check_suite(suite)) for suite in SUITES if suite.package]
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
         ("jax", check_jax),
         ("rendering", check_rendering),
-        ("safety-gymnasium", check_safety_gymnasium),
+        *suites,
         ("video", check_video),
         ("disk", check_disk),
         ("memory", check_memory),
@@ -126,24 +130,22 @@ def draw_a_frame(backend: str) -> str | None:
     return lines[-1] if lines else f"ended with {result.returncode}"
 
 
-def check_safety_gymnasium() -> Check:
-    """The suite loads through Prudence's adapter, and a task of it steps."""
-    from prudence.envs import registry
-    from prudence.envs.base import EnvConfig, EnvError
-
-    remedy = 'pip install "prudence-rl[safety-gymnasium]" && pip install --no-deps safety-gymnasium==1.0.0'
+def check_suite(suite: Suite) -> Check:
+    """What a suite needs is installed, and a task of it steps."""
+    name = suite.name.lower()
     try:
-        version = metadata.version("safety-gymnasium")
+        found = f"{suite.package} {metadata.version(suite.package)}"
     except metadata.PackageNotFoundError:
-        return Check("safety-gymnasium", "warning", "not installed; other environments work without it", remedy)
+        missing = f"{suite.package} is not installed; other environments work without it"
+        return Check(name, "warning", missing, suite.install)
     try:
-        env = registry.make(EnvConfig(task="SafetyPointGoal1-v0"))
+        env = make(EnvConfig(suite.example))
         env.reset(seed=0)
         env.step(env.action_space.sample())
         env.close()
     except (EnvError, ImportError) as error:
-        return Check("safety-gymnasium", "failed", f"{version} does not load: {_first_line(error)}", remedy)
-    return Check("safety-gymnasium", "ok", f"{version}: SafetyPointGoal1-v0 resets and steps")
+        return Check(name, "failed", f"{found} does not load: {_first_line(error)}", suite.install)
+    return Check(name, "ok", f"{found}: {suite.example} resets and steps")
 
 
 def check_video() -> Check:

@@ -15,16 +15,16 @@ from rich.table import Table
 
 from prudence.cli import doctor
 from prudence.cli.api import configure, default_directory, train, use_compilation_cache
+from prudence.cli.settings import parse_settings
 from prudence.deploy.shipped import LIMIT_MB, find_policy
-from prudence.envs import probes, quadrotor, safety_gymnasium
+from prudence.envs import custom
 from prudence.envs.base import EnvConfig, EnvError
-from prudence.envs.registry import task_ids
+from prudence.envs.registry import SUITES, options_of, task_ids
 from prudence.evidence import mpc_sim as simulate
 from prudence.evidence import plot
 from prudence.inspection import report
 from prudence.planners import CrossEntropy
 from prudence.presets import PRESETS
-from prudence.run_config import RunConfig
 from prudence.runs.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.runs.config import ConfigError
 from prudence.runs.directory import RunDirectory, RunDirectoryError
@@ -83,8 +83,9 @@ class Train:
     """What to train; `prudence list` says what each is."""
     task: str = "SafetyPointGoal1-v0"
     """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]."""
-    obs: tuple[str, ...] = ("lidar",)
-    """Observations of a Safety-Gymnasium or quadrotor task: lidar, coordinates, vision, or several."""
+    obs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
+    """Observations of a task whose suite offers several (`prudence list`), one or more of them: lidar (the default),
+    coordinates, vision. Tasks with observations of their own show them all."""
     preset: _PresetName = "cpu"
     """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper; of world models only: gpu
     (paper in bfloat16) and comparison (paper, actions repeated 4 times and a budget of 2); of model-free agents only:
@@ -97,7 +98,7 @@ class Train:
     seed: int = 0
     """Determines everything: episodes, initial weights, samples."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
-    """Run directory. By default runs/AGENT-TASK-SEED, with the observations after a Safety-Gymnasium task."""
+    """Run directory. By default runs/AGENT-TASK-SEED, with the observations after a task that offers several."""
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
     start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
@@ -117,12 +118,9 @@ class Train:
             cost_limit=limit[0] if limit is not None and len(limit) == 1 else limit,
             seed=self.seed,
         )
-        arguments = ["--help"] if self.settings else rest
-        config = tyro.cli(
-            # The agent says which constraint it has; as a subcommand its settings could not be given by themselves.
-            tyro.conf.AvoidSubcommands[RunConfig],
-            default=config,
-            args=arguments,
+        config = parse_settings(
+            config,
+            ["--help"] if self.settings else rest,
             prog=f"prudence train {self.agent}",
             description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
         )
@@ -470,15 +468,19 @@ class List:
         table.add_row(simulate.NAME, simulate.SUMMARY)
         console.print(table)
         console.print(f"\npresets  {', '.join(PRESETS)}")
-        robots = ", ".join(safety_gymnasium.AGENTS)
-        console.print(
-            f"tasks    Safety-Gymnasium's {len(safety_gymnasium.TASKS)}, as SafetyPointGoal1-v0 (robots: {robots})\n"
-            f"         {len(quadrotor.TASKS)} of a quadrotor, as SafetyQuadrotorGoal1-v0\n"
-            f"         {len(probes.TASKS)} probes with known answers, such as probe/cost\n"
-            "         any Gymnasium id, or module:Class of your own, that reports info['cost']\n"
-            "         `prudence list --tasks` names the first three kinds",
-            highlight=False,
-        )
+        console.print("tasks    `prudence list --tasks` names those of Prudence's suites\n")
+        for suite in (*SUITES, custom.SUITE):
+            number = f"{len(suite.tasks)} tasks, such as {suite.example}" if suite.tasks else suite.example
+            console.print(f"{suite.name}: {number}", style="bold", highlight=False)
+            console.print(f"  {suite.summary}", highlight=False)
+            for what, names in (
+                ("robots", suite.robots),
+                ("--obs", suite.observations),
+                ("--env.privileged", suite.privileged),
+                ("options", [f"--env.{name.replace('_', '-')}" for name in options_of(suite)]),
+            ):
+                if names:
+                    console.print(f"  {what}: {', '.join(names)}", highlight=False)
         return 0
 
 

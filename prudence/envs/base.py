@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
+import gymnasium as gym
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from prudence.types import Spaces
-
-OBSERVATION_MODES = ("lidar", "coordinates", "vision")
 
 
 class EnvError(Exception):
@@ -132,73 +132,156 @@ class Overhead(NamedTuple):
         return np.array([width / 2, height / 2]) + right_and_down * self.pixels_per_metre
 
 
+class Frozen(Mapping[str, Any]):
+    """A dictionary that can be hashed and is not changed: what a configuration keeps of one."""
+
+    def __init__(self, items: Mapping[str, Any]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+def frozen(value: Any, path: str) -> Any:
+    """``value`` with tuples for its lists and :class:`Frozen` for its dictionaries, as deep as it goes.
+
+    Raises:
+        EnvError: ``path`` leads to something that is of none of JSON's types.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(frozen(item, f"{path}[{index}]") for index, item in enumerate(value))
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return Frozen({name: frozen(item, f"{path}[{name!r}]") for name, item in value.items()})
+    raise EnvError(
+        f"EnvConfig: {path} is {value!r}, a {type(value).__name__}, which config.json cannot hold: give numbers, "
+        "strings, lists, and dictionaries with names for keys."
+    )
+
+
+def thawed(value: Any) -> Any:
+    """``value`` with dictionaries again for what :func:`frozen` made of them; its lists stay tuples."""
+    if isinstance(value, Mapping):
+        return {name: thawed(item) for name, item in value.items()}
+    return tuple(thawed(item) for item in value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What a suite lets one choose of its tasks, beyond what every environment has (:class:`EnvConfig`).
+
+    A suite derives a frozen dataclass of its own from this one. Its fields have defaults, are hashable and of JSON's
+    types and tuples only, and no name of :class:`EnvConfig`'s fields.
+    """
+
+
 @dataclass(frozen=True)
 class EnvConfig:
-    """Names an environment. Hashable, and of JSON's types and tuples only: a run stores it.
+    """Names an environment. Hashable, and of JSON's types only: a run stores it.
+
+    What a task's suite adds, such as its default options, comes with :func:`prudence.envs.registry.complete`.
 
     Attributes:
         task: a task of :func:`prudence.envs.registry.task_ids`, any Gymnasium id, or ``module:Class``.
-        obs: observations of a suite's or a quadrotor's task, any of ``lidar``, ``coordinates``, ``vision``.
+        obs: observations of a task whose suite offers several; by default the first of them.
         action_repeat: raw steps that one decision lasts; rewards and costs are summed over them.
         costs: ``total``: one constraint, ``cost``; ``separate``: one for each cost that the task
             reports; or the names of those wanted.
-        cameras: pictures of ``vision``: the front camera (3 channels), or front and back (6).
-        image_size: height and width of those pictures.
-        quality: ``fidelity`` renders as the suite does; ``fast`` without multisampling, shadows and reflections.
         time_limit: raw steps until an episode is truncated; None is the task's own.
-        privileged: observations that only training has, by name; they must be among the environment's. ``paper``
-            adds one, ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
-        lidar_arc: degrees, around where the front camera looks, within which the lidar of such a task sees.
-        lidar_scale: what a ring's bins say of the nearest object at distance d. ``linear``: the suite's 1 − d/d_max;
-            ``inverse``: about d_max/d − 1 (:func:`prudence.envs.lidar.nearness`), which world models see as a
-            logarithm: 5 cm matter beside a hazard, and not at 2 m.
-        nearest_first: ``coordinates`` have the objects of a kind in the order of their distance, not in the suite's
-            fixed order: what is learned of the nearest hazard holds whichever it is.
-        kwargs: for the constructor of a Gymnasium id or class, as pairs.
+        privileged: observations that only training has, by name; they must be among the environment's. A word alone is
+            a set that the suite defines and adds: ``paper``, what the AsymDreamer paper lists for the task (Tables 4 to
+            9), as the observation ``privileged``.
+        kwargs: arguments for the environment's constructor, a dictionary of JSON's types; kept as sorted pairs.
         spent: adds the observation ``spent`` ``[C]``: what each cost has summed up to in the episode.
+        options: the suite's own; None for a suite without options, and for the suite's defaults.
     """
 
     task: str
-    obs: tuple[str, ...] = ("lidar",)
+    obs: tuple[str, ...] = ()
     action_repeat: int = 1
     costs: Literal["total", "separate"] | tuple[str, ...] = "total"
-    cameras: Literal["front", "both"] = "front"
-    image_size: int = 64
-    quality: Literal["fidelity", "fast"] = "fast"
     time_limit: int | None = None
-    privileged: Literal["paper"] | tuple[str, ...] = ()
-    lidar_arc: float = 360.0
-    lidar_scale: Literal["linear", "inverse"] = "linear"
-    nearest_first: bool = False
-    kwargs: tuple[tuple[str, Any], ...] = ()
+    privileged: str | tuple[str, ...] = ()
+    kwargs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     spent: bool = False
+    options: SuiteOptions | None = None
 
     def __post_init__(self) -> None:
-        _check(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")
-        _check(isinstance(self.obs, tuple), f"obs={self.obs!r} must be a tuple, such as ('lidar', 'vision')")
-        unknown = [mode for mode in self.obs if mode not in OBSERVATION_MODES]
-        _check(bool(self.obs) and not unknown, f"obs={self.obs!r}: choose from {', '.join(OBSERVATION_MODES)}")
-        _check(len(set(self.obs)) == len(self.obs), f"obs={self.obs!r} names a mode twice")
-        _check(self.action_repeat >= 1, f"action_repeat={self.action_repeat} must be at least 1")
-        _check(
+        require = functools.partial(check, "EnvConfig")
+        require(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")
+        require(isinstance(self.obs, tuple), f"obs={self.obs!r} must be a tuple, such as ('lidar', 'vision')")
+        require(len(set(self.obs)) == len(self.obs), f"obs={self.obs!r} names an observation twice")
+        require(self.action_repeat >= 1, f"action_repeat={self.action_repeat} must be at least 1")
+        require(
             self.costs in ("total", "separate") or (isinstance(self.costs, tuple) and len(self.costs) > 0),
             f"costs={self.costs!r}: give 'total', 'separate' or a tuple of names",
         )
-        _check(self.cameras in ("front", "both"), f"cameras={self.cameras!r}: choose 'front' or 'both'")
-        _check(self.quality in ("fidelity", "fast"), f"quality={self.quality!r}: choose 'fidelity' or 'fast'")
-        _check(self.image_size >= 8, f"image_size={self.image_size} must be at least 8")
-        _check(self.time_limit is None or self.time_limit >= 1, f"time_limit={self.time_limit} must be at least 1")
-        _check(
-            self.privileged == "paper" or isinstance(self.privileged, tuple),
-            f"privileged={self.privileged!r}: give 'paper' or a tuple of observations' names",
+        require(self.time_limit is None or self.time_limit >= 1, f"time_limit={self.time_limit} must be at least 1")
+        require(
+            isinstance(self.privileged, str | tuple),
+            f"privileged={self.privileged!r}: give a tuple of observations' names, or a word that the suite defines",
         )
-        _check(
-            self.lidar_scale in ("linear", "inverse"),
-            f"lidar_scale={self.lidar_scale!r}: choose 'linear' or 'inverse'",
-        )
-        _check(0 < self.lidar_arc <= 360, f"lidar_arc={self.lidar_arc} must be above 0 and at most 360 degrees")
+        pairs = list(self.kwargs.items() if isinstance(self.kwargs, Mapping) else self.kwargs)
+        names = [name for name, _ in pairs]
+        require(len(set(names)) == len(names), f"kwargs={self.kwargs!r} gives an argument twice")
+        kept = sorted((name, frozen(value, f"kwargs[{name!r}]")) for name, value in pairs)
+        object.__setattr__(self, "kwargs", tuple(kept))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``kwargs`` as the constructor takes them."""
+        return {name: thawed(value) for name, value in cast(tuple[tuple[str, Any], ...], self.kwargs)}
 
 
-def _check(condition: bool, message: str) -> None:
+def check(where: str, condition: bool, message: str) -> None:
+    """Raises an :class:`EnvError` with ``message`` unless ``condition`` holds."""
     if not condition:
-        raise EnvError(f"EnvConfig: {message}.")
+        raise EnvError(f"{where}: {message}.")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite of tasks says about itself. Its package exports it as ``SUITE``, and the registry lists it.
+
+    Attributes:
+        name: as people call it.
+        summary: what its tasks are, in a line.
+        tasks: names for :class:`EnvConfig`, which no other suite has.
+        example: one of them.
+        make: the task that a completed configuration names, in the shape that :func:`prudence.envs.registry.make`
+            promises, but for ``spent``. Simulators are imported when it is called. Raises :class:`EnvError`.
+        observations: what ``EnvConfig.obs`` chooses from, the default first; empty where a task has its own.
+        options: the class of the suite's own options.
+        privileged: words that ``EnvConfig.privileged`` may be, for observations that the suite adds; an asymmetric
+            system takes the first by itself.
+        arguments: names that ``EnvConfig.kwargs`` may have; None where the tasks' constructors say so themselves.
+        robots: that act in its tasks, where there are several.
+        package: the distribution that its tasks need, on the Python package index.
+        install: the line that installs this.
+    """
+
+    name: str
+    summary: str
+    tasks: tuple[str, ...]
+    example: str
+    make: Callable[[EnvConfig], gym.Env]
+    observations: tuple[str, ...] = ()
+    options: type[SuiteOptions] | None = None
+    privileged: tuple[str, ...] = ()
+    arguments: tuple[str, ...] | None = None
+    robots: tuple[str, ...] = ()
+    package: str = ""
+    install: str = ""

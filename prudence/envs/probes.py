@@ -13,6 +13,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from prudence.envs import custom
+from prudence.envs.base import Suite
+
 
 class Probe(gym.Env[Any, Any], abc.ABC):
     """What the probes share: an episode of ``length`` steps over a small state."""
@@ -327,3 +330,11 @@ TASKS = tuple(_PROBES)
 for _id, (_probe, _kwargs) in _PROBES.items():
     if _id not in gym.registry:  # The module may be imported twice by a process that spawns workers.
         gym.register(_id, entry_point=cast(Any, _probe), max_episode_steps=_probe.length, kwargs=_kwargs)
+
+SUITE = Suite(
+    name="Probes",
+    summary="small, without a simulator, each with a known answer that isolates one thing",
+    tasks=TASKS,
+    example="probe/cost",
+    make=custom.make,
+)

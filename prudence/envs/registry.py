@@ -1,32 +1,158 @@
-"""From a name to an environment: the suite's tasks, the probes, any Gymnasium id, any ``module:Class``."""
+"""The list of suites, and the way from a name to an environment.
+
+A new suite is a package of ``prudence/envs`` that exports a :class:`~prudence.envs.base.Suite`, and its name here;
+nothing else knows it. Whatever no suite has is looked for in Gymnasium and among modules (:mod:`prudence.envs.custom`).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import importlib
 import math
-import os
-import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
-from gymnasium.envs.registration import load_env_creator
 
-from prudence.envs import probes, quadrotor, safety_gymnasium, wrappers
-from prudence.envs.base import Description, Entry, EnvConfig, EnvError, Layout, entries
+from prudence.envs import custom, probes, quadrotor, safety_gymnasium, wrappers
+from prudence.envs.base import Description, Entry, EnvConfig, EnvError, Layout, Suite, entries
 from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
+
+SUITES: tuple[Suite, ...] = tuple(package.SUITE for package in (safety_gymnasium, quadrotor, probes))
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(EnvConfig))
+_COMMON = tuple(name for name in _FIELDS if name not in ("task", "obs", "options"))
 
 
 def task_ids() -> list[str]:
     """The tasks that Prudence knows by name. Any other Gymnasium id and ``module:Class`` work too."""
-    return [*safety_gymnasium.TASKS, *quadrotor.TASKS, *probes.TASKS]
+    return [task for suite in SUITES for task in suite.tasks]
+
+
+def find_suite(task: str) -> Suite:
+    """The suite that has ``task``; for all others, that of Gymnasium ids and classes."""
+    return next((suite for suite in SUITES if task in suite.tasks), custom.SUITE)
 
 
 def offers_observations(task: str) -> bool:
-    """Whether ``EnvConfig.obs`` chooses what is observed, as the suite's tasks and the quadrotor's let it."""
-    return task in safety_gymnasium.TASKS or task in quadrotor.TASKS
+    """Whether ``EnvConfig.obs`` chooses what is observed."""
+    return bool(find_suite(task).observations)
+
+
+def options_of(suite: Suite) -> tuple[str, ...]:
+    """The names of a suite's options."""
+    return () if suite.options is None else tuple(field.name for field in dataclasses.fields(suite.options))
+
+
+def configure(task: str, **settings: Any) -> EnvConfig:
+    """A complete configuration of ``task``; see :func:`with_settings`.
+
+    >>> configure("SafetyPointGoal1-v0", lidar_arc=120.0).options.lidar_arc
+    120.0
+    """
+    return with_settings(EnvConfig(task), **settings)
+
+
+def with_settings(config: EnvConfig, **settings: Any) -> EnvConfig:
+    """``config``, complete, with other settings: fields of :class:`EnvConfig` and options of the task's suite, alike.
+
+    Raises:
+        EnvError: the task has no such setting, or no such value of one.
+    """
+    fields = {name: value for name, value in settings.items() if name in _FIELDS}
+    config = complete(dataclasses.replace(config, **fields))
+    others = {name: value for name, value in settings.items() if name not in _FIELDS}
+    for name in others:
+        if name not in options_of(find_suite(config.task)):
+            raise EnvError(lacks(config.task, name))
+    return config if config.options is None else _with_options(config, others)
+
+
+def where_offered(config: EnvConfig, **options: Any) -> EnvConfig:
+    """``config``, complete, with those of the options that its task's suite has; the others, which other suites have,
+    are left out."""
+    config = complete(config)
+    offered = options_of(find_suite(config.task))
+    anywhere = {name for suite in SUITES for name in options_of(suite)}
+    assert options.keys() <= anywhere, f"no suite has the options {sorted(options.keys() - anywhere)}"
+    return _with_options(config, {name: value for name, value in options.items() if name in offered})
+
+
+def _with_options(config: EnvConfig, options: Mapping[str, Any]) -> EnvConfig:
+    if not options:
+        return config
+    assert config.options is not None
+    return dataclasses.replace(config, options=dataclasses.replace(config.options, **options))
+
+
+def lacks(task: str, setting: str) -> str:
+    """What to say to somebody who asks ``task`` for a setting that it does not have."""
+    if not _may_exist(task):
+        return _unknown(task)
+    suite = find_suite(task)
+    known = [*options_of(suite), *_FIELDS]
+    near = difflib.get_close_matches(setting, known, n=1)
+    others = [other.name for other in SUITES if setting in options_of(other)]
+    said = f"{task} has no setting {setting!r}"
+    said += f", which tasks of {' and '.join(others)} have: leave it out." if others else "."
+    said += f" Did you mean {near[0]}?" if near else ""
+    own = ", ".join(options_of(suite)) or "none"
+    return f"{said} Its suite's options are: {own}; every environment has {', '.join(_COMMON)}."
+
+
+def complete(config: EnvConfig) -> EnvConfig:
+    """``config`` with what its task's suite shows and lets one choose by default.
+
+    Raises:
+        EnvError: it has an observation, a word for privileged ones, a constructor's argument or options that the task's
+            suite does not have.
+    """
+    task, suite = config.task, find_suite(config.task)
+    obs = config.obs or suite.observations[:1]
+    options = suite.options() if config.options is None and suite.options is not None else config.options
+    problem = (
+        _wrong_observations(suite, obs)
+        or _wrong_privileged(suite, config.privileged)
+        or _wrong_arguments(suite, config.arguments)
+        or _wrong_options(suite, options)
+    )
+    if problem:
+        raise EnvError(f"{task}: {problem}." if _may_exist(task) else _unknown(task))
+    return dataclasses.replace(config, obs=obs, options=options)
+
+
+def _wrong_observations(suite: Suite, obs: tuple[str, ...]) -> str | None:
+    if set(obs) <= set(suite.observations):
+        return None
+    if not suite.observations:
+        return f"obs={obs!r}, but it has observations of its own and shows them all: leave obs out"
+    return f"obs={obs!r}: choose from {', '.join(suite.observations)}"
+
+
+def _wrong_privileged(suite: Suite, privileged: str | tuple[str, ...]) -> str | None:
+    if isinstance(privileged, tuple) or privileged in suite.privileged:
+        return None
+    words = " or ".join(repr(word) for word in suite.privileged)
+    ask = f"say {words}, or name observations of it" if words else "name observations of it"
+    return f"privileged={privileged!r} stands for no observations there: {ask}, as a tuple"
+
+
+def _wrong_arguments(suite: Suite, arguments: Mapping[str, Any]) -> str | None:
+    unknown = [name for name in arguments if suite.arguments is not None and name not in suite.arguments]
+    if not unknown:
+        return None
+    taken = f"it takes {', '.join(suite.arguments or ())}" if suite.arguments else "it takes none"
+    return (
+        f"kwargs give its constructor {', '.join(unknown)}, and {taken}; its name and the other settings say the rest"
+    )
+
+
+def _wrong_options(suite: Suite, options: Any) -> str | None:
+    if options is None or type(options) is suite.options:
+        return None
+    wanted = "leave them out" if suite.options is None else f"give a {suite.options.__name__}"
+    return f"options are a {type(options).__name__}, which are not those of {suite.name}: {wanted}"
 
 
 def make(config: EnvConfig) -> gym.Env:
@@ -37,27 +163,26 @@ def make(config: EnvConfig) -> gym.Env:
     of ``config.action_repeat`` raw steps.
 
     Raises:
-        EnvError: the task is unknown, not installed, or of a shape that cannot be used.
+        EnvError: the task is unknown, not installed, or of a shape that cannot be used; or as :func:`complete`.
     """
-    env = _make_task(config)
+    config = complete(config)
+    try:
+        env = find_suite(config.task).make(config)
+    except custom.UnknownTask as error:
+        raise EnvError(_unknown(config.task, f" ({error})")) from error
     return wrappers.Spent(env, config.task) if config.spent else env
 
 
-def _make_task(config: EnvConfig) -> gym.Env:
-    if config.task in safety_gymnasium.TASKS:
-        return safety_gymnasium.make(config)
-    if config.task in quadrotor.TASKS:
-        return wrappers.Costs(quadrotor.make(config), config.task, config.costs)
-    if config.privileged == "paper":
-        raise EnvError(
-            f"{config.task}: privileged='paper', but the AsymDreamer paper lists nothing for it; name observations of "
-            "it, as a tuple."
-        )
-    env, time_limit = _load(config)
-    env = wrappers.Costs(env, config.task, config.costs)
-    env = wrappers.DictObservation(env, config.task)
-    env = wrappers.RescaleAction(env, config.task)
-    return wrappers.ActionRepeat(env, config.action_repeat, config.time_limit or time_limit)
+def _may_exist(task: str) -> bool:
+    return task in task_ids() or custom.exists(task)
+
+
+def _unknown(task: str, cause: str = "") -> str:
+    near = difflib.get_close_matches(task, dict.fromkeys([*task_ids(), *gym.registry]), n=3, cutoff=0.6)
+    hint = (
+        f"Did you mean {' or '.join(near)}?" if near else f"`prudence list --tasks` names those that are known{cause}."
+    )
+    return f"There is no task {task!r}. {hint} Your own is named by module:Class."
 
 
 def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
@@ -84,7 +209,7 @@ def _privileged_of(env: gym.Env, config: EnvConfig, names: list[str]) -> tuple[s
     own = env.get_wrapper_attr("privileged") if env.has_wrapper_attr("privileged") else {PRIVILEGED} & set(names)
     if isinstance(own, str) or not isinstance(own, Collection):
         raise EnvError(f"{config.task}: its attribute privileged is {own!r}; make it a tuple of observations' names.")
-    named = {*own, *(() if config.privileged == "paper" else config.privileged)}
+    named = {*own, *(() if isinstance(config.privileged, str) else config.privileged)}
     if named - set(names) or named == set(names):
         more = ", or ask for more of them (obs)" if offers_observations(config.task) else ""
         raise EnvError(
@@ -142,55 +267,3 @@ def _placed(parts: Mapping[str, int | tuple[int, ...]]) -> tuple[Entry, ...]:
 def describe(env: gym.Env, config: EnvConfig) -> Description:
     """Spaces and layout of ``env``, made from ``config``."""
     return Description(spaces_of(env, config), layout_of(env))
-
-
-def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
-    """The environment as its author wrote it, and its own time limit."""
-    kwargs = dict(config.kwargs)
-    constructor = _class_of(config.task)
-    if constructor is not None:
-        return constructor(**_with_render_mode(constructor, kwargs)), None
-    try:
-        if ":" in config.task:
-            importlib.import_module(config.task.split(":")[0])
-        spec = gym.spec(config.task.split(":")[-1])
-    except (gym.error.Error, ImportError) as error:
-        raise EnvError(_unknown(config.task, error)) from error
-    entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    # Our own wrapper applies the time limit, so that it can be changed and is known beforehand.
-    env = gym.make(
-        spec, max_episode_steps=-1, disable_env_checker=True, **_with_render_mode(entry, {**spec.kwargs, **kwargs})
-    )
-    return env, spec.max_episode_steps
-
-
-def _class_of(task: str) -> Any:
-    """The class (or function) that ``module:Class`` names, or None for a Gymnasium id."""
-    module, _, name = task.partition(":")
-    if not name:
-        return None
-    if os.getcwd() not in sys.path:  # An installed command does not look in the folder that it is called from.
-        sys.path.append(os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0] and error.name != module:
-            raise  # The module exists, and what it imports does not: its own message is the better one.
-        raise EnvError(f"{task}: there is no module {module!r} on the Python path. {error}.") from error
-
-
-def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Adds ``render_mode="rgb_array"`` where the environment offers it."""
-    offers = (getattr(constructor, "metadata", None) or {}).get("render_modes", ())
-    return {"render_mode": "rgb_array", **kwargs} if "rgb_array" in offers else kwargs
-
-
-def _unknown(task: str, error: Exception) -> str:
-    known = dict.fromkeys([*task_ids(), *gym.registry])
-    near = difflib.get_close_matches(task, known, n=3, cutoff=0.6)
-    hint = (
-        f"Did you mean {' or '.join(near)}?"
-        if near
-        else f"`prudence list --tasks` names those that are known ({error})."
-    )
-    return f"There is no task {task!r}. {hint} Your own is named by module:Class."

@@ -12,15 +12,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from prudence.envs.base import EnvError, Overhead
+from prudence.envs.sensors import Quality
 
-Quality = Literal["fidelity", "fast"]
 OVERVIEW_SIZE = 256
 MAX_GEOMS = 1000
 MAX_RENDERERS = 4  # A context with the suite's sky holds 75 MB of textures.

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from prudence.envs.base import EnvConfig, EnvError, Outcome
-from prudence.envs.registry import make, spaces_of
+from prudence.envs.registry import complete, make, spaces_of
 from prudence.evidence.evaluate import Evaluation, episode_seeds
 from prudence.planners import CrossEntropy, Forecast
 from prudence.types import Key
@@ -52,6 +52,9 @@ class SimulationConfig:
     episodes: int = 5
     seed: int = 0
     agent_name: Literal["mpc-sim"] = NAME
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "env", complete(self.env))
 
 
 def simulate(

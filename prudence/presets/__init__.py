@@ -16,7 +16,7 @@ from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
-from prudence.envs.registry import offers_observations
+from prudence.envs.registry import complete, find_suite
 from prudence.presets import dreamer, on_policy
 from prudence.run_config import RunConfig
 from prudence.systems import find_system
@@ -34,6 +34,7 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
 
     Raises:
         ValueError: there is no such agent, or no such preset of it.
+        EnvError: the task's suite lacks a setting of ``env``.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset '{name}': choose from {', '.join(PRESETS)}")
@@ -41,11 +42,12 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
     presets = _PRESETS[system.config]
     if name not in presets:
         raise ValueError(f"{agent} has no preset '{name}': choose from {', '.join(presets)}")
-    env, settings, loop = presets[name](system, env)
+    env, settings, loop = presets[name](system, complete(env))
     if system.needs.spent:
         env = replace(env, spent=True)
-    if system.needs.privileged and not env.privileged and offers_observations(env.task):
-        env = replace(env, privileged="paper")
+    adds = find_suite(env.task).privileged
+    if system.needs.privileged and not env.privileged and adds:
+        env = replace(env, privileged=adds[0])
     return RunConfig(agent, env, settings, loop)
 
 

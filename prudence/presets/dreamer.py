@@ -21,6 +21,7 @@ from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.cores.system import System
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
+from prudence.envs.registry import where_offered
 from prudence.loops import ReplayLoop
 from prudence.models.config import PrivilegedConfig
 from prudence.models.swag import SWAG
@@ -45,7 +46,7 @@ def with_action_repeat(agent: DreamerConfig, factor: float) -> DreamerConfig:
 def _paper(system: System[DreamerConfig], env: EnvConfig) -> Choices:
     published = system.published("vision" in env.obs)
     assert isinstance(published.loop, ReplayLoop)
-    env = replace(env, action_repeat=published.action_repeat, cameras=published.cameras)
+    env = where_offered(replace(env, action_repeat=published.action_repeat), cameras=published.cameras)
     return env, system.compose(published.agent), published.loop
 
 
@@ -138,7 +139,8 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         replay_capacity=500_000,
         log_every=2000,
     )
-    return replace(env, action_repeat=5, lidar_scale="inverse", nearest_first=True), agent, loop
+    env = where_offered(replace(env, action_repeat=5), lidar_scale="inverse", nearest_first=True)
+    return env, agent, loop
 
 
 def _debug(system: System[DreamerConfig], env: EnvConfig) -> Choices:

@@ -1,9 +1,9 @@
 """``config.json``: nested frozen dataclasses as JSON, without pickles.
 
 A dataclass is written as an object. Its ``"class"`` is the name of the dataclass, so that a field that allows several
-dataclasses can be read back. Reading checks everything: unknown keys, missing keys and values of the wrong type are
-refused, and the error names their path. A missing key is allowed if its field has a default. Such a field is newer than
-the file, and its default must be the earlier behaviour.
+dataclasses, or a subclass, can be read back. Reading checks everything: unknown keys, missing keys and values of the
+wrong type are refused, and the error names their path. A missing key is allowed if its field has a default. Such a
+field is newer than the file, and its default must be the earlier behaviour.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from prudence.runs.provenance import FILE as PROVENANCE
+from prudence.runs.provenance import last_commit
 
 _CLASS = "class"
 
@@ -54,7 +57,15 @@ def read_config(path: Path, cls: type[Config]) -> Config:
     try:
         return _decode(value, cls, "config")
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}. Another version of prudence wrote it, or it was edited by hand") from error
+        raise ConfigError(
+            f"{path}: {error}. Another version of prudence wrote it, or it was edited by hand: continue with that "
+            f"version ({_version_of(path.parent)}), or train anew"
+        ) from error
+
+
+def _version_of(directory: Path) -> str:
+    commit = last_commit(directory)
+    return f"git checkout {commit}" if commit else f"its commit is in {PROVENANCE}, where there is one"
 
 
 def _encode(value: Any, path: str) -> Any:
@@ -135,6 +146,8 @@ def _decode_tuple(value: Any, args: tuple[Any, ...], path: str) -> tuple[Any, ..
 
 
 def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
+    if isinstance(value, dict):
+        cls = next((kind for kind in _kinds(cls) if kind.__name__ == value.get(_CLASS)), cls)
     if not isinstance(value, dict) or value.get(_CLASS) != cls.__name__:
         found = f"a {value[_CLASS]}" if isinstance(value, dict) and _CLASS in value else repr(value)
         raise ConfigError(f"{path} is {found} instead of a {cls.__name__}")
@@ -146,6 +159,13 @@ def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
         parts = [f"has the unknown {unknown}"] * bool(unknown) + [f"lacks {missing}"] * bool(missing)
         raise ConfigError(f"{path} ({cls.__name__}) {' and '.join(parts)}")
     return cls(**{name: _decode(value[name], hints[name], f"{path}.{name}") for name in fields if name in value})
+
+
+def _kinds(cls: type) -> Iterator[type]:
+    """``cls`` and the classes derived from it, which whoever declares the configuration has imported."""
+    yield cls
+    for derived in cls.__subclasses__():
+        yield from _kinds(derived)
 
 
 def _is_required(field: dataclasses.Field) -> bool:

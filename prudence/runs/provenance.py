@@ -40,6 +40,14 @@ def anywhere(directory: Path) -> list[dict[str, Any]]:
     return [start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])} for start in starts]
 
 
+def last_commit(directory: Path) -> str | None:
+    """The commit that a run was last started at; None where nobody noted it."""
+    path = directory / FILE
+    starts = json.loads(path.read_text()) if path.exists() else []
+    commit = starts[-1].get("commit") if starts else None
+    return commit and commit.removesuffix("+")
+
+
 def describe() -> dict[str, Any]:
     """Describes this process in JSON-able values: time, command, commit, machine and versions."""
     return {

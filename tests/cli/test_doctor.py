@@ -7,7 +7,10 @@ import pytest
 from rich.console import Console
 
 from prudence.cli import doctor as module
-from prudence.cli.doctor import Check, check_jax, check_safety_gymnasium, check_versions, draw_a_frame, print_checks
+from prudence.cli.doctor import Check, check_jax, check_suite, check_versions, draw_a_frame, print_checks
+from prudence.envs.registry import SUITES
+
+NEEDING = [suite for suite in SUITES if suite.package]
 
 
 def printed(checks):
@@ -33,7 +36,7 @@ def test_a_check_that_raises_is_a_failed_check(monkeypatch):
 
     monkeypatch.setattr(module, "check_jax", broken)
     monkeypatch.setattr(module, "check_rendering", lambda: Check("rendering", "ok", ""))
-    monkeypatch.setattr(module, "check_safety_gymnasium", lambda: Check("safety-gymnasium", "ok", ""))
+    monkeypatch.setattr(module, "check_suite", lambda suite: Check(suite.name.lower(), "ok", ""))
     checks = {check.name: check for check in module.doctor()}
     assert (checks["jax"].status, checks["jax"].detail) == ("failed", "ImportError: libcuda is missing")
     assert checks["python"].status == checks["video"].status == "ok"
@@ -58,14 +61,16 @@ def test_versions_are_held_against_the_lock(tmp_path):
     assert check_versions(tmp_path / "absent").detail.endswith("installed as a package")
 
 
-def test_the_suite_is_optional(monkeypatch):
+@pytest.mark.parametrize("suite", NEEDING, ids=lambda suite: suite.name)
+def test_suites_are_optional(suite, monkeypatch):
     def absent(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(module.metadata, "version", absent)
-    check = check_safety_gymnasium()
+    check = check_suite(suite)
     assert check.status == "warning"
-    assert "--no-deps safety-gymnasium" in check.remedy
+    assert check.detail == f"{suite.package} is not installed; other environments work without it"
+    assert check.remedy == suite.install
 
 
 def test_little_room_is_a_warning(monkeypatch):
@@ -75,8 +80,9 @@ def test_little_room_is_a_warning(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_suite_loads():
-    check = check_safety_gymnasium()
+@pytest.mark.parametrize("suite", NEEDING, ids=lambda suite: suite.name)
+def test_suites_load(suite):
+    check = check_suite(suite)
     assert check.status == "ok", check.detail
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from prudence.cli.api import configure, default_directory
 from prudence.cli.main import main
-from prudence.envs.registry import task_ids
+from prudence.envs.registry import SUITES, task_ids
 from prudence.run_config import RunConfig
 from prudence.runs.config import read_config
 from prudence.systems import SYSTEMS
@@ -121,6 +121,15 @@ def test_a_run_too_short_for_a_curve_succeeds(capsys: pytest.CaptureFixture[str]
         (["train", "dreamerv3", "--task", "probe/costs"], 1, "Did you mean probe/cost"),
         (["train", "dreamerv3", "--task", "CartPole-v1", "--preset", "debug"], 1, "reports no cost"),
         (["train", "dreamerv3", "--obs", "sonar"], 1, "choose from lidar, coordinates, vision"),
+        (["train", "dreamerv3", "--task", "probe/cost", "--obs", "vision"], 1, "observations of its own"),
+        (["train", "dreamerv3", "--task", "probe/cost", "--env.nearest-first"], 1, "no setting 'nearest_first', which"),
+        (["train", "dreamerv3", "--env.image-size", "3"], 1, "image_size=3 must be at least 8"),
+        (
+            ["train", "dreamerv3", "--env.kwargs", "payload=2"],
+            1,
+            "kwargs give its constructor payload, and it takes none",
+        ),
+        (["train", "dreamerv3", "--task", "my:Arm", "--env.kwargs", "[1]"], 2, "[1] is a JSON list, not an object"),
         ([*TRAIN, "--cost-limit", "1", "2"], 1, "names 2 budgets, but the environment reports 1"),
         (["evaluate", "nowhere"], 1, "nowhere holds no run"),
         (["evaluate", "nowhere", "--frob"], 2, "unknown arguments: --frob"),
@@ -143,6 +152,9 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert status("list") == 0
     said = capsys.readouterr().out
     assert [name for name in SYSTEMS if name not in said] == []
+    for suite in SUITES:
+        assert f"{suite.name}: {len(suite.tasks)} tasks, such as {suite.example}" in said
+        assert [name for name in (*suite.robots, *suite.observations) if name not in said] == []
     assert status("list", "--tasks") == 0
     assert capsys.readouterr().out.split() == task_ids()
 
@@ -152,8 +164,14 @@ def test_help_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0" in capsys.readouterr().out
     assert status(*TRAIN, "--settings") == 0
     said = capsys.readouterr().out
-    for setting in ("--agent.horizon", "--agent.constraint.multiplier-init", "--loop.updates-per-decision"):
+    for setting in (
+        "--agent.horizon",
+        "--agent.constraint.multiplier-init",
+        "--loop.updates-per-decision",
+        "--env.costs",
+    ):
         assert setting in said
+    assert "lidar" not in said, "its suite has no such options"
     assert not Path("runs").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("mujoco")
 
 from prudence.envs.base import EnvConfig, EnvError
-from prudence.envs.registry import layout_of, make, spaces_of
+from prudence.envs.registry import configure, layout_of, make, spaces_of
 
 MOTION = [("velocimeter", (2,)), ("accelerometer", (1,)), ("gyro", (1,))]
 TABLES = {
@@ -79,7 +79,7 @@ def test_an_observation_of_the_suite_can_be_privileged_by_name():
 @pytest.mark.parametrize("agent", ["Point", "Car"])  # A car drives and looks along -y.
 def test_the_lidar_can_be_made_to_look_ahead_only(agent):
     whole, ahead = (
-        make(EnvConfig(f"Safety{agent}Goal1-v0", obs=("lidar", "coordinates"), lidar_arc=arc)) for arc in (360.0, 120.0)
+        make(configure(f"Safety{agent}Goal1-v0", obs=("lidar", "coordinates"), lidar_arc=arc)) for arc in (360.0, 120.0)
     )
     hidden = 0
     for seed in range(8):
@@ -94,4 +94,4 @@ def test_the_lidar_can_be_made_to_look_ahead_only(agent):
         hidden += not seen
     assert 0 < hidden < 8
     with pytest.raises(EnvError, match="lidar_arc=0 must be above 0 and at most 360"):
-        EnvConfig("SafetyPointGoal1-v0", lidar_arc=0)
+        configure("SafetyPointGoal1-v0", lidar_arc=0)

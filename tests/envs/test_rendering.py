@@ -12,8 +12,7 @@ pytest.importorskip("mujoco")
 from envs.test_safety_gymnasium import suites_own
 
 from prudence.envs import rendering
-from prudence.envs.base import EnvConfig
-from prudence.envs.registry import make
+from prudence.envs.registry import configure, make
 from prudence.envs.vector import make_vector
 from prudence.ops.kinematics import dead_reckoning
 
@@ -21,7 +20,7 @@ TASK = "SafetyPointGoal1-v0"
 
 
 def picture(seed=3, **changes):
-    env = make(EnvConfig(TASK, obs=("vision",), **changes))
+    env = make(configure(TASK, obs=("vision",), **changes))
     return env, env.reset(seed=seed)[0]["image"]
 
 
@@ -83,7 +82,7 @@ def near(view, point, colour=(255, 0, 0)):
 @pytest.mark.parametrize("radius", [None, 0.8])
 @pytest.mark.parametrize("task", [TASK, "SafetyPointRun0-v0"])  # In Run the camera follows the robot.
 def test_the_agent_is_in_the_picture_where_its_position_says(task, radius):
-    env = make(EnvConfig(task, action_repeat=5))
+    env = make(configure(task, action_repeat=5))
     for seed in range(4):
         env.reset(seed=seed)
         for _ in range(10):
@@ -97,7 +96,7 @@ def test_the_agent_is_in_the_picture_where_its_position_says(task, radius):
 
 
 def test_a_view_of_the_whole_is_what_is_rendered():
-    env = make(EnvConfig(TASK))
+    env = make(configure(TASK))
     env.reset(seed=0)
     near_by = env.unwrapped.overhead(0.5)
     whole = env.unwrapped.overhead()
@@ -105,17 +104,17 @@ def test_a_view_of_the_whole_is_what_is_rendered():
     np.testing.assert_array_equal(whole.centre, [0, 0])
     np.testing.assert_array_equal(near_by.centre, near_by.position)
     assert near_by.pixels_per_metre > 3 * whole.pixels_per_metre
-    envs = make_vector(EnvConfig(TASK, action_repeat=5), 1, seed=0)
+    envs = make_vector(configure(TASK, action_repeat=5), 1, seed=0)
     envs.reset()
     assert envs.overhead(0, 0.5).seconds == pytest.approx(0.1)  # Five raw steps of ten steps of 2 ms.
-    assert make_vector(EnvConfig("probe/value"), 1, seed=0).overhead() is None
+    assert make_vector(configure("probe/value"), 1, seed=0).overhead() is None
 
 
 @pytest.mark.parametrize("mode", ["lidar", "coordinates"])
 @pytest.mark.parametrize("agent", ["Point", "Car", "Racecar"])
 def test_dead_reckoning_of_what_is_observed_follows_the_agent(agent, mode):
     """Within a tenth of the way; velocities are not constant during a decision."""
-    env = make(EnvConfig(f"Safety{agent}Goal1-v0", obs=(mode,), action_repeat=2))
+    env = make(configure(f"Safety{agent}Goal1-v0", obs=(mode,), action_repeat=2))
     entries = {entry.name: entry for entry in env.unwrapped.layout[mode]}
     for seed in range(3):
         env.reset(seed=seed)
@@ -131,7 +130,7 @@ def test_dead_reckoning_of_what_is_observed_follows_the_agent(agent, mode):
 
 
 def test_fading_goals_fade():
-    env = make(EnvConfig("SafetyPointFadingHard0-v0", obs=("vision",)))
+    env = make(configure("SafetyPointFadingHard0-v0", obs=("vision",)))
     env.reset(seed=0)
     goal = env.unwrapped._task.model.geom("goal").id
     alphas = []
@@ -149,7 +148,7 @@ def test_fading_goals_fade():
 def test_fidelity_is_the_suites_own_picture(task, monkeypatch):
     """Drawn by the viewer that the suite uses, from the model that the suite builds."""
     viewer_module = pytest.importorskip("gymnasium.envs.mujoco.mujoco_rendering")
-    env = make(EnvConfig(task, obs=("vision",), quality="fidelity"))
+    env = make(configure(task, obs=("vision",), quality="fidelity"))
     ours = env.reset(seed=5)[0]["image"]
     context = next(reversed(rendering._local.renderers.values()))._gl
     monkeypatch.setenv("MUJOCO_GL", type(context).__module__.split(".")[1])  # What ours was drawn with.

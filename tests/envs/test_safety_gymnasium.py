@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("mujoco")
 
 from prudence.envs.base import EnvConfig, EnvError
-from prudence.envs.registry import layout_of, make, spaces_of
+from prudence.envs.registry import configure, layout_of, make, spaces_of
 from prudence.envs.safety_gymnasium import TASKS
 from prudence.envs.safety_gymnasium.loader import suite
 
@@ -167,7 +167,7 @@ def test_coordinates_are_positions_in_the_agents_frame():
 def test_the_nearest_may_come_first():
     """The objects of each kind, here hazards and vases, are those of the fixed order, sorted by distance."""
     fixed, ordered = (
-        make(EnvConfig("SafetyPointGoal2-v0", obs=("coordinates",), nearest_first=first)) for first in (False, True)
+        make(configure("SafetyPointGoal2-v0", obs=("coordinates",), nearest_first=first)) for first in (False, True)
     )
     before, after = (env.reset(seed=3)[0] for env in (fixed, ordered))
     for kind in ("hazards", "vases"):
@@ -244,7 +244,7 @@ def test_missing_suite_says_how_to_install_it(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_steps_and_renders(task):
-    config = EnvConfig(task, obs=("lidar", "coordinates", "vision"), cameras="both", action_repeat=2)
+    config = configure(task, obs=("lidar", "coordinates", "vision"), cameras="both", action_repeat=2)
     env = make(config)
     observation, _ = env.reset(seed=0)
     pictures = [env.render()]

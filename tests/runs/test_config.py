@@ -109,3 +109,24 @@ def test_what_json_cannot_hold_is_refused_before_writing(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"config\.kwargs\[0\]\[1\] is a set"):
         write_config(tmp_path / "config.json", Outer("Goal", kwargs=(("x", {1}),)))
     assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class Rate(Augmented):
+    """Derived from what the field declares."""
+
+    decay: float = 0.5
+
+
+def test_a_derived_class_returns_as_itself(tmp_path: Path) -> None:
+    write_config(tmp_path / "config.json", Inner(constraint=Rate(1e-3, 0.25)))
+    assert read_config(tmp_path / "config.json", Inner).constraint == Rate(1e-3, 0.25)
+
+
+def test_a_file_of_another_version_says_which_can_go_on_with_it(tmp_path: Path) -> None:
+    path = changed(tmp_path, lambda c: c.update(colour=1))
+    with pytest.raises(ConfigError, match=r"by that version \(its commit is in provenance\.json.*\), or train anew"):
+        read_config(path, Outer)
+    (tmp_path / "provenance.json").write_text(json.dumps([{"commit": "0ld"}, {"commit": "1abc+"}]))
+    with pytest.raises(ConfigError, match=r"unknown \['colour'\]\. .* by that version \(git checkout 1abc\)"):
+        read_config(path, Outer)

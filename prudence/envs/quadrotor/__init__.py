@@ -5,11 +5,14 @@ Importing this package registers ``TASKS`` in Gymnasium; MuJoCo is imported when
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
 
-from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs import wrappers
+from prudence.envs.base import EnvConfig, EnvError, Suite
+from prudence.envs.sensors import OBSERVATIONS, SensorOptions
 
 TIME_LIMIT = 1000
 """Raw steps of an episode."""
@@ -29,30 +32,42 @@ for _id, _kwargs in _TASKS.items():
         gym.register(_id, "prudence.envs.quadrotor.env:QuadrotorEnv", kwargs=_kwargs)  # It truncates itself.
 
 
+INSTALL = "pip install 'mujoco>=4.0'"
+
+
 def make(config: EnvConfig) -> gym.Env:
-    """The task that ``config`` names; its ``info["cost"]`` is a number.
+    """The task that ``config`` names.
 
     Raises:
-        EnvError: MuJoCo is not installed (the message holds the line that installs it), or ``kwargs`` repeat a setting.
+        EnvError: MuJoCo is not installed; the message holds the line that installs it.
     """
     try:
         from prudence.envs.quadrotor.env import QuadrotorEnv  # Simulators are imported when they are used.
     except ImportError as error:
-        raise EnvError(f"{config.task} needs MuJoCo ({error}). Install it with\npip install 'mujoco>=4.0'") from error
-    settings = dict(
+        raise EnvError(f"{config.task} needs MuJoCo ({error}). Install it with\n{INSTALL}") from error
+    assert isinstance(config.options, SensorOptions)
+    env = QuadrotorEnv(
         **_TASKS[config.task],
         obs=config.obs,
         action_repeat=config.action_repeat,
-        cameras=config.cameras,
-        image_size=config.image_size,
-        quality=config.quality,
         time_limit=config.time_limit or TIME_LIMIT,
         paper_privileged=config.privileged == "paper",
-        lidar_arc=config.lidar_arc,
-        lidar_scale=config.lidar_scale,
-        nearest_first=config.nearest_first,
+        **dataclasses.asdict(config.options),
+        **config.arguments,
     )
-    kwargs = dict(config.kwargs)
-    if repeated := sorted(settings.keys() & kwargs):
-        raise EnvError(f"{config.task}: its name and EnvConfig set {', '.join(repeated)} already, not kwargs.")
-    return QuadrotorEnv(**settings, **kwargs)
+    return wrappers.Costs(env, config.task, config.costs)
+
+
+SUITE = Suite(
+    name="Quadrotor",
+    summary="reaching goals in the air without flying through hazards (docs/environments/quadrotor.md)",
+    tasks=TASKS,
+    example="SafetyQuadrotorGoal1-v0",
+    make=make,
+    observations=OBSERVATIONS,
+    options=SensorOptions,
+    privileged=("paper",),
+    arguments=("render_mode", "render_size"),
+    package="mujoco",
+    install=INSTALL,
+)

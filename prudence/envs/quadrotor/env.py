@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from prudence.envs.base import OBSERVATION_MODES, EnvError, Layout, Overhead
+from prudence.envs.base import EnvError, Layout, Overhead
 from prudence.envs.quadrotor import TIME_LIMIT, sensing, task
 from prudence.envs.quadrotor.flight import Actions, Flight
 from prudence.envs.quadrotor.model import GOAL_RADIUS
-from prudence.envs.rendering import Cameras, Overview, Quality, shared_renderer
+from prudence.envs.rendering import Cameras, Overview, shared_renderer
+from prudence.envs.sensors import OBSERVATIONS, Quality
 from prudence.types import PRIVILEGED
 
 MARGIN, CEILING = 1.0, 2.5
@@ -60,10 +61,10 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             actions: ``rotors``: the force of each, from half to one and a half times what hovering takes;
                 ``velocity``: forward, to the left and up, and turning to the left, which an inner loop holds.
             obs: any of ``vision``, ``coordinates`` and ``lidar``.
-            cameras, image_size, quality: of ``vision``, as in :class:`~prudence.envs.base.EnvConfig`.
+            cameras, image_size, quality: of ``vision``, as in :class:`~prudence.envs.sensors.SensorOptions`.
             paper_privileged: adds the observation ``privileged``: what the AsymDreamer paper's Table 5 lists.
             lidar_arc: degrees around straight ahead within which the lidar sees.
-            lidar_scale: of the lidar's bins, as in :class:`~prudence.envs.base.EnvConfig`.
+            lidar_scale: of the lidar's bins, as in :class:`~prudence.envs.sensors.SensorOptions`.
             nearest_first: ``coordinates`` have the hazards in the order of their distance.
             render_size: height and width of what ``render`` draws.
 
@@ -71,7 +72,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             EnvError: there is no such observation, level, kind of action, camera, quality or arc.
         """
         choices = {
-            "obs": (bool(obs) and set(obs) <= set(OBSERVATION_MODES), obs, f"any of {', '.join(OBSERVATION_MODES)}"),
+            "obs": (bool(obs) and set(obs) <= set(OBSERVATIONS), obs, f"any of {', '.join(OBSERVATIONS)}"),
             "level": (level in range(len(task.LEVELS)), level, f"0 to {len(task.LEVELS) - 1}"),
             "actions": (actions in get_args(Actions), actions, " or ".join(get_args(Actions))),
             "cameras": (cameras in ("front", "both"), cameras, "front or both"),

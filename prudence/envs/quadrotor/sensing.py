@@ -49,7 +49,8 @@ def situation(
         sensors: velocimeter, accelerometer and gyro.
         position: the body's, as ``goal`` and ``hazards`` in the world.
         past: actions, the last first.
-        arc: degrees around straight ahead within which the lidar sees. scale: of its bins (``EnvConfig.lidar_scale``).
+        arc: degrees around straight ahead within which the lidar sees.
+        scale: of its bins (``SensorOptions.lidar_scale``).
     """
     away = np.concatenate([goal[None], hazards]) - position
     x, y = rotation[:2, 0] / np.hypot(*rotation[:2, 0])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.base import EnvConfig, EnvError, Suite
 from prudence.envs.safety_gymnasium.loader import INSTALL
+from prudence.envs.sensors import OBSERVATIONS, SensorOptions
 
 AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")
 _LEVELLED = ("Goal", "Push", "Button", "Circle", "FadingEasy", "FadingHard")
@@ -29,3 +30,19 @@ def make(config: EnvConfig) -> gym.Env:
     except ImportError as error:
         raise EnvError(f"{config.task} needs MuJoCo ({error}). Install it with\n{INSTALL}") from error
     return SafetyEnv(config)
+
+
+SUITE = Suite(
+    name="Safety-Gymnasium",
+    summary="robots that reach goals, push boxes or press buttons past hazards (docs/environments/safety-gymnasium.md)",
+    tasks=TASKS,
+    example="SafetyPointGoal1-v0",
+    make=make,
+    observations=OBSERVATIONS,
+    options=SensorOptions,
+    privileged=("paper",),
+    arguments=(),
+    robots=AGENTS,
+    package="safety-gymnasium",
+    install=INSTALL,
+)

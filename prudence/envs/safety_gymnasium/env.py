@@ -14,6 +14,7 @@ from prudence.envs.safety_gymnasium import costs, sensing
 from prudence.envs.safety_gymnasium.rendering import FromAbove, Vision
 from prudence.envs.safety_gymnasium.rollout import Rollouts
 from prudence.envs.safety_gymnasium.task import make_builder
+from prudence.envs.sensors import SensorOptions
 from prudence.types import PRIVILEGED, CostFunction
 
 HAZARD_MARGIN = 0.05
@@ -108,11 +109,13 @@ class SafetyEnv(gym.Env[Any, Any]):
         return {name: observer() for name, observer in self._observers.items()}
 
     def _make_observers(self) -> dict[str, Any]:
-        config, task = self._config, self._task
+        config, task, options = self._config, self._task, self._config.options
+        assert isinstance(options, SensorOptions)
+        size, quality = options.image_size, options.quality
         makers = {
-            "lidar": ("lidar", lambda: sensing.Lidar(task, config.lidar_arc, config.lidar_scale)),
-            "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, config.nearest_first)),
-            "vision": ("image", lambda: Vision(task, config.task, config.cameras, config.image_size, config.quality)),
+            "lidar": ("lidar", lambda: sensing.Lidar(task, options.lidar_arc, options.lidar_scale)),
+            "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, options.nearest_first)),
+            "vision": ("image", lambda: Vision(task, config.task, options.cameras, size, quality)),
         }
         observers = {name: make() for name, make in (makers[mode] for mode in config.obs)}
         if config.privileged == "paper":

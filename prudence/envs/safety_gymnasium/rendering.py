@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from prudence.envs.base import Overhead
-from prudence.envs.rendering import Cameras, Overview, Quality
+from prudence.envs.rendering import Cameras, Overview
+from prudence.envs.sensors import Quality
 
 
 class Vision:

@@ -90,7 +90,7 @@ class Sensors:
 class Lidar:
     """The suite's own flattened observation: the agent's sensors and, for each kind of object, a ring of bins; with an
     ``arc``, without the objects that are further than half of it from where the front camera looks; at a ``scale``
-    (``EnvConfig.lidar_scale``)."""
+    (``SensorOptions.lidar_scale``)."""
 
     def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear") -> None:
         conf = task.lidar_conf

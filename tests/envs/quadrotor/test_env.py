@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.quadrotor import TASKS
 from prudence.envs.quadrotor.env import QuadrotorEnv
-from prudence.envs.registry import layout_of, make, spaces_of
+from prudence.envs.registry import configure, layout_of, make, spaces_of
 from prudence.envs.vector import make_vector
 from prudence.inspection.video import write_video
 from prudence.types import ActionSpec
@@ -44,7 +44,7 @@ def test_gymnasium_finds_no_fault(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_steps_and_renders(task):
-    config = EnvConfig(
+    config = configure(
         task, obs=("vision", "lidar", "coordinates"), cameras="both", privileged="paper", action_repeat=2
     )
     env = make(config)
@@ -204,7 +204,7 @@ def test_a_decision_is_its_raw_steps(task):
 
 
 def test_episodes_are_restored_by_repeating_their_actions():
-    config = EnvConfig(VELOCITY, obs=("vision", "lidar"), privileged="paper", action_repeat=4, image_size=16)
+    config = configure(VELOCITY, obs=("vision", "lidar"), privileged="paper", action_repeat=4, image_size=16)
     rng = np.random.default_rng(0)
     first, second = make_vector(config, 2, seed=7), make_vector(config, 2, seed=7)
     first.reset()
@@ -277,8 +277,11 @@ def test_what_there_is_not_is_refused(wrong):
 
 
 def test_a_setting_is_not_made_twice():
-    with pytest.raises(EnvError, match="actions already"):
-        make(EnvConfig("SafetyQuadrotorGoal1-v0", kwargs=(("actions", "velocity"),)))
+    with pytest.raises(
+        EnvError, match="actions, and it takes render_mode, render_size; its name and the other settings"
+    ):
+        make(EnvConfig(TASK, kwargs={"actions": "velocity"}))
+    assert make(EnvConfig(TASK, kwargs={"render_size": 32})).render().shape == (32, 32, 3)
 
 
 def test_gymnasium_lets_the_task_choose_its_time_limit():

@@ -1,0 +1,137 @@
+"""Environments of others, by any Gymnasium id or ``module:Class`` (docs/environments/custom.md)."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
+from prudence.envs import wrappers
+from prudence.envs.base import EnvConfig, EnvError, Suite
+
+
+class UnknownTask(EnvError):
+    """No environment has this name."""
+
+
+def make(config: EnvConfig) -> gym.Env:
+    """The environment that ``config`` names, in the shape of :func:`prudence.envs.registry.make`.
+
+    Raises:
+        UnknownTask: Gymnasium has no such id, or its module cannot be imported.
+        EnvError: there is no such module, the constructor refuses ``kwargs``, or the environment is of a shape that
+            cannot be used.
+    """
+    env, time_limit = _load(config)
+    env = wrappers.Costs(env, config.task, config.costs)
+    env = wrappers.DictObservation(env, config.task)
+    env = wrappers.RescaleAction(env, config.task)
+    return wrappers.ActionRepeat(env, config.action_repeat, config.time_limit or time_limit)
+
+
+SUITE = Suite(
+    name="Gymnasium",
+    summary="any Gymnasium id, or module:Class of your own, that reports info['cost'] (docs/environments/custom.md)",
+    tasks=(),
+    example="module:Class",
+    make=make,
+)
+"""Of whatever task no other suite has."""
+
+
+def exists(task: str) -> bool:
+    """Whether ``task`` may be of this suite: it names a module, or Gymnasium has the id."""
+    if ":" in task:
+        return True
+    try:
+        gym.spec(task)
+    except gym.error.Error:
+        return False
+    return True
+
+
+def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
+    """The environment as its author wrote it, and its own time limit."""
+    given = config.arguments
+    constructor = _class_of(config.task)
+    if constructor is not None:
+        kwargs = _with_render_mode(constructor, given)
+        return _construct(config.task, constructor, kwargs, lambda: constructor(**kwargs)), None
+    try:
+        if ":" in config.task:
+            importlib.import_module(config.task.split(":")[0])
+        spec = gym.spec(config.task.split(":")[-1])
+    except (gym.error.Error, ImportError) as error:
+        raise UnknownTask(str(error)) from error
+    entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    kwargs = _with_render_mode(entry, {**spec.kwargs, **given})
+    # Our own wrapper applies the time limit, so that it can be changed and is known beforehand.
+    make_it = lambda: gym.make(spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
+    return _construct(config.task, entry, kwargs, make_it), spec.max_episode_steps
+
+
+def _class_of(task: str) -> Any:
+    """The class (or function) that ``module:Class`` names, or None for a Gymnasium id."""
+    module, _, name = task.partition(":")
+    if not name:
+        return None
+    if os.getcwd() not in sys.path:  # An installed command does not look in the folder that it is called from.
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0] and error.name != module:
+            raise  # The module exists, and what it imports does not: its own message is the better one.
+        raise EnvError(f"{task}: there is no module {module!r} on the Python path. {error}.") from error
+
+
+def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Adds ``render_mode="rgb_array"`` where the environment offers it."""
+    offers = (getattr(constructor, "metadata", None) or {}).get("render_modes", ())
+    return {"render_mode": "rgb_array", **kwargs} if "rgb_array" in offers else kwargs
+
+
+def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Callable[[], gym.Env]) -> gym.Env:
+    """What ``build`` returns, which calls ``constructor`` with ``kwargs``.
+
+    Raises:
+        EnvError: the constructor does not take these arguments; the message says which it takes.
+    """
+    parameters = _parameters(constructor)
+    named = [p for p in parameters or () if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [p.name for p in named]
+    takes_any = parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
+    it_takes = f"it takes {', '.join(known)}" if known else "it takes none"
+    for name in kwargs:
+        if not takes_any and name not in known and name != "render_mode":  # Which Gymnasium may see to.
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise EnvError(f"{task}: its constructor takes no argument {name!r}; {it_takes}{hint}")
+    absent = [p.name for p in named if p.default is p.empty and p.name not in kwargs]
+    if absent:
+        example = ", ".join(f'"{name}": ...' for name in absent)
+        raise EnvError(
+            f"{task}: its constructor needs {', '.join(absent)}. Give them as EnvConfig.kwargs, on the command line "
+            f"--env.kwargs '{{{example}}}'"
+        )
+    try:
+        return build()
+    except TypeError as error:
+        if not takes_any or "argument" not in str(error):
+            raise  # A mistake in the constructor, whose traceback its author needs.
+        raise EnvError(f"{task}: its constructor refuses kwargs {dict(kwargs)}: {error}; {it_takes}") from error
+
+
+def _parameters(constructor: Any) -> list[inspect.Parameter] | None:
+    """None where they cannot be found out."""
+    try:
+        return list(inspect.signature(constructor).parameters.values())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,105 @@
+"""Environments of others: their constructors' arguments, and where they are looked for."""
+
+from __future__ import annotations
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from envs.custom import Counter
+
+from prudence.envs import custom
+from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.registry import make
+
+
+class Payload(Counter):
+    """Must be told what it carries."""
+
+    def __init__(self, payload: float, *, gripper: str = "soft") -> None:
+        Counter.__init__(self)
+        self.carried = (payload, gripper)
+
+
+class Passing(Payload):
+    """Passes whatever it is given on."""
+
+    def __init__(self, **settings) -> None:
+        Payload.__init__(self, **settings)
+
+
+class Mistaken(Counter):
+    """Has a mistake in its constructor, which has nothing to do with what it is given."""
+
+    def __init__(self, start: int = 0) -> None:
+        Counter.__init__(self, start + None)
+
+
+@pytest.fixture
+def registered():
+    """An id whose author chose the payload."""
+    gym.register("Carrying-v0", Payload, kwargs={"payload": 1.0})
+    yield "Carrying-v0"
+    del gym.registry["Carrying-v0"]
+
+
+@pytest.mark.parametrize("kwargs", [{"start": 3}, (("start", 3),)])
+def test_arguments_reach_the_constructor(kwargs):
+    observation, _ = make(EnvConfig("envs.custom:Counter", kwargs=kwargs)).reset(seed=0)
+    np.testing.assert_array_equal(observation["state"], np.array([3.0], np.float32))
+
+
+def test_arguments_come_before_those_that_an_id_was_registered_with(registered):
+    carried = lambda **kwargs: make(EnvConfig(registered, kwargs=kwargs)).unwrapped.carried
+    assert carried() == (1.0, "soft")
+    assert carried(payload=2.5, gripper="hard") == (2.5, "hard")
+    assert make(EnvConfig("probe/pixels", kwargs={"size": 24})).observation_space["image"].shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "kwargs", "message"),
+    [
+        (
+            "Payload",
+            {"paylod": 1},
+            r"Payload: .* no argument 'paylod'; it takes payload, gripper\. Did you mean payload",
+        ),
+        ("Payload", {"gripper": "hard"}, r"""needs payload\. Give them as .* --env\.kwargs '\{"payload": \.\.\.\}'"""),
+        (
+            "Passing",
+            {"payload": 1, "colour": "red"},
+            r"Passing: .* refuses kwargs .*colour.*unexpected keyword argument",
+        ),
+    ],
+)
+def test_what_a_constructor_does_not_take_is_refused_by_name(task, kwargs, message):
+    with pytest.raises(EnvError, match=message):
+        make(EnvConfig(f"envs.test_custom:{task}", kwargs=kwargs))
+
+
+def test_ids_refuse_arguments_too(registered):
+    with pytest.raises(EnvError, match=r"Carrying-v0: .* no argument 'mass'; it takes payload, gripper"):
+        make(EnvConfig(registered, kwargs={"mass": 1.0}))
+    with pytest.raises(
+        EnvError, match=r"probe/cost: its constructor takes no argument 'sise'; it takes discrete, arms"
+    ):
+        make(EnvConfig("probe/cost", kwargs={"sise": 1}))
+
+
+def test_a_mistake_within_a_constructor_keeps_its_traceback():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        make(EnvConfig("envs.test_custom:Mistaken", kwargs={"start": 1}))
+
+
+def test_a_module_is_found_in_the_folder_that_a_command_is_called_from(tmp_path, monkeypatch):
+    (tmp_path / "lying_here.py").write_text("from envs.custom import Counter\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    assert make(EnvConfig("lying_here:Counter")).reset(seed=0)[0]["state"] == 0
+
+
+def test_what_may_exist():
+    assert custom.exists("CartPole-v1")
+    assert custom.exists("my_robot:Arm")
+    assert not custom.exists("SafetyPointGaol1-v0")
