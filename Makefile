@@ -22,7 +22,7 @@ plain = --xla_cpu_use_fusion_emitters=false
 unoptimised = $(plain) --xla_backend_optimization_level=0 \
 	--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking
 
-.PHONY: help setup gl test test-slow lint format demo bench clean
+.PHONY: help setup gl test test-slow wheel lint format demo bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,6 +48,9 @@ test: setup  ## Fast tests
 
 test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
 	XLA_FLAGS="$(plain)" $(pytest) -m slow
+
+wheel: setup  ## Build the package, and try it in an environment of its own, away from this repository
+	.ci/wheel $(BIN)/python
 
 lint: $(STAMP)  ## Ruff, basedpyright and the import contracts
 	$(BIN)/ruff check .
