@@ -204,14 +204,15 @@ def test_the_same_gains_hold_any_budget(limits):
     def episode(state, cost):
         state = agent.on_episode(state, EpisodeSummary(0.0, cost, 20))
         violation = agent.config.budget.measure(state.lived, jnp.zeros(len(limits)))
-        for _ in range(60):
-            constraint = agent.imagination.update_constraint(state, violation)
-            state = eqx.tree_at(lambda s: s.constraint, state, constraint)
+        within = lambda constraint: eqx.tree_at(lambda s: s.constraint, state, constraint)
+        step = lambda _, constraint: agent.imagination.update_constraint(within(constraint), violation)
+        state = within(jax.lax.fori_loop(0, 60, step, state.constraint))
         return state, agent.config.constraint.weights(state.constraint, violation)[1]
 
     history = []
     for _ in range(25_000 // 60):
-        state, prices = episode(state, jnp.asarray(costs, jnp.float32))
+        state, prices = episode(state, np.asarray(costs, np.float32))
+        prices = np.asarray(prices)
         for _ in range(60):
             costs = np.array([p.step(c, float(x)) for p, c, x in zip(plants, costs, prices, strict=True)])
         history.append(costs)

@@ -51,7 +51,7 @@ def test_advantages_by_a_plain_loop(lambda_):
     state, rows = agent.init(key=jax.random.key(0)), jax.tree.map(lambda x: x[0].swapaxes(0, 1), rollout(spaces))
     inputs = Inputs(rows.observation["state"], {})
     told = agent._advantages(state.critic, inputs, rows.reward[..., None], rows, 0.9, lambda_)
-    found = told.advantages.reshape(12, 3)
+    found, rows = np.asarray(told.advantages).reshape(12, 3), jax.tree.map(np.asarray, rows)
     values = np.asarray(state.critic.module(inputs))[..., 0]
     for env in range(3):
         for t in range(12):
