@@ -15,10 +15,14 @@ retry = for attempt in 1 2 3; do $(1) && break || { [ $$attempt = 3 ] && exit 1;
 pip_install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps
 # xdist takes one worker a core; more than four only compete for JAX's own threads.
 pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --dist=worksteal --durations=15 --durations-min=5
-# A program that runs twice is not worth optimising: compiling it costs half as much so.
-unoptimised = XLA_FLAGS=--xla_backend_optimization_level=0
+# The emitters of fusions take most of the time and two thirds of the memory of compiling small programs, and make them
+# no quicker.
+plain = --xla_cpu_use_fusion_emitters=false
+# A program that runs twice is not worth optimising either: neither by LLVM nor by passes that look at every loop again.
+unoptimised = $(plain) --xla_backend_optimization_level=0 \
+	--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking
 
-.PHONY: help setup gl test test-slow lint format demo bench clean
+.PHONY: help setup gl test test-slow wheel lint format demo bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,10 +44,13 @@ gl:
 	@bash tools/gl.sh
 
 test: setup  ## Fast tests
-	$(unoptimised) $(pytest) -m "not slow"
+	XLA_FLAGS="$(unoptimised)" $(pytest) -m "not slow"
 
 test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
-	$(pytest) -m slow
+	XLA_FLAGS="$(plain)" $(pytest) -m slow
+
+wheel: setup  ## Build the package, and try it in an environment of its own, away from this repository
+	.ci/wheel $(BIN)/python
 
 lint: $(STAMP)  ## Ruff, basedpyright and the import contracts
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@ Shapes are checked by jaxtyping with beartype, and warnings are errors; pyprojec
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +16,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
+import psutil
 import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
 
-# Compiling takes most of the tests' time, down to single operations: another worker, and the second run, need not
-# repeat it.
+# Compiling takes most of the tests' time, down to single operations: another worker, a worker that forgot its programs,
+# and the second run need not repeat it.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-MAPPINGS = Path("/proc/self/maps")
+MEMORY_MB = 900
+"""What a worker may take before it forgets its compiled programs: twenty of them, or so. The largest test adds less
+than half as much."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,13 +36,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_kill.py")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_programs() -> Iterator[None]:
-    """Forgets compiled programs after a module once they are many: each takes some memory mappings, of which Linux
-    allows a process 65,530; beyond, it crashes."""
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """Forgets compiled programs once they are many: Linux ends a process that has 65,530 memory mappings, of which each
+    program takes some, and a laptop one that takes all of its memory."""
     yield
-    if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
+    if psutil.Process().memory_info().rss > MEMORY_MB * 2**20:
         jax.clear_caches()
+        gc.collect()
+        # glibc keeps what was freed unless it is told that nobody wants it.
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
 
 
 @pytest.fixture(autouse=True)

@@ -13,22 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
 from prudence.cli.api import configure
 from prudence.cores.base import Agent, Mode
+from prudence.cores.dreamer.config import DreamerConfig
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.metrics import read_metrics
 from prudence.training.trainer import Trainer, train
 from prudence.types import Batch, EpisodeSummary, Key, Observation, Spaces
 
+STEPS = 240
+"""The length of most runs: an update's program has the length of its run in it, and is compiled anew for another."""
+
 
 def run_config(
     task: str = "probe/cost", *, agent: str = "safedreamer-bsrp-lag", seed: int = 0, **loop: Any
 ) -> RunConfig:
-    """The debug preset with fields of its loop replaced."""
+    """The debug preset, of shallow networks and with fields of its loop replaced."""
     config = configure(agent, task, preset_name="debug", seed=seed)
-    return replace(config, loop=replace(config.loop, **loop))
+    made = toys.shallow(config.agent) if isinstance(config.agent, DreamerConfig) else config.agent
+    return replace(config, agent=made, loop=replace(config.loop, **{"steps": STEPS, **loop}))
 
 
 def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:

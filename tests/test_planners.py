@@ -24,13 +24,14 @@ def around(mean, std) -> Search:
 
 
 def forecasts():
-    """Forecasts of 4 to 20 plans, whose costs often tie and often equal a budget of 1."""
+    """Forecasts of 4 to 20 plans, whose costs often tie and often equal a budget of 1. Of four shapes: each compiles
+    every operation of its own."""
 
     def build(shape):
         costs = hnp.arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]))
         return st.tuples(hnp.arrays(np.float32, shape[:1], elements=NUMBERS), costs)
 
-    shapes = st.tuples(st.integers(K, 20), st.integers(1, 3))
+    shapes = st.sampled_from([(K, 1), (5, 3), (9, 2), (20, 1)])
     return shapes.flatmap(build).map(lambda pair: Forecast(*map(jnp.asarray, pair)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import run_config
+from helpers import run_config, train_in_pieces
 
 import prudence
 from prudence.cli.present import evaluate_run
@@ -18,16 +18,15 @@ from prudence.envs.vector import make_vector
 from prudence.evidence.evaluate import _SEED_OFFSET, evaluate_agent
 from prudence.runs.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.runs.directory import RunDirectoryError
-from prudence.training.trainer import train
 from prudence.types import ObservationSpec
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = run_config("probe/policy", steps=64, evaluate_every=0)
+    config = run_config("probe/policy", evaluate_every=0)
     # Samples are often clipped to the same 1 or -1, whatever was observed.
     config = replace(config, agent=replace(config.agent, evaluation="mode"))
-    return train(config, tmp_path_factory.mktemp("runs") / "run")
+    return train_in_pieces(config, tmp_path_factory.mktemp("runs") / "run", 64)
 
 
 def test_it_acts_as_in_evaluation(run: Path) -> None:

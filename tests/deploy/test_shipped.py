@@ -25,7 +25,7 @@ from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.config import write_config
 from prudence.runs.directory import RunDirectory, RunDirectoryError
 from prudence.systems import find_system
-from prudence.training.trainer import spaces_of
+from prudence.training.learning.online import spaces_of
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 SHIPPED = sorted(path for path in RESULTS.glob("*/policies/*") if path.is_dir())

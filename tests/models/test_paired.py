@@ -30,10 +30,22 @@ def model(half: PrivilegedConfig = HALF, **changes) -> PairedModel:
     return PairedModel(SPACES, config, half, key=jax.random.key(0))
 
 
+@eqx.filter_jit
 def starts(net: PairedModel, batch=BATCH):
     return jax.tree.map(lambda x: x[:, -1], net.observe(batch, key=jax.random.key(1)).states)
 
 
+@eqx.filter_jit
+def loss(net: PairedModel):
+    return net.loss(BATCH, key=jax.random.key(1))
+
+
+@eqx.filter_jit
+def open_loop(net: PairedModel, batch):
+    return net.open_loop(batch, 3, key=jax.random.key(1))
+
+
+@eqx.filter_jit
 def dream(net: PairedModel, start, nudge=None):
     policy = lambda features, noise: jnp.tanh(features[:, :2] + noise)
     return net.imagine(policy, start, jnp.ones((4, 3, 2)), key=jax.random.key(2), nudge=nudge)
@@ -52,7 +64,7 @@ def test_either_half_may_be_of_either_kind(kinds):
     assert found.actor_features.shape == (5, 3, mine.feature_size)
     assert found.critic_features.shape == (5, 3, mine.feature_size + theirs.feature_size)
     assert (found.rewards.shape, found.costs.shape) == ((5, 3), (5, 3, 2))
-    total, (filtered, metrics) = net.loss(BATCH, key=jax.random.key(1))
+    total, (filtered, metrics) = loss(net)
     assert filtered.states.privileged.deter.shape == (3, 5, 6)
     # What BSRP-Lag has, by the same names, and what the privileged half adds.
     s, p = CONFIG.scales, "model/privileged_"
@@ -66,7 +78,7 @@ def test_either_half_may_be_of_either_kind(kinds):
 def test_heads_teach_the_observation_model_nothing():
     heads_only = LossScales(image=0.0, vector=0.0, dynamics=0.0, representation=0.0)
     net = model(scales=heads_only)
-    gradient = eqx.filter_grad(lambda m: m.loss(BATCH, key=jax.random.key(1))[0])(net)
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda net: loss(net)[0]))(net)
     assert largest(gradient.observation) == 0.0
     assert largest(gradient.privileged.encoder) > 0
     assert largest(gradient.heads.cost) > 0
@@ -103,7 +115,8 @@ def test_both_halves_imagine_the_same_actions():
     found = dream(net, start)
     actions = found.actions.swapaxes(0, 1)
     halves = zip((net.observation, net.privileged), start, keys, strict=True)
-    apart = [half.rssm.imagine(own, actions, key=key).features.swapaxes(0, 1) for half, own, key in halves]
+    imagine = eqx.filter_jit(lambda half, own, key: half.rssm.imagine(own, actions, key=key).features.swapaxes(0, 1))
+    apart = [imagine(half, own, key) for half, own, key in halves]
     np.testing.assert_allclose(found.critic_features[1:], np.concatenate(apart, -1), rtol=1e-5, atol=1e-6)
 
 
@@ -125,7 +138,7 @@ def test_the_derivative_by_actions_goes_through_both_halves():
 
 def test_open_loop_predicts_what_both_halves_see():
     net = model()
-    found = net.open_loop(BATCH, 3, key=jax.random.key(1))
+    found = open_loop(net, BATCH)
     assert {name: x.shape for name, x in found.items()} == {
         "state": (3, 5, 3),
         "contacts": (3, 5, 8),
@@ -133,5 +146,5 @@ def test_open_loop_predicts_what_both_halves_see():
         "cost": (3, 5, 2),
     }
     later = {"state": BATCH.observation["state"], "contacts": BATCH.observation["contacts"].at[:, 3:].add(1.0)}
-    blind = net.open_loop(BATCH._replace(observation=later), 3, key=jax.random.key(1))
+    blind = open_loop(net, BATCH._replace(observation=later))
     np.testing.assert_array_equal(found["cost"], blind["cost"])

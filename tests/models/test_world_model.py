@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,13 +24,28 @@ def model(spaces: Spaces = BOTH, **changes) -> WorldModel:
     return WorldModel(spaces, config, key=jax.random.key(0))
 
 
+@eqx.filter_jit
+def whole_loss(net: WorldModel, batch):
+    return net.loss(batch, key=jax.random.key(1))
+
+
 def loss(net: WorldModel, batch) -> dict:
-    return net.loss(batch, key=jax.random.key(1))[1][1]
+    return whole_loss(net, batch)[1][1]
+
+
+@eqx.filter_jit
+def observe(net: WorldModel, batch, key):
+    return net.observe(batch, key=key).states
+
+
+@eqx.filter_jit
+def open_loop(net: WorldModel, batch):
+    return net.open_loop(batch, 4, key=jax.random.key(1))
 
 
 def test_every_loss_is_named_and_scaled():
     net, batch = model(), toys.batch(BOTH, 2, 5)
-    total, (filtered, metrics) = net.loss(batch, key=jax.random.key(1))
+    total, (filtered, metrics) = whole_loss(net, batch)
     s = CONFIG.scales
     names = {
         "reconstruct_image": s.image,
@@ -114,25 +130,25 @@ def test_the_encoder_sees_every_vector_and_image():
 
 def test_open_loop_sees_the_context_and_nothing_after_it():
     net, batch = model(), toys.batch(BOTH, 2, 6)
-    predicted = net.open_loop(batch, 4, key=jax.random.key(1))
+    predicted = open_loop(net, batch)
     assert predicted["image"].shape == (2, 6, 8, 8, 3)
     assert predicted["reward"].shape == (2, 6)
     assert predicted["cost"].shape == (2, 6, 2)
     observe_key, _ = jax.random.split(jax.random.key(1))
-    seen = net.observe(jax.tree.map(lambda x: x[:, :4], batch), key=observe_key).states.features
+    seen = observe(net, jax.tree.map(lambda x: x[:, :4], batch), observe_key).features
     np.testing.assert_allclose(predicted["state"][:, :4], net.decoder(seen)["state"], atol=1e-5)
 
     blind = {k: jnp.concatenate([v[:, :4], v[:, 4:][:, ::-1]], 1) for k, v in batch.observation.items()}
-    other = net.open_loop(batch._replace(observation=blind), 4, key=jax.random.key(1))
+    other = open_loop(net, batch._replace(observation=blind))
     np.testing.assert_array_equal(predicted["state"], other["state"])
     steered = batch._replace(prev_action=batch.prev_action * jnp.array([1.0, 1.0, 1.0, 1.0, -1.0, 1.0])[:, None])
-    other = net.open_loop(steered, 4, key=jax.random.key(1))
+    other = open_loop(net, steered)
     assert not np.array_equal(predicted["state"][:, 4], other["state"][:, 4])
 
 
 def test_imagined_trajectory():
     net = model()
-    start = jax.tree.map(lambda x: x[:, -1], net.observe(toys.batch(BOTH, 3, 2), key=jax.random.key(1)).states)
+    start = jax.tree.map(lambda x: x[:, -1], observe(net, toys.batch(BOTH, 3, 2), jax.random.key(1)))
     noise = jnp.ones((4, 3, 2))
     dream = net.imagine(lambda features, noise: 0.5 * noise, start, noise, key=jax.random.key(2))
     assert dream.actor_features is dream.critic_features
@@ -149,16 +165,16 @@ def test_heads_that_see_the_memory_alone_are_not_told_by_the_observation_that_ca
     """The cost loss of a window's last step, with another observation there; memory has not met it yet."""
     net, batch = model(toys.spaces(), heads_see=see), toys.batch(toys.spaces(), 3, 4)
     other = batch._replace(observation={"state": batch.observation["state"].at[:, -1].add(1.0)})
-    one, two = (net.loss(b, key=jax.random.key(1))[1][1] for b in (batch, other))
+    one, two = (loss(net, b) for b in (batch, other))
     assert bool(one["model/cost"] != two["model/cost"]) == told
     assert one["model/reconstruct_state"] != two["model/reconstruct_state"]
 
 
 def test_imagined_and_open_loop_costs_are_those_of_what_the_heads_see():
     net, batch = model(toys.spaces(), heads_see="deter"), toys.batch(toys.spaces(), 3, 4)
-    states = net.observe(batch, key=jax.random.split(jax.random.key(1))[0]).states
+    states = observe(net, batch, jax.random.split(jax.random.key(1))[0])
     expected = net.cost_head.predict(states.deter)
-    np.testing.assert_allclose(net.open_loop(batch, 4, key=jax.random.key(1))["cost"], expected, rtol=1e-5)
+    np.testing.assert_allclose(open_loop(net, batch)["cost"], expected, rtol=1e-5)
     start, noise = jax.tree.map(lambda x: x[:, -1], states), jnp.ones((2, 3, 2))
     dream = net.imagine(lambda features, noise: noise, start, noise, key=jax.random.key(2))
     np.testing.assert_allclose(dream.costs[0], expected[:, -1], rtol=1e-5)

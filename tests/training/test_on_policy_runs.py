@@ -21,7 +21,7 @@ from prudence.training.trainer import train
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """Twice, in the middle of episodes; observations' moments, multiplier and environments among it."""
-    config = run_config(agent="ppo-lag", steps=240, evaluate_every=80)
+    config = run_config(agent="ppo-lag", evaluate_every=80)
     whole = train(config, tmp_path / "whole")
     assert_same_run(whole, train_in_pieces(config, tmp_path / "pieces", 40, 160, 240))
     names = {name for row in history(whole) for name in row}
@@ -78,7 +78,7 @@ def test_sauted_policies_are_deployed_with_what_was_spent(tmp_path: Path) -> Non
 
 
 def test_there_is_no_model_to_look_into(tmp_path: Path) -> None:
-    run = train(run_config(agent="ppo", steps=40, evaluate_every=0), tmp_path / "run")
+    run = train(run_config(agent="ppo", steps=120, evaluate_every=0), tmp_path / "run")
     with pytest.raises(ValueError, match="ppo has no world model to inspect"):
         inspect_run(run, key=jax.random.key(0))
     found = inspect_run(run, key=jax.random.key(0), episodes=2)
@@ -97,5 +97,5 @@ def test_safety_gymnasium_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_of_a_rollout(tmp_path: Path) -> None:
-    run = train(run_config(agent="ppo", steps=40, evaluate_every=0), tmp_path / "run")
+    run = train(run_config(agent="ppo", steps=120, evaluate_every=0), tmp_path / "run")
     assert not (run / "replay").exists()

@@ -65,7 +65,7 @@ def kill() -> None:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """Stopped before the first update, in the middle of episodes, and at their ends."""
-    config = run_config(steps=240, evaluate_every=80)
+    config = run_config(evaluate_every=80)
     whole = train(config, tmp_path / "whole")
     assert_same_run(whole, train_in_pieces(config, tmp_path / "pieces", 24, 96, 168, 240))
     assert {"constraint/multiplier", "model/loss", "evaluation/return_mean", "episode/cost"} <= {
@@ -74,7 +74,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_death_between_checkpoints_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = run_config(steps=240)
+    config = run_config()
     whole = train(config, tmp_path / "whole")
     for steps in (64, 136):
         with monkeypatch.context() as patch:
@@ -85,7 +85,7 @@ def test_death_between_checkpoints_changes_nothing(tmp_path: Path, monkeypatch: 
 
 
 def test_a_truncated_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = run_config(steps=240)
+    config = run_config()
     whole = train(config, tmp_path / "whole")
     pieces = train_in_pieces(config, tmp_path / "pieces", 160)
     newest = checkpoint.latest(pieces / "checkpoints")
@@ -99,7 +99,7 @@ def test_a_truncated_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.Lo
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    config, previous = run_config(steps=160, checkpoint_every=0), signal.getsignal(number)
+    config, previous = run_config(checkpoint_every=0), signal.getsignal(number)
     after(monkeypatch, 72, lambda: os.kill(os.getpid(), number))
     run = train(config, tmp_path / "stopped")
     assert content(run)["manifest"]["step"] in (72, 80)  # The handler runs when the interpreter comes to it.
@@ -141,7 +141,7 @@ def test_an_environment_that_cannot_be_brought_back_begins_anew(
 
 
 def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path) -> None:
-    config = run_config(steps=240)
+    config = run_config()
     first = train_in_pieces(config, tmp_path / "first", 160)
     copy = train(config, tmp_path / "copy", start_from=first)
     assert_same_run(train(config, tmp_path / "whole"), copy)
@@ -151,8 +151,8 @@ def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path) -> None:
 
 
 def test_a_planner_starts_from_a_run_of_the_policy(tmp_path: Path) -> None:
-    first = train(run_config(steps=160), tmp_path / "first")
-    planner = run_config(steps=168, agent="safedreamer-osrp-lag")
+    first = train_in_pieces(run_config(), tmp_path / "first", 160)
+    planner = run_config(agent="safedreamer-osrp-lag")
     _, _, state, _ = load_run(train(planner, tmp_path / "planner", start_from=first))
     assert int(state.step) > 0
     assert state.price is not None
@@ -212,7 +212,12 @@ def test_updates_are_the_ratio_times_the_decisions(
 
     monkeypatch.setattr(Trainer, "_after_iteration", spy)
     config = run_config(
-        updates_per_decision=ratio, updates_per_dispatch=dispatch, prefill=prefill, evaluate_every=0, batch_size=1
+        steps=400,
+        updates_per_decision=ratio,
+        updates_per_dispatch=dispatch,
+        prefill=prefill,
+        evaluate_every=0,
+        batch_size=1,
     )
     train_in_pieces(config, tmp_path / "run", 16, 56, 120, 400)
     assert [decisions for decisions, _, _ in seen] == list(range(8, 401, 8))
@@ -262,7 +267,7 @@ def test_a_crash_ends_the_episode_and_the_run_goes_on(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = run_config(steps=400)
+    config = run_config()
     original = Dreamer.update
 
     def diverging(self: Dreamer, state: Any, batches: Any, *, key: Any) -> Any:
@@ -293,8 +298,8 @@ def test_rewards_that_are_not_finite_never_reach_replay(
 
 def test_evaluation_leaves_training_as_it_was(tmp_path: Path) -> None:
     """Neither multiplier nor episode cost nor episodes: the checkpoints are the same in every byte."""
-    often = train(run_config(steps=120, evaluate_every=16, evaluate_episodes=3), tmp_path / "often")
-    never = train(run_config(steps=120, evaluate_every=0), tmp_path / "never")
+    often = train(run_config(evaluate_every=32, evaluate_episodes=3), tmp_path / "often")
+    never = train(run_config(evaluate_every=0), tmp_path / "never")
     assert content(often) == content(never)
     assert sum("evaluation/cost_mean" in row for row in history(often)) == 7
 

@@ -229,9 +229,11 @@ def test_units_of_the_imagined_cost(unit, factor):
 
 # --- the end of a run ---------------------------------------------------------------------------
 
+SHORT = replace(toys.dreamer(CONTINUOUS, cooldown=0.2, averaging=0.9), run_updates=100)
+
 
 def test_learning_rates_fall_to_nothing_over_the_last_share_of_a_run():
-    agent = replace(toys.dreamer(CONTINUOUS, cooldown=0.2), run_updates=100)
+    agent = SHORT
     rates = [
         float(agent.imagination.rate(replace(started(agent), step=jnp.asarray(step))))
         for step in (0, 80, 90, 99, 100, 200)
@@ -248,7 +250,7 @@ def test_learning_rates_fall_to_nothing_over_the_last_share_of_a_run():
 
 
 def test_an_average_of_the_actor_acts_in_evaluation_and_not_in_training():
-    agent, batch = toys.dreamer(CONTINUOUS, averaging=0.9), toys.batch(CONTINUOUS, 3)
+    agent, batch = SHORT, toys.batch(CONTINUOUS, 3)
     state = started(agent)
     assert not differs(state.average[0].module, state.actor.module)
     weights = []
@@ -269,7 +271,7 @@ def test_an_average_of_the_actor_acts_in_evaluation_and_not_in_training():
 
 def test_an_average_that_begins_late_begins_at_the_weights_of_its_time():
     """As a planner's does that starts from a run without one: its fresh weights count for nothing."""
-    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", averaging=0.999)
+    agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", averaging=0.9)
     learned = started(agent)
     for number in range(3):
         learned, _ = agent.update(learned, toys.batch(CONTINUOUS, 1, 2, 8), key=jax.random.key(number))
@@ -282,7 +284,8 @@ def test_an_average_that_begins_late_begins_at_the_weights_of_its_time():
 def test_what_a_planner_plans_with_is_averaged_too():
     agent = toys.dreamer(CONTINUOUS, "safedreamer-osrp-lag", averaging=0.9)
     state = started(agent)
-    state, _ = agent.update(state, toys.batch(CONTINUOUS, 2, 2, 8), key=jax.random.key(1))
+    for number in range(2):
+        state, _ = agent.update(state, toys.batch(CONTINUOUS, 1, 2, 8), key=jax.random.key(number))
     acting = agent.acting(state, "evaluate")
     for part in ("actor", "world_model"):
         assert differs(getattr(acting, part).module, getattr(state, part).module), part
@@ -387,10 +390,10 @@ def test_a_critic_learns_from_replay_beside_imagination():
 
 def test_a_cost_critic_learns_each_cost_from_replay():
     agent = toys.dreamer(COSTS, replay_loss=0.3)
-    state, metrics = agent.update(started(agent), toys.batch(COSTS, 2, 2, 6), key=jax.random.key(1))
+    state, metrics = agent.update(started(agent), toys.batch(COSTS, 2, 2, 8), key=jax.random.key(1))
     assert np.isfinite(metrics["cost_critic/loss"])
     plain = toys.dreamer(COSTS)
-    other, _ = plain.update(started(plain), toys.batch(COSTS, 2, 2, 6), key=jax.random.key(1))
+    other, _ = plain.update(started(plain), toys.batch(COSTS, 2, 2, 8), key=jax.random.key(1))
     assert differs(state.cost_critic, other.cost_critic)
     assert not differs(state.world_model, other.world_model)
 
@@ -405,7 +408,7 @@ def test_a_number_of_budgets_that_does_not_fit_is_refused():
 def test_what_is_privileged_changes_nothing():
     """Neither what is learned nor what is done: not by its values, and not by its presence."""
     spaces = toys.spaces(toys.VECTOR, CONTACTS, privileged=("contacts",))
-    agent, batch = toys.dreamer(spaces), toys.batch(spaces, 2, 2, 6)
+    agent, batch = toys.dreamer(spaces), toys.batch(spaces, 2, 2, 8)
     changed = batch._replace(observation={**batch.observation, "contacts": batch.observation["contacts"] + 1})
     (left, _), (right, _) = (agent.update(started(agent), b, key=jax.random.key(1)) for b in (batch, changed))
     assert not differs(left, right)
