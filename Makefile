@@ -6,13 +6,17 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The site's tools have an environment of their own, which only `make docs` builds.
+DOCS := .venv-docs
+DOCS_STAMP := $(DOCS)/.installed
 RUN ?= runs/demo
 # Half as many updates for a step as the preset has, over twice as many steps as these would take otherwise.
 DEMO = --cost-limit 25 --steps 150000 --loop.updates-per-decision 0.2
 
 # A mirror that drops a connection should cost a retry, not the set-up.
 retry = for attempt in 1 2 3; do $(1) && break || { [ $$attempt = 3 ] && exit 1; sleep $$((attempt * 5)); }; done
-pip_install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps
+pip_flags = -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps
+pip_install = $(BIN)/python $(pip_flags)
 # xdist takes one worker a core; more than four only compete for JAX's own threads.
 pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --dist=worksteal --durations=15 --durations-min=5
 # The emitters of fusions take most of the time and two thirds of the memory of compiling small programs, and make them
@@ -22,7 +26,7 @@ plain = --xla_cpu_use_fusion_emitters=false
 unoptimised = $(plain) --xla_backend_optimization_level=0 \
 	--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking
 
-.PHONY: help setup gl test test-slow wheel lint format demo bench clean
+.PHONY: help setup gl test test-slow wheel lint format demo docs results bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -73,9 +77,24 @@ demo: setup  ## Train a safe agent for about ten minutes, evaluate it, draw its 
 	@printf '%s\n' "" "Beside it, OmniSafe's published benchmark of this task at the same budget, after 10,000,000 steps (5 seeds):" \
 		"  PPO-Lag  return 13.0, cost 25.8" "  CPO      return 20.5, cost 28.8"
 
+docs: $(DOCS_STAMP)  ## Build the documentation site into build/docs/site; a warning is an error
+	$(DOCS)/bin/python tools/docs/pages.py build/docs
+	cd build/docs && ../../$(DOCS)/bin/zensical build --clean --strict --config-file mkdocs.yml
+	$(DOCS)/bin/python tools/docs/check.py build/docs/site
+
+$(DOCS_STAMP): docs/requirements.lock
+	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or newer, or say: make PYTHON=/path/to/python"; exit 1; }
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@echo "Installing the site's tools into $(DOCS)"
+	@$(call retry,$(DOCS)/bin/python $(pip_flags) -r docs/requirements.lock)
+	@touch $@
+
+results: $(STAMP)  ## Write results/README.md from the records
+	$(BIN)/python tools/results_table.py
+
 bench: setup  ## Speed of the update, of planning, of the environments and of the training loop
 	@for name in update posterior asymmetric planning simulate environments replay_memory train_loop on_policy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-clean:  ## Remove .venv and every cache; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache .hypothesis .import_linter_cache build dist *.egg-info
+clean:  ## Remove both environments and every cache; runs/ stays
+	rm -rf $(VENV) $(DOCS) .pytest_cache .ruff_cache .jax_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -69,7 +69,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "Costly events" in (run / "report.html").read_text()
     assert json.loads((run / "inspection.json").read_text())["episodes"]["episodes"] == 2
     assert status("inspect", str(run), "--context", "0") == 1
-    assert "context=0 and ahead=45 must be at least 1, episodes=20 at least 0" in capsys.readouterr().err
+    assert "context=0 and ahead=45 must be at least 1, and episodes=20 at least 0" in capsys.readouterr().err
     assert status("inspect", str(run), "--context", "40", "--ahead", "40") == 1
     assert "holds no 80 consecutive steps" in capsys.readouterr().err
     assert status("record", str(run), "--out", "kept", "--note", "tiny") == 0

@@ -125,8 +125,8 @@ def test_a_derived_class_returns_as_itself(tmp_path: Path) -> None:
 
 def test_a_file_of_another_version_says_which_can_go_on_with_it(tmp_path: Path) -> None:
     path = changed(tmp_path, lambda c: c.update(colour=1))
-    with pytest.raises(ConfigError, match=r"by that version \(its commit is in provenance\.json.*\), or train anew"):
+    with pytest.raises(ConfigError, match=r"with that version \(its commit is in provenance\.json.*\), or train anew"):
         read_config(path, Outer)
     (tmp_path / "provenance.json").write_text(json.dumps([{"commit": "0ld"}, {"commit": "1abc+"}]))
-    with pytest.raises(ConfigError, match=r"unknown \['colour'\]\. .* by that version \(git checkout 1abc\)"):
+    with pytest.raises(ConfigError, match=r"unknown \['colour'\]\. .* with that version \(git checkout 1abc\)"):
         read_config(path, Outer)

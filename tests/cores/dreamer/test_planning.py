@@ -119,7 +119,7 @@ def test_a_task_supplies_the_cost_function():
     features = jnp.ones((4, 3, agent.init_carry(1).latent.features.shape[-1]))
     model = state.world_model.module
     decoded = symexp(model.decoder(features)["state"])
-    np.testing.assert_allclose(agent._read_costs(model, features)[..., 0], decoded[..., 0], rtol=1e-6)
+    np.testing.assert_allclose(agent.plans._read_costs(model, features)[..., 0], decoded[..., 0], rtol=1e-6)
     assert act(agent, state, batch)[0].shape == (3, 2)
     wrong = replace(agent, spaces=replace(spaces, cost_function=CostFunction(f"{__name__}:one_cost_only")))
     with pytest.raises(ValueError, match=r"must return .*one cost for each of hazards, vases"):
