@@ -36,6 +36,12 @@ class Killed(BaseException):
     """Ends a process without giving it a chance to save."""
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing interrupted; it is left as it is."""
+    return train(run_config(), tmp_path_factory.mktemp("runs") / "whole")
+
+
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains an agent without networks, which is enough where the loop is what is tested."""
@@ -73,9 +79,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     }
 
 
-def test_death_between_checkpoints_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_death_between_checkpoints_changes_nothing(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = run_config()
-    whole = train(config, tmp_path / "whole")
     for steps in (64, 136):
         with monkeypatch.context() as patch:
             after(patch, steps, kill)
@@ -84,9 +91,8 @@ def test_death_between_checkpoints_changes_nothing(tmp_path: Path, monkeypatch: 
     assert_same_run(whole, train(config, tmp_path / "killed"))
 
 
-def test_a_truncated_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_checkpoint_is_passed_over(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = run_config()
-    whole = train(config, tmp_path / "whole")
     pieces = train_in_pieces(config, tmp_path / "pieces", 160)
     newest = checkpoint.latest(pieces / "checkpoints")
     assert newest is not None
@@ -140,11 +146,11 @@ def test_an_environment_that_cannot_be_brought_back_begins_anew(
 # ---- starting from another run ---------------------------------------------------------------------------------------
 
 
-def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path) -> None:
+def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path, whole: Path) -> None:
     config = run_config()
     first = train_in_pieces(config, tmp_path / "first", 160)
     copy = train(config, tmp_path / "copy", start_from=first)
-    assert_same_run(train(config, tmp_path / "whole"), copy)
+    assert_same_run(whole, copy)
     assert content(first)["manifest"]["step"] == 160
     assert len(json.loads((copy / "provenance.json").read_text())) == 2
     assert_same_run(train(config, first), copy)
