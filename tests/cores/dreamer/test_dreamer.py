@@ -331,8 +331,9 @@ def test_a_price_of_plans_is_not_deceived_by_rare_costs():
     price = replace(agent.config.planning.price, proportional=0.0, integral=0.01, derivative=0.0, maximum=5.0, warmup=0)
     agent = replace(agent, config=replace(agent.config, planning=replace(agent.config.planning, price=price)))
     state = started(agent)
+    episode = jax.jit(lambda state, cost: agent.on_episode(state, EpisodeSummary(1.0, cost, 20)))
     for number in range(200):
-        state = agent.on_episode(state, EpisodeSummary(1.0, np.array([40.0 * (number % 10 == 0)], np.float32), 20))
+        state = episode(state, np.array([40.0 * (number % 10 == 0)], np.float32))
     assert float(price.multiplier(state.price)[0]) > 1.0
 
 
