@@ -1,0 +1,93 @@
+"""``prudence train``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from prudence.cli.api import configure, default_directory, train
+from prudence.cli.settings import parse_settings
+from prudence.evidence import mpc_sim, plot
+from prudence.presets import PRESETS
+from prudence.systems import SYSTEMS
+
+if TYPE_CHECKING:
+    _AgentName = _PresetName = str
+else:  # From the list of systems, so that the command's choices are always those that there are.
+    _AgentName, _PresetName = Literal[tuple(SYSTEMS)], Literal[PRESETS]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent on a task, or go on with the run in --out.
+
+    Repeating a command resumes its run where the last checkpoint was taken; a larger --steps extends it.
+    Ctrl-C saves and stops. Any other setting of the preset can be changed too: see
+    `prudence train AGENT --settings` for all of them, and pass for example `--agent.horizon 10`, or
+    `--env.costs separate` to hold every cost of the task against a budget of its own.
+    """
+
+    agent: Annotated[_AgentName, tyro.conf.Positional]
+    """What to train; `prudence list` says what each is."""
+    task: str = "SafetyPointGoal1-v0"
+    """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]."""
+    obs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
+    """Observations of a task whose suite offers several (`prudence list`), one or more of them: lidar (the default),
+    coordinates, vision. Tasks with observations of their own show them all."""
+    preset: _PresetName = "cpu"
+    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper; of world models only: gpu
+    (paper in bfloat16) and comparison (paper, actions repeated 4 times and a budget of 2); of model-free agents only:
+    suite (Safety-Gymnasium's protocol)."""
+    cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
+    """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
+    By default the preset's: 2; 25 for LAMBDA in cpu, gpu and paper, and for model-free agents except in paper."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Raw environment steps in all (repeated actions count each time). By default the preset's."""
+    seed: int = 0
+    """Determines everything: episodes, initial weights, samples."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Run directory. By default runs/AGENT-TASK-SEED, with the observations after a task that offers several."""
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
+    """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
+    start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Begin as a copy of another run, with its weights, experience and steps, and go on under the settings given here:
+    another budget, price or planner. That run is left as it is; --steps counts its steps, too."""
+    settings: bool = False
+    """Show every setting of the preset, with its value here, and leave."""
+
+    def run(self, rest: list[str]) -> int:
+        limit = self.cost_limit
+        config = configure(
+            self.agent,
+            self.task,
+            obs=self.obs,
+            preset_name=self.preset,
+            steps=self.steps,
+            cost_limit=limit[0] if limit is not None and len(limit) == 1 else limit,
+            seed=self.seed,
+        )
+        config = parse_settings(
+            config,
+            ["--help"] if self.settings else rest,
+            prog=f"prudence train {self.agent}",
+            description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
+        )
+        out = self.out or default_directory(config)
+        directory = train(config=config, out=out, wandb=self.wandb, start_from=self.start_from)
+        try:
+            print(f"learning curve: {plot.plot_run(directory)}", file=sys.stderr)
+        except ValueError as error:  # A run of a few steps has no episode to draw, and succeeded all the same.
+            print(f"no learning curve: {error}", file=sys.stderr)
+        print(f"next: prudence evaluate {directory}", file=sys.stderr)
+        return 0
+
+
+def elsewhere(arguments: list[str]) -> str | None:
+    """What to do instead, for an agent that is not trained."""
+    if mpc_sim.NAME not in arguments[:1]:
+        return None
+    return f"{mpc_sim.NAME} does not learn, it plans in the true simulator: prudence simulate"
