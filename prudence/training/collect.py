@@ -13,7 +13,7 @@ import numpy as np
 
 from prudence.cores.base import Agent
 from prudence.envs.vector import VectorEnv
-from prudence.training.learning.base import ACT, Counters, Keys
+from prudence.training.progress import ACT, Counters, Keys
 from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Observation, Spaces, Transition
 
 

@@ -25,8 +25,9 @@ from prudence.runs.directory import RunDirectory
 from prudence.runs.metrics import Logger, Progress
 from prudence.runs.provenance import note_provenance
 from prudence.training.learning import make_learning
-from prudence.training.learning.base import INIT, Counters, Keys, Learning
+from prudence.training.learning.base import Learning
 from prudence.training.origin import claim, take_over
+from prudence.training.progress import INIT, Counters, Keys
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
 

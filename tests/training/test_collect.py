@@ -9,8 +9,9 @@ from prudence.envs.base import EnvConfig
 from prudence.envs.vector import make_vector
 from prudence.presets import preset
 from prudence.systems import find_system
-from prudence.training.learning.base import ACT, INIT, Counters, Keys
-from prudence.training.learning.online import Collector, spaces_of
+from prudence.training.collect import Collector
+from prudence.training.learning.online import spaces_of
+from prudence.training.progress import ACT, INIT, Counters, Keys
 
 
 def collector_of(task: str, num_envs: int = 2):

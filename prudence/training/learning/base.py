@@ -4,40 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import jax
 
 from prudence.cores.base import Agent
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
-from prudence.types import EpisodeSummary, Key, Metrics, Spaces
-
-ACT, UPDATE, INIT, FORESIGHT = range(4)
-"""Purposes of random keys."""
-
-
-@dataclass
-class Counters:
-    """Where a run stands. ``decisions`` are over all environments; ``updates`` are gradient steps, or rollouts that
-    were learned from."""
-
-    decisions: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-
-
-class Keys:
-    """The keys of a run, derived from its seed alone: of a purpose (``roots``), and of an index within it."""
-
-    def __init__(self, seed: int):
-        root = jax.random.key(seed)
-        self.roots = {purpose: jax.random.fold_in(root, purpose) for purpose in (ACT, UPDATE, INIT, FORESIGHT)}
-        self._fold = jax.jit(jax.random.fold_in)
-
-    def __call__(self, purpose: int, index: int) -> Key:
-        return self._fold(self.roots[purpose], index)
+from prudence.training.progress import Counters, Keys
+from prudence.types import EpisodeSummary, Metrics, Spaces
 
 
 class Learning(abc.ABC):

@@ -12,7 +12,8 @@ from prudence.loops import OnlineLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.collect import Collector
-from prudence.training.learning.base import Counters, Keys, Learning
+from prudence.training.learning.base import Learning
+from prudence.training.progress import Counters, Keys
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
 

@@ -16,8 +16,8 @@ from prudence.inspection.open_loop import measure
 from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
-from prudence.training.learning.base import FORESIGHT, UPDATE, Counters, Keys
 from prudence.training.learning.online import OnlineLearning
+from prudence.training.progress import FORESIGHT, UPDATE, Counters, Keys
 from prudence.types import Metrics
 
 _FORESIGHT_SEQUENCES = 64

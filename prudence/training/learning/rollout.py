@@ -10,8 +10,8 @@ import numpy as np
 
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
-from prudence.training.learning.base import UPDATE, Counters, Keys
 from prudence.training.learning.online import OnlineLearning
+from prudence.training.progress import UPDATE, Counters, Keys
 from prudence.types import Metrics, Transition
 
 
