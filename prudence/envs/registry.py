@@ -128,7 +128,7 @@ def _wrong_observations(suite: Suite, obs: tuple[str, ...]) -> str | None:
     if set(obs) <= set(suite.observations):
         return None
     if not suite.observations:
-        return f"obs={obs!r}, but the task has fixed observations: leave obs out"
+        return f"obs={obs!r}, but the task has fixed observations of its own: leave obs out"
     return f"obs={obs!r}: choose from {', '.join(suite.observations)}"
 
 

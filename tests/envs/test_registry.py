@@ -136,7 +136,7 @@ def test_privileged_observations_are_named_by_the_class_or_the_configuration(mon
     assert privileged(privileged=("eye",)).privileged == ("eye", "floor")
     with pytest.raises(EnvError, match="leave at least one for the policy"):
         privileged(privileged=("eye", "state"))
-    with pytest.raises(EnvError, match=r"\['contacts', 'floor'\] of the observations \['eye', 'floor', 'state'\]"):
+    with pytest.raises(EnvError, match=r"\['contacts', 'floor'\], but the observations are \['eye', 'floor'"):
         privileged(privileged=("contacts",))
     with pytest.raises(EnvError, match="'paper' is not a set of observations that the suite defines: give a tuple"):
         privileged(privileged="paper")
@@ -145,7 +145,7 @@ def test_privileged_observations_are_named_by_the_class_or_the_configuration(mon
 def test_what_is_privileged_is_a_collection_of_names(monkeypatch):
     monkeypatch.setattr("envs.custom.Mixed.privileged", "floor", raising=False)
     config = EnvConfig("envs.custom:Mixed")
-    with pytest.raises(EnvError, match="'floor'; make it a tuple"):
+    with pytest.raises(EnvError, match="'floor': make it a tuple"):
         spaces_of(make(config), config)
 
 

@@ -91,7 +91,7 @@ def test_settings_are_of_every_environment_or_of_the_suite():
             r"no setting 'lidar_scal'\. Did you mean lidar_scale\? .* are: cameras, image",
         ),
         (TASK, {"obs": ("radar",)}, r"obs=\('radar',\): choose from lidar, coordinates, vision"),
-        ("my:Arm", {"obs": ("lidar",)}, "the task has fixed observations: leave obs out"),
+        ("my:Arm", {"obs": ("lidar",)}, "the task has fixed observations of its own: leave obs out"),
         (TASK, {"kwargs": {"payload": 1}}, "constructor payload, and it takes none: use the task's name and the other"),
         (TASK, {"privileged": "book"}, "not a set of observations that the suite defines: give 'paper', or a tuple"),
         ("my:Arm", {"privileged": "paper"}, "not a set of observations that the suite defines: give a tuple"),
