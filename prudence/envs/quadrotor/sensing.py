@@ -44,8 +44,8 @@ def situation(
       and ``up`` (the world's z axis).
     - ``rotation``, whose columns are the body's axes, and ``euler``, roll and pitch (rad).
     - ``altitude``, and ``goal_height``, the height of the goal above the body (both in metres).
-    - ``goal_lidar`` and ``hazards_lidar``: rings in the horizontal plane, for any tilt of the body; ``goal_nearest`` and
-      ``hazards_nearest``: their largest values.
+    - ``goal_lidar`` and ``hazards_lidar``: rings in the horizontal plane, for any tilt of the body.
+      ``goal_nearest`` and ``hazards_nearest``: their largest values.
     - ``past_1_action``, the action of the last decision, and so on.
 
     Args:
