@@ -50,7 +50,9 @@ def train(
             directory is in use.
         CheckpointMismatch: networks of other sizes cannot be taken over.
         TrainingDiverged: a loss is no longer finite.
+        ValueError: settings do not make a run together.
     """
+    config.check()
     run, origin = RunDirectory(Path(directory)), None
     for named in (directory, *([] if start_from is None else [start_from])):
         require_trainable(RunDirectory(Path(named)))
