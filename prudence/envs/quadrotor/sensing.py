@@ -24,7 +24,7 @@ PAPERS = {
     **{f"past_{i}_action": f"past_{i}_action" for i in range(1, PAST_ACTIONS + 1)},
     "euler": "euler",
 }
-"""AsymDreamer's Table 5, in its order and by its names, with ours."""
+"""The entries of AsymDreamer's Table 5, in its order: its names, and our name for each."""
 
 
 def situation(
@@ -37,20 +37,25 @@ def situation(
     arc: float,
     scale: str = "linear",
 ) -> dict[str, np.ndarray]:
-    """Everything that an observation may hold, by name.
+    """All quantities that an observation can contain, by name.
 
-    In the body's frame: ``velocimeter`` (m/s), ``accelerometer`` (m/s², with what holds it up), ``gyro`` (rad/s),
-    ``goal`` and ``hazards`` (their middles, in metres), ``hazards_nearest_first``, ``up`` (the world's z axis).
-    ``rotation`` is the body's, of which the columns are its axes; ``euler`` roll and pitch (rad). ``altitude``, and
-    ``goal_height`` above the body, in metres. ``goal_lidar`` and ``hazards_lidar`` are rings in the horizontal plane,
-    in which the lidar is kept; ``past_1_action`` is the last decision's action.
+    - In the body's frame: ``velocimeter`` (m/s), ``accelerometer`` (m/s², including the force against gravity),
+      ``gyro`` (rad/s), ``goal`` and ``hazards`` (positions of their centres, in metres), ``hazards_nearest_first``,
+      and ``up`` (the world's z axis).
+    - ``rotation``, whose columns are the body's axes, and ``euler``, roll and pitch (rad).
+    - ``altitude``, and ``goal_height``, the height of the goal above the body (both in metres).
+    - ``goal_lidar`` and ``hazards_lidar``: rings in the horizontal plane, for any tilt of the body.
+    - ``past_1_action``, the action of the last decision, and so on.
 
     Args:
         sensors: velocimeter, accelerometer and gyro.
-        position: the body's, as ``goal`` and ``hazards`` in the world.
-        past: actions, the last first.
-        arc: degrees around straight ahead within which the lidar sees.
-        scale: of its bins (``SensorOptions.lidar_scale``).
+        position: the body's position in the world, in metres.
+        rotation: the body's rotation matrix.
+        goal: the goal's position in the world, in metres.
+        hazards: the hazards' positions in the world, in metres.
+        past: past actions, the latest first.
+        arc: the lidar's field of view in degrees. Its middle is straight ahead.
+        scale: the scale of the lidar's bins (``SensorOptions.lidar_scale``).
     """
     away = np.concatenate([goal[None], hazards]) - position
     x, y = rotation[:2, 0] / np.hypot(*rotation[:2, 0])
@@ -78,7 +83,14 @@ def situation(
 def selections(
     read: Callable[[], dict[str, np.ndarray]], modes: tuple[str, ...], *, paper: bool, nearest_first: bool
 ) -> dict[str, Selection]:
-    """The vector observations among ``modes``, and what the paper's critics see if ``paper``, by their keys."""
+    """The vector observations by their keys: those among ``modes`` and, with ``paper``, the privileged one.
+
+    Args:
+        read: returns the result of :func:`situation`.
+        modes: names of observations. Pictures are ignored.
+        paper: adds the privileged observation of the AsymDreamer paper.
+        nearest_first: ``coordinates`` sort the hazards by their distance.
+    """
     placed = entries((name, value.shape) for name, value in read().items())
 
     def whole() -> Float[np.ndarray, " F"]:

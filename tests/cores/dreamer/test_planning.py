@@ -238,7 +238,7 @@ def test_an_executed_plan_is_foreseen_in_several_futures():
 def test_without_plans_there_is_nothing_to_preview():
     agent, batch = planner("safedreamer-bsrp-lag"), toys.batch(CONTINUOUS, 3)
     state, carry = agent.init(key=jax.random.key(0)), agent.init_carry(3)
-    with pytest.raises(ValueError, match="without a planner has no plans to look at"):
+    with pytest.raises(ValueError, match="without a planner has no plans to show"):
         agent.preview(state, carry, batch.observation, np.full(3, False), key=jax.random.key(7))
 
 
@@ -268,11 +268,11 @@ def test_finished_episodes_set_the_price():
 
 
 def test_what_cannot_be_planned_is_refused():
-    with pytest.raises(ValueError, match="the planner searches continuous actions, and the environment's are discrete"):
+    with pytest.raises(ValueError, match="the planner searches continuous actions, but the environment's are discrete"):
         planner(spaces=toys.spaces(action="discrete"))
     with pytest.raises(ValueError, match=r"no time limit: set one \(EnvConfig\.time_limit\)"):
         planner(spaces=toys.spaces(steps=None))
-    with pytest.raises(ValueError, match="the environment supplies none: give it an attribute cost_function"):
+    with pytest.raises(ValueError, match="the environment has none: give it an attribute cost_function"):
         planner(planning=replace(planner().config.planning, costs="observation"))
     with pytest.raises(ValueError, match="rule='constrained'"):
         planner("safedreamer-osrp", planning=PlanningConfig(CrossEntropy(rule="best")))

@@ -181,7 +181,7 @@ def test_cpo_needs_the_length_of_an_episode():
 
 
 def test_a_name_stands_for_an_improvement_and_a_constraint():
-    with pytest.raises(ValueError, match="ppo-lag is improvement=ClippedSurrogate and constraint=DualAscent or"):
+    with pytest.raises(ValueError, match="ppo-lag needs improvement=ClippedSurrogate and constraint=DualAscent or"):
         find_system("ppo-lag").agent(toys.spaces(), config("ppo-lag", constraint=Unconstrained()))
     with pytest.raises(ValueError, match="the configuration has ClippedSurrogate and Saute"):
         find_system("saute-trpo").agent(toys.spaces(), config("saute-ppo", constraint=Saute()))
