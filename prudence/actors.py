@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from prudence.nets import MLP, Activation, NormKind, Style
 from prudence.ops.distributions import ClippedNormal, Normal, OneHot, TanhNormal, kl_divergence
-from prudence.ranges import Depth, NonNegative, Positive, ShareBelowOne, Size
+from prudence.ranges import Depth, Deviation, NonNegative, ShareBelowOne, Size
 from prudence.types import ActionSpec, Key
 
 
@@ -37,8 +37,8 @@ class ActorConfig:
     layers: Depth = 2
     units: Size = 512
     continuous: Literal["normal", "tanh_normal", "clipped_normal"] = "normal"
-    min_std: Positive = 0.1
-    max_std: Positive = 1.0
+    min_std: Deviation = 0.1
+    max_std: Deviation = 1.0
     unimix: ShareBelowOne = 0.01
     out_scale: NonNegative = 0.01
     norm: NormKind = "layer"

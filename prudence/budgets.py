@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from prudence.ranges import LARGE, Natural, Positive, Share, ShareAboveZero, ShareBelowOne, between
+from prudence.ranges import Natural, Positive, Share, ShareAboveZero, ShareBelowOne, between
 from prudence.types import Spaces
 
 
@@ -158,7 +158,7 @@ class Budget:
         ValueError: a value is not allowed.
     """
 
-    limit: Annotated[float | tuple[float, ...], between(0, LARGE)] = 2.0
+    limit: Annotated[float | tuple[float, ...], between(0, 10**9)] = 2.0
     discount: Share = 1 - 1 / 333
     margin: ShareBelowOne = 0.0
     start: Natural = 0

@@ -145,3 +145,13 @@ class RolloutLoop(OnlineLoop):
 
     def run_updates(self, raw_steps: int) -> int:
         return max(1, self.steps // (self.decisions_per_iteration * raw_steps))
+
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        yield from OnlineLoop.problems(self, raw_steps)
+        rollout = self.decisions_per_iteration * raw_steps
+        if self.steps < rollout:
+            yield (
+                f"steps={self.steps} end the run within its first rollout, which takes {rollout:,} steps "
+                f"(decisions_per_iteration={self.decisions_per_iteration}, {raw_steps} steps each): give more --steps, "
+                "or fewer --loop.decisions-per-iteration"
+            )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from prudence.ranges import Natural, Positive, ShareAboveZero, between
+from prudence.ranges import Natural, ShareAboveZero, between
 from prudence.types import Metrics
 
 M = TypeVar("M")
@@ -41,7 +41,7 @@ class OptimiserConfig:
 
     learning_rate: ShareAboveZero = 1e-4
     kind: Literal["adam", "laprop"] = "adam"
-    clip: Positive = 100.0
+    clip: Annotated[float, between(0, 10**9, open_low=True)] = 100.0
     eps: ShareAboveZero = 1e-8
     warmup: Natural = 0
     cycle: Natural = 0

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from prudence.ranges import Few, NonNegative, Positive, Share, ShareBelowOne, Size
+from prudence.ranges import Deviation, Few, NonNegative, Share, ShareBelowOne, Size
 from prudence.types import Key, Metrics
 
 
@@ -106,7 +106,7 @@ class CrossEntropy:
     iterations: Few = 6
     proposals: ShareBelowOne = 0.0
     momentum: Share = 0.1
-    init_std: Positive = 1.0
+    init_std: Deviation = 1.0
     min_std: NonNegative = 0.0
     rule: Literal["best", "constrained"] = "constrained"
     keep_mean: bool = False

@@ -60,8 +60,8 @@ def at_least(low: float) -> Range:
     return Range(low)
 
 
-LARGE = 1e12
-"""Far above any weight, scale or budget, and far below what overflows when it is squared or summed in float32."""
+LARGE = 1_000_000
+"""Above any weight or scale that makes sense."""
 
 Count = Annotated[int, between(1, 2**31 - 1)]
 """A number of things or steps that has to be there: what the counters of a state hold (int32)."""
@@ -81,6 +81,8 @@ ShareAboveZero = Annotated[float, between(0, 1, open_low=True)]
 """A share, but not nothing."""
 Positive = Annotated[float, between(0, LARGE, open_low=True)]
 """A scale: something is divided by it, or stands still if it is 0."""
+Deviation = Annotated[float, between(1e-5, 100)]
+"""Standard deviation of actions, which are in [-1, 1]."""
 NonNegative = Annotated[float, between(0, LARGE)]
 """A weight, which 0 switches off."""
 EitherSign = Annotated[float, between(-LARGE, LARGE)]

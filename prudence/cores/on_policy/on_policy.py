@@ -45,7 +45,7 @@ from prudence.nets import MLP, ConvEncoder
 from prudence.ops.normalise import RunningMoments
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
-from prudence.ranges import Depth, Few, NonNegative, Share, Size
+from prudence.ranges import Depth, Few, Share, Size
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, ObservationSpec, Spaces, tree_index
 
 
@@ -66,7 +66,7 @@ class ValueConfig:
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
     passes: Few = 10
     batch_size: Size = 64
-    shrinkage: NonNegative = 1e-3
+    shrinkage: Share = 1e-3
 
 
 @dataclass(frozen=True)
