@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from prudence.nets import MLP, Activation, NormKind, Style
 from prudence.ops.distributions import ClippedNormal, Normal, OneHot, TanhNormal, kl_divergence
+from prudence.ranges import Depth, Deviation, NonNegative, ShareBelowOne, Size
 from prudence.types import ActionSpec, Key
 
 
@@ -28,17 +29,26 @@ class ActorConfig:
         min_std, max_std: bounds of the std of ``normal``.
         unimix: share of the uniform distribution in discrete policies.
         out_scale: variance of the last layer's initial weights.
+
+    Raises:
+        ValueError: ``min_std`` is above ``max_std``.
     """
 
-    layers: int = 2
-    units: int = 512
+    layers: Depth = 2
+    units: Size = 512
     continuous: Literal["normal", "tanh_normal", "clipped_normal"] = "normal"
-    min_std: float = 0.1
-    max_std: float = 1.0
-    unimix: float = 0.01
-    out_scale: float = 0.01
+    min_std: Deviation = 0.1
+    max_std: Deviation = 1.0
+    unimix: ShareBelowOne = 0.01
+    out_scale: NonNegative = 0.01
     norm: NormKind = "layer"
     activation: Activation = "silu"
+
+    def __post_init__(self) -> None:
+        if self.min_std > self.max_std:
+            raise ValueError(
+                f"min_std={self.min_std} is above max_std={self.max_std}: raise the one or lower the other"
+            )
 
 
 class Policy(eqx.Module):

@@ -8,13 +8,14 @@ actor's objective.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from prudence.ranges import Natural, Positive, Share, ShareAboveZero, ShareBelowOne, between
 from prudence.types import Spaces
 
 
@@ -121,10 +122,10 @@ class Lived:
         ValueError: a value is not allowed.
     """
 
-    memory: float = 0.05
+    memory: ShareAboveZero = 0.05
     relative: bool = True
-    bound: float | None = None
-    approach: float | None = None
+    bound: Positive | None = None
+    approach: ShareBelowOne | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.memory <= 1:
@@ -157,10 +158,10 @@ class Budget:
         ValueError: a value is not allowed.
     """
 
-    limit: float | tuple[float, ...] = 2.0
-    discount: float = 1 - 1 / 333
-    margin: float = 0.0
-    start: int = 0
+    limit: Annotated[float | tuple[float, ...], between(0, 10**9)] = 2.0
+    discount: Share = 1 - 1 / 333
+    margin: ShareBelowOne = 0.0
+    start: Natural = 0
     violation: Imagined | Lived = field(default_factory=Imagined)
 
     def __post_init__(self) -> None:

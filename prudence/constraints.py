@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from prudence.ranges import EitherSign, Natural, NonNegative, ShareAboveZero, ShareBelowOne, between
 from prudence.types import Batch, Observation
 
 SPENT = "spent"
@@ -120,10 +121,10 @@ class AugmentedLagrangian(Lagrangian):
             length of the run.
     """
 
-    multiplier_init: float = 1e-6
-    penalty_factor_init: float = 5e-9
-    growth: float = 1e-5
-    dual_rate: float | None = None
+    multiplier_init: NonNegative = 1e-6
+    penalty_factor_init: ShareAboveZero = 5e-9
+    growth: NonNegative = 1e-5
+    dual_rate: NonNegative | None = None
 
     def init(self, num_costs: int) -> AugmentedLagrangianState:
         return AugmentedLagrangianState(
@@ -186,15 +187,15 @@ class PIDLagrangian(Lagrangian):
         warmup: number of episodes before the multiplier changes.
     """
 
-    proportional: float = 0.1
-    integral: float = 0.01
-    derivative: float = 0.01
-    maximum: float = 0.1
-    integral_init: float = 0.001
-    smoothing: float = 0.95
-    cost_smoothing: float = 0.99
-    delay: int = 10
-    warmup: int = 20
+    proportional: NonNegative = 0.1
+    integral: NonNegative = 0.01
+    derivative: NonNegative = 0.01
+    maximum: NonNegative = 0.1
+    integral_init: NonNegative = 0.001
+    smoothing: ShareBelowOne = 0.95
+    cost_smoothing: ShareBelowOne = 0.99
+    delay: Annotated[int, between(1, 100_000)] = 10
+    warmup: Natural = 20
 
     def init(self, num_costs: int) -> PIDState:
         zeros = jnp.zeros(num_costs)
@@ -245,9 +246,9 @@ class DualAscent(Lagrangian):
         maximum: λ_max. None sets no bound (FOCOPS has 2).
     """
 
-    multiplier_init: float = 0.001
-    learning_rate: float = 0.035
-    maximum: float | None = None
+    multiplier_init: NonNegative = 0.001
+    learning_rate: ShareAboveZero = 0.035
+    maximum: NonNegative | None = None
 
     def init(self, num_costs: int) -> DualAscentState:
         multiplier = jnp.full(num_costs, self.multiplier_init, jnp.float32)
@@ -274,7 +275,7 @@ class Switch(Stateless):
         tolerance: η, the violation up to which a budget counts as held.
     """
 
-    tolerance: float = 0.0
+    tolerance: NonNegative = 0.0
 
     def loss(
         self, state: Float[Array, " C"], task: Float[Array, ""], violation: Float[Array, " C"]
@@ -288,7 +289,7 @@ class Switch(Stateless):
 class CostPenalty(Unpriced):
     """Reward shaping: costs times ``weight`` are subtracted from rewards. No budget is used."""
 
-    weight: float = 0.1
+    weight: NonNegative = 0.1
 
     def shaped(self, rows: Batch, limits: Float[Array, " C"]) -> Float[Array, "*batch"]:
         return jnp.asarray(rows.reward) - self.weight * jnp.asarray(rows.cost).sum(-1)
@@ -311,7 +312,7 @@ class Saute(Unpriced):
         unsafe_reward: r_unsafe.
     """
 
-    unsafe_reward: float = -0.2
+    unsafe_reward: EitherSign = -0.2
 
     def observed(self, observation: Observation, limits: Float[Array, " C"]) -> Observation:
         return {**observation, SPENT: jnp.clip(self._left(observation, limits), -1.0, 1.0)}

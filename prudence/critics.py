@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from prudence.models.heads import Head, HeadConfig
 from prudence.optim import Optimised, OptimiserConfig
+from prudence.ranges import Count, NonNegative, Share
 from prudence.types import Key, Metrics
 
 
@@ -30,10 +31,10 @@ class CriticConfig:
 
     head: HeadConfig = field(default_factory=HeadConfig)
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-5, eps=1e-5))
-    slow_rate: float = 0.02
-    slow_every: int = 1
+    slow_rate: Share = 0.02
+    slow_every: Count = 1
     slow_target: bool = False
-    slow_regulariser: float = 1.0
+    slow_regulariser: NonNegative = 1.0
 
 
 class CriticBatch(NamedTuple):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from prudence.ranges import Count, Few, Natural, Size, between
+
+Environments = Annotated[int, between(1, 4096)]
+Workers = Annotated[int, between(0, 4096)]
+Decisions = Annotated[int, between(1, 10_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,14 +25,23 @@ class Loop(abc.ABC):
         evaluate_episodes: episodes in each evaluation during training.
     """
 
-    log_every: int
-    evaluate_every: int
-    checkpoint_every: int
-    evaluate_episodes: int = 5
+    log_every: Natural
+    evaluate_every: Natural
+    checkpoint_every: Natural
+    evaluate_episodes: Annotated[int, between(1, 100_000)] = 5
 
     @abc.abstractmethod
     def run_updates(self, raw_steps: int) -> int:
         """Number of updates in the whole run, at least 1. A decision lasts ``raw_steps`` raw steps."""
+
+    @abc.abstractmethod
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        """What numbers, each within its range, have wrong together. A decision lasts ``raw_steps`` raw steps."""
+
+    def check(self, raw_steps: int) -> None:
+        """Raises ValueError with all :meth:`problems`, if there are any."""
+        if problems := list(self.problems(raw_steps)):
+            raise ValueError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +56,20 @@ class OnlineLoop(Loop):
             checkpoints happen between iterations.
     """
 
-    steps: int
-    num_envs: int
-    workers: int
-    decisions_per_iteration: int
+    steps: Count
+    num_envs: Environments
+    workers: Workers
+    decisions_per_iteration: Decisions
+
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        rest = self.decisions_per_iteration % self.num_envs
+        if rest:
+            given, number = self.decisions_per_iteration, self.num_envs
+            yield (
+                f"decisions_per_iteration={given} must be a multiple of num_envs={number}, since environments step "
+                f"together: give --loop.decisions-per-iteration {given - rest + number} or "
+                f"another multiple, or --loop.num-envs {math.gcd(given, number)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +88,43 @@ class ReplayLoop(OnlineLoop):
         replay_capacity: number of decisions that the replay keeps.
     """
 
-    steps: int = 1_000_000
-    num_envs: int = 1
-    workers: int = 0
-    decisions_per_iteration: int = 2
-    log_every: int = 1000
-    evaluate_every: int = 25_000
-    checkpoint_every: int = 25_000
-    prefill: int = 1000
-    updates_per_decision: float = 0.5
-    updates_per_dispatch: int = 1
-    batch_size: int = 16
-    batch_length: int = 64
-    replay_capacity: int = 1_000_000
+    steps: Count = 1_000_000
+    num_envs: Environments = 1
+    workers: Workers = 0
+    decisions_per_iteration: Decisions = 2
+    log_every: Natural = 1000
+    evaluate_every: Natural = 25_000
+    checkpoint_every: Natural = 25_000
+    prefill: Natural = 1000
+    updates_per_decision: Annotated[float, between(1e-6, 1000)] = 0.5
+    updates_per_dispatch: Few = 1
+    batch_size: Size = 16
+    batch_length: Size = 64
+    replay_capacity: Count = 1_000_000
 
     def run_updates(self, raw_steps: int) -> int:
-        return max(1, int(self.updates_per_decision * (self.steps // raw_steps - self.prefill)))
+        return max(1, self._owed(raw_steps))
+
+    def _owed(self, raw_steps: int) -> int:
+        """Gradient steps that the decisions of the whole run owe."""
+        return int(self.updates_per_decision * (self.steps // raw_steps - self.prefill))
+
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        yield from OnlineLoop.problems(self, raw_steps)
+        if self._owed(raw_steps) < self.updates_per_dispatch:
+            yield (
+                f"the run would never learn: steps={self.steps} are {self.steps // raw_steps:,} decisions, of which "
+                f"prefill={self.prefill} come before the first update, and with updates_per_decision="
+                f"{self.updates_per_decision:g} the rest owes fewer than updates_per_dispatch="
+                f"{self.updates_per_dispatch} gradient steps: give more --steps, or a smaller --loop.prefill"
+            )
+        needed = max(self.prefill, self.batch_length * self.num_envs)
+        if self.replay_capacity < needed:
+            yield (
+                f"replay_capacity={self.replay_capacity} cannot hold what is learned from: prefill={self.prefill} "
+                f"decisions, and sequences of batch_length={self.batch_length} in each of num_envs={self.num_envs} "
+                f"environments: give --loop.replay-capacity {needed} or more"
+            )
 
     def steps_at(self, update: int, raw_steps: int) -> int:
         """Raw steps of the run after which update number ``update`` is made."""
@@ -87,13 +135,23 @@ class ReplayLoop(OnlineLoop):
 class RolloutLoop(OnlineLoop):
     """On-policy loop: each iteration collects one rollout in all environments, updates on it and discards it."""
 
-    steps: int = 10_000_000
-    num_envs: int = 8
-    workers: int = 1
-    decisions_per_iteration: int = 20_000
-    log_every: int = 1
-    evaluate_every: int = 500_000
-    checkpoint_every: int = 100_000
+    steps: Count = 10_000_000
+    num_envs: Environments = 8
+    workers: Workers = 1
+    decisions_per_iteration: Decisions = 20_000
+    log_every: Natural = 1
+    evaluate_every: Natural = 500_000
+    checkpoint_every: Natural = 100_000
 
     def run_updates(self, raw_steps: int) -> int:
         return max(1, self.steps // (self.decisions_per_iteration * raw_steps))
+
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        yield from OnlineLoop.problems(self, raw_steps)
+        rollout = self.decisions_per_iteration * raw_steps
+        if self.steps < rollout:
+            yield (
+                f"steps={self.steps} end the run within its first rollout, which takes {rollout:,} steps "
+                f"(decisions_per_iteration={self.decisions_per_iteration}, {raw_steps} steps each): give more --steps, "
+                "or fewer --loop.decisions-per-iteration"
+            )

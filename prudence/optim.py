@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from prudence.ranges import Natural, ShareAboveZero, between
 from prudence.types import Metrics
 
 M = TypeVar("M")
@@ -38,13 +39,13 @@ class OptimiserConfig:
         ValueError: both ``cycle`` and ``warmup`` are given.
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: ShareAboveZero = 1e-4
     kind: Literal["adam", "laprop"] = "adam"
-    clip: float = 100.0
-    eps: float = 1e-8
-    warmup: int = 0
-    cycle: int = 0
-    cycle_peak: float = 5.0
+    clip: Annotated[float, between(0, 10**9, open_low=True)] = 100.0
+    eps: ShareAboveZero = 1e-8
+    warmup: Natural = 0
+    cycle: Natural = 0
+    cycle_peak: Annotated[float, between(1, 1000)] = 5.0
 
     def __post_init__(self) -> None:
         if self.cycle and self.warmup:

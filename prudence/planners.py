@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from prudence.ranges import Deviation, Few, NonNegative, Share, ShareBelowOne, Size
 from prudence.types import Key, Metrics
 
 
@@ -99,14 +100,14 @@ class CrossEntropy:
         ValueError: a number is outside its range.
     """
 
-    horizon: int = 15
-    plans: int = 500
-    elites: int = 50
-    iterations: int = 6
-    proposals: float = 0.0
-    momentum: float = 0.1
-    init_std: float = 1.0
-    min_std: float = 0.0
+    horizon: Few = 15
+    plans: Size = 500
+    elites: Size = 50
+    iterations: Few = 6
+    proposals: ShareBelowOne = 0.0
+    momentum: Share = 0.1
+    init_std: Deviation = 1.0
+    min_std: NonNegative = 0.0
     rule: Literal["best", "constrained"] = "constrained"
     keep_mean: bool = False
     execute: Literal["mean", "sample", "best"] = "mean"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.config import DreamerConfig
@@ -11,6 +11,7 @@ from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete
 from prudence.loops import ReplayLoop, RolloutLoop
+from prudence.ranges import between, check_ranges
 from prudence.systems import find_system
 from prudence.types import Spaces
 
@@ -23,16 +24,25 @@ class RunConfig:
 
     Raises:
         EnvError: the task's suite does not have a setting of the environment.
+        ValueError: a number is outside of its range.
     """
 
     agent_name: str
     env: EnvConfig
     agent: DreamerConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
     loop: ReplayLoop | RolloutLoop = field(default_factory=ReplayLoop)
-    seed: int = 0
+    seed: Annotated[int, between(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "env", complete(self.env))
+        check_ranges(self)
+
+    def check(self) -> None:
+        """Raises ValueError where settings do not make a run together.
+
+        Not when a configuration is made, since settings are replaced one after another.
+        """
+        self.loop.check(self.env.action_repeat)
 
     @property
     def run_updates(self) -> int:

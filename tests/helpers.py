@@ -18,6 +18,7 @@ import toys
 from prudence.cli.api import configure
 from prudence.cores.base import Agent, Mode
 from prudence.cores.dreamer.config import DreamerConfig
+from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.metrics import read_metrics
@@ -34,7 +35,10 @@ def run_config(
     """The debug preset, of shallow networks and with fields of its loop replaced."""
     config = configure(agent, task, preset_name="debug", seed=seed)
     made = toys.shallow(config.agent) if isinstance(config.agent, DreamerConfig) else config.agent
-    return replace(config, agent=made, loop=replace(config.loop, **{"steps": STEPS, **loop}))
+    fields = {"steps": STEPS, **loop}
+    if isinstance(config.loop, ReplayLoop) and fields["steps"] <= config.loop.prefill:
+        fields = {"prefill": fields["steps"] // 2, **fields}
+    return replace(config, agent=made, loop=replace(config.loop, **fields))
 
 
 def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:

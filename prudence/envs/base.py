@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from prudence.ranges import Count, Few
 from prudence.types import Spaces
 
 
@@ -219,9 +220,9 @@ class EnvConfig:
 
     task: str
     obs: tuple[str, ...] = ()
-    action_repeat: int = 1
+    action_repeat: Few = 1
     costs: Literal["total", "separate"] | tuple[str, ...] = "total"
-    time_limit: int | None = None
+    time_limit: Count | None = None
     privileged: str | tuple[str, ...] = ()
     kwargs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     spent: bool = False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from prudence.envs.base import SuiteOptions, check
+from prudence.ranges import between
 
 OBSERVATIONS = ("lidar", "coordinates", "vision")
 """``lidar``: a vector of the robot's own sensors and rings of bins. ``coordinates``: positions in the robot's frame.
@@ -37,9 +38,9 @@ class SensorOptions(SuiteOptions):
     """
 
     cameras: Literal["front", "both"] = "front"
-    image_size: int = 64
+    image_size: Annotated[int, between(8, 4096)] = 64
     quality: Quality = "fast"
-    lidar_arc: float = 360.0
+    lidar_arc: Annotated[float, between(0, 360, open_low=True)] = 360.0
     lidar_scale: Literal["linear", "inverse"] = "linear"
     lidar_nearest: bool = False
     nearest_first: bool = False

@@ -8,19 +8,20 @@ from typing import Literal
 from prudence.models.heads import HeadConfig
 from prudence.models.rssm import RSSMConfig
 from prudence.nets import Activation, NormKind
+from prudence.ranges import Depth, NonNegative, Positive, Size
 
 
 @dataclass(frozen=True)
 class LossScales:
     """Weights of the world model's losses (DreamerV3's defaults; 2023 release: dynamics .5)."""
 
-    image: float = 1.0
-    vector: float = 1.0
-    reward: float = 1.0
-    cost: float = 1.0
-    continue_: float = 1.0
-    dynamics: float = 0.5
-    representation: float = 0.1
+    image: NonNegative = 1.0
+    vector: NonNegative = 1.0
+    reward: NonNegative = 1.0
+    cost: NonNegative = 1.0
+    continue_: NonNegative = 1.0
+    dynamics: NonNegative = 0.5
+    representation: NonNegative = 0.1
 
     @property
     def of_heads(self) -> dict[str, float]:
@@ -56,17 +57,17 @@ class WorldModelConfig:
     encoder_keys: tuple[str, ...] | None = None
     decoder_keys: tuple[str, ...] | None = None
     heads_see: Literal["features", "deter"] = "features"
-    mlp_layers: int = 2
-    mlp_units: int = 512
-    cnn_depth: int = 32
+    mlp_layers: Depth = 2
+    mlp_units: Size = 512
+    cnn_depth: Size = 32
     reward: HeadConfig = field(default_factory=HeadConfig)
     cost: HeadConfig = field(default_factory=lambda: HeadConfig(out_scale=1.0))
     continue_: HeadConfig = field(default_factory=lambda: HeadConfig(kind="bernoulli", out_scale=1.0))
     scales: LossScales = field(default_factory=LossScales)
-    unsafe_weight: float = 10.0
-    free_nats: float = 1.0
+    unsafe_weight: NonNegative = 10.0
+    free_nats: NonNegative = 1.0
     free_nats_of: Literal["state", "mean"] = "state"
-    vector_std: float | None = None
+    vector_std: Positive | None = None
     norm: NormKind = "layer"
     activation: Activation = "silu"
 
@@ -96,6 +97,6 @@ class PrivilegedConfig:
     """
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
-    mlp_layers: int = 2
-    mlp_units: int = 512
+    mlp_layers: Depth = 2
+    mlp_units: Size = 512
     critics_see: Literal["union", "privileged"] = "union"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from prudence.models.posterior import ModelPosterior
 from prudence.models.world_model import Filtered, Predictor, WorldModel
 from prudence.optim import Optimised, OptimiserConfig
+from prudence.ranges import ShareAboveZero, between
 from prudence.types import Batch, Key, Metrics
 
 
@@ -37,9 +38,9 @@ class Ensemble(ModelPosterior):
         ValueError: there are fewer than 2 members, ``share`` is not in (0, 1], or the optimiser is not ``adam``.
     """
 
-    samples: int = 5
+    samples: Annotated[int, between(2, 1_000)] = 5
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-3, clip=1000.0))
-    share: float = 1.0
+    share: ShareAboveZero = 1.0
 
     def __post_init__(self) -> None:
         if self.samples < 2:

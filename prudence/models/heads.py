@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from prudence.nets import MLP, Activation, NormKind, Style
 from prudence.ops.distributions import Bernoulli, SymlogMSE, TwoHot, UnitNormal
+from prudence.ranges import Depth, NonNegative, Positive, Size, between
 from prudence.types import Batch, Key, Trajectory
 
 HeadKind = Literal["twohot", "symexp_twohot", "symlog_mse", "normal", "bernoulli"]
@@ -32,12 +33,12 @@ class HeadConfig:
     """
 
     kind: HeadKind = "twohot"
-    layers: int = 2
-    units: int = 512
-    bins: int = 255
-    limit: float = 20.0
-    out_scale: float = 0.0
-    bernoulli_scale: float = 1.0
+    layers: Depth = 2
+    units: Size = 512
+    bins: Annotated[int, between(2, 65_536)] = 255
+    limit: Annotated[float, between(0, 80, open_low=True)] = 20.0
+    out_scale: NonNegative = 0.0
+    bernoulli_scale: Positive = 1.0
     norm: NormKind = "layer"
     activation: Activation = "silu"
 

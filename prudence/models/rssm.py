@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from prudence.nets import MLP, Activation, Dense, GRUCell, NormKind, Style
 from prudence.ops.distributions import Latent, Normal, OneHot
+from prudence.ranges import NonNegative, ShareBelowOne, Size
 from prudence.types import Key
 
 
@@ -31,14 +32,14 @@ class RSSMConfig:
         blocks: number of blocks of the recurrent weights; 1 is dense.
     """
 
-    deter: int = 512
-    units: int = 512
+    deter: Size = 512
+    units: Size = 512
     latent: Literal["discrete", "gaussian"] = "discrete"
-    stoch: int = 32
-    classes: int = 32
-    unimix: float = 0.01
-    min_std: float = 0.1
-    blocks: int = 1
+    stoch: Size = 32
+    classes: Size = 32
+    unimix: ShareBelowOne = 0.01
+    min_std: NonNegative = 0.1
+    blocks: Size = 1
     norm: NormKind = "layer"
     activation: Activation = "silu"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from prudence.models.posterior import ModelPosterior
 from prudence.models.world_model import Filtered, WorldModel
+from prudence.ranges import Count, Few, Natural, NonNegative, ShareBelowOne, between
 from prudence.types import Batch, Key, Metrics
 
 
@@ -63,13 +64,13 @@ class SWAG(ModelPosterior):
         ValueError: a number is outside its range.
     """
 
-    samples: int = 5
-    burn_in: int = 500
-    period: int = 200
-    deviations: int = 20
-    decay: float = 0.8
-    scale: float = 1.0
-    warm: int = 20
+    samples: Few = 5
+    burn_in: Natural = 500
+    period: Count = 200
+    deviations: Annotated[int, between(0, 1_000)] = 20
+    decay: ShareBelowOne = 0.8
+    scale: NonNegative = 1.0
+    warm: Count = 20
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.period < 1 or self.warm < 1 or min(self.burn_in, self.deviations) < 0:

@@ -53,7 +53,9 @@ def train(
             a directory is in use.
         CheckpointMismatch: the networks of ``start_from`` have other sizes.
         TrainingDiverged: a loss is not finite.
+        ValueError: settings do not make a run together.
     """
+    config.check()
     run, origin = RunDirectory(Path(directory)), None
     for named in (directory, *([] if start_from is None else [start_from])):
         require_trainable(RunDirectory(Path(named)))

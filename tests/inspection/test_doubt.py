@@ -50,8 +50,8 @@ def test_an_agent_without_a_posterior_has_no_doubts():
 
 def test_a_run_is_inspected_against_another_task(tmp_path):
     config = preset("debug", "lambda", EnvConfig("probe/cost"))
-    # Without an update: what a posterior of copies is asked is the same.
-    config = replace(config, loop=replace(config.loop, steps=200, prefill=200))
+    # Without an update: the last iteration begins before the prefill is full. What is asked of copies is the same.
+    config = replace(config, loop=replace(config.loop, steps=200, prefill=196))
     run = train(config, tmp_path / "run")
     ask = {"sequences": 6, "context": 3, "ahead": 5}
     found = inspect_run(run, key=jax.random.key(0), against="probe/value", **ask)

@@ -75,7 +75,7 @@ def test_sigterm_saves_and_exits_with_0(tmp_path: Path) -> None:
     """Sent to the whole process group, as schedulers do: environments in workers of their own are not to crash."""
     run = tmp_path / "run"
     # Nearly all of the time goes into long rounds of stepping, so that the signal comes in the middle of one.
-    stepping = ("--loop.workers", "2", "--loop.updates-per-decision", "0", "--loop.decisions-per-iteration", "2000")
+    stepping = ("--loop.workers", "2", "--loop.updates-per-decision", "1e-6", "--loop.decisions-per-iteration", "2000")
     arguments = [*command(run, 10**9), *stepping]
     with subprocess.Popen(
         arguments, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True

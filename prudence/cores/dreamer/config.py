@@ -19,6 +19,7 @@ from prudence.models.config import PrivilegedConfig, WorldModelConfig
 from prudence.models.rssm import LatentState
 from prudence.ops.normalise import PercentileScale
 from prudence.optim import Averaged, Optimised, OptimiserConfig
+from prudence.ranges import Count, Few, NonNegative, Positive, Share, ShareBelowOne
 from prudence.types import Spaces
 
 
@@ -68,21 +69,21 @@ class DreamerConfig:
     model_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-4, clip=1000.0))
     actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-5, eps=1e-5))
     constraint: AugmentedLagrangian | Unconstrained = field(default_factory=Unconstrained)
-    horizon: int = 15
-    imagination_starts: int | None = None
-    discount: float = 1 - 1 / 333
-    lambda_: float = 0.95
-    entropy: float = 3e-4
+    horizon: Few = 15
+    imagination_starts: Count | None = None
+    discount: Share = 1 - 1 / 333
+    lambda_: Share = 0.95
+    entropy: NonNegative = 3e-4
     gradient: Literal["auto", "pathwise", "reinforce"] = "auto"
     normalise_returns: bool = True
-    return_scale_floor: float = 1.0
+    return_scale_floor: Positive = 1.0
     budget: Budget = field(default_factory=Budget)
-    replay_loss: float = 0.0
+    replay_loss: NonNegative = 0.0
     privileged: PrivilegedConfig | None = None
     planning: PlanningConfig | None = None
     uncertainty: UncertaintyConfig | None = None
-    cooldown: float = 0.0
-    averaging: float | None = None
+    cooldown: Share = 0.0
+    averaging: ShareBelowOne | None = None
     evaluation: Literal["mode", "sample"] = "mode"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 

@@ -22,6 +22,7 @@ from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel
 from prudence.ops.returns import lambda_returns
 from prudence.planners import Candidates, CrossEntropy, Forecast, Search, is_safe
+from prudence.ranges import Few, Natural
 from prudence.types import Key, Metrics, Trajectory
 
 
@@ -48,11 +49,11 @@ class PlanningConfig:
     search: CrossEntropy = field(default_factory=CrossEntropy)
     price: PIDLagrangian | Unconstrained = field(default_factory=Unconstrained)
     beyond: Literal["value", "nothing"] = "value"
-    futures: int = 1
+    futures: Few = 1
     common_noise: bool = False
     pessimism: Literal["mean", "max"] = "mean"
     costs: Literal["head", "observation"] = "head"
-    start: int = 0
+    start: Natural = 0
 
 
 class PlannerNetworks(NamedTuple):

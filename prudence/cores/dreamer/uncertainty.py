@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from prudence.models.ensemble import Ensemble
 from prudence.models.swag import SWAG
+from prudence.ranges import Share
 
-Statistic = Literal["optimistic", "pessimistic", "mean"] | float
+Statistic = Literal["optimistic", "pessimistic", "mean"] | Share
 """The best of N trajectories, the worst, all of them, or the one at a quantile in [0, 1] of the imagined returns or
 costs. For costs, the quantile 1 is the highest cost, as in ``pessimistic``."""
 

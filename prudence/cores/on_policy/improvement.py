@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from prudence.actors import Policy
 from prudence.ops.trust_region import Vector, backtrack, cpo_step, fisher_product, natural
 from prudence.optim import Optimised
+from prudence.ranges import Few, NonNegative, Positive, ShareAboveZero, Size, between
 from prudence.types import Key, Metrics, tree_index
 
 P = TypeVar("P", bound=eqx.Module)
@@ -105,9 +106,9 @@ class FirstOrder(Improvement):
         kl_limit: passes stop when the mean KL(old ‖ new) exceeds this.
     """
 
-    passes: int = 40
-    batch_size: int = 64
-    kl_limit: float = 0.02
+    passes: Few = 40
+    batch_size: Size = 64
+    kl_limit: Positive = 0.02
 
     @property
     def values_costs(self) -> bool:
@@ -153,7 +154,7 @@ class ClippedSurrogate(FirstOrder):
         clip: ε.
     """
 
-    clip: float = 0.2
+    clip: ShareAboveZero = 0.2
 
     def loss(self, policy: Policy, rollout: Rollout) -> Scalar:
         ratios = rollout.ratios(policy)
@@ -172,8 +173,8 @@ class PenalisedDivergence(FirstOrder):
         divergence_limit: δ. Decisions with a larger divergence do not contribute to the loss.
     """
 
-    temperature: float = 1.5
-    divergence_limit: float = 0.02
+    temperature: Positive = 1.5
+    divergence_limit: Positive = 0.02
 
     def loss(self, policy: Policy, rollout: Rollout) -> Scalar:
         divergence = policy.kl(rollout.old)
@@ -232,11 +233,11 @@ class SecondOrder(Improvement):
             ``attempts`` of them.
     """
 
-    kl_limit: float = 0.01
-    damping: float = 0.1
-    iterations: int = 15
-    shrink: float = 0.8
-    attempts: int = 15
+    kl_limit: Positive = 0.01
+    damping: NonNegative = 0.1
+    iterations: Few = 15
+    shrink: Annotated[float, between(0, 1, open_low=True, open_high=True)] = 0.8
+    attempts: Few = 15
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ class ConstrainedTrustRegion(SecondOrder):
         discount_promises: whether the predicted change is corrected as described above. The paper does not correct it.
     """
 
-    attempts: int = 20
+    attempts: Few = 20
     discount_promises: bool = False
 
     @property

@@ -45,6 +45,7 @@ from prudence.nets import MLP, ConvEncoder
 from prudence.ops.normalise import RunningMoments
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
+from prudence.ranges import Depth, Few, Share, Size
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, ObservationSpec, Spaces, tree_index
 
 
@@ -60,12 +61,12 @@ class ValueConfig:
         shrinkage: factor on Σθ² in the loss (weight decay).
     """
 
-    layers: int = 2
-    units: int = 64
+    layers: Depth = 2
+    units: Size = 64
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
-    passes: int = 10
-    batch_size: int = 64
-    shrinkage: float = 1e-3
+    passes: Few = 10
+    batch_size: Size = 64
+    shrinkage: Share = 1e-3
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ class OnPolicyConfig:
     )
     critic: ValueConfig = field(default_factory=ValueConfig)
     actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
-    cnn_depth: int = 16
-    discount: float = 0.99
-    lambda_: float = 0.95
-    cost_lambda: float = 0.95
+    cnn_depth: Size = 16
+    discount: Share = 0.99
+    lambda_: Share = 0.95
+    cost_lambda: Share = 0.95
     budget: Budget = field(
         default_factory=lambda: Budget(25.0, discount=0.99, violation=Lived(memory=0.02, relative=False))
     )
-    final_rate: float = 0.05
+    final_rate: Share = 0.05
     evaluation: Literal["mode", "sample"] = "sample"
 
     @property

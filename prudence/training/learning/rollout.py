@@ -23,13 +23,8 @@ class RolloutLearning(OnlineLearning):
     """
 
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
-        self._length, rest = divmod(config.loop.decisions_per_iteration, config.loop.num_envs)
-        if rest or not self._length:
-            raise ValueError(
-                f"decisions_per_iteration={config.loop.decisions_per_iteration} must be a multiple of "
-                f"num_envs={config.loop.num_envs}"
-            )
         super().__init__(config, run, counters, keys)
+        self._length = config.loop.decisions_per_iteration // config.loop.num_envs
 
     @property
     def plan(self) -> str:
