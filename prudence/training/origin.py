@@ -12,13 +12,22 @@ from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.config import ConfigError, read_config, write_config
 from prudence.runs.directory import RunDirectory
+from prudence.runs.metrics import read_metrics
 from prudence.runs.provenance import FILE as PROVENANCE
 
 
-def claim(run: RunDirectory, config: RunConfig) -> None:
-    """Writes the configuration, or checks that the directory's run has the same (a longer run may go on)."""
+def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
+    """Writes the configuration, or checks that the directory's run has the same (a longer run may go on).
+
+    Args:
+        origin: the run that a new one begins as a copy of.
+
+    Raises:
+        ConfigError: the run has another configuration, or it has lost its checkpoints.
+    """
     if not run.exists or checkpoint.latest(run.checkpoints) is None:
-        # Without a checkpoint nothing can be resumed, nor lost: a first attempt with a mistake in it is no run.
+        # A run that never came to its first checkpoint can only begin again. A first attempt with a mistake is no run.
+        _refuse_lost_checkpoints(run, config, origin)
         write_config(run.config, config)
         return
     saved = read_config(run.config, RunConfig)
@@ -32,9 +41,60 @@ def claim(run: RunDirectory, config: RunConfig) -> None:
     write_config(run.config, config)
 
 
+def _refuse_lost_checkpoints(run: RunDirectory, config: RunConfig, origin: RunDirectory | None) -> None:
+    """Refuses to overwrite a run without checkpoints whose metrics go on after its first checkpoint was due."""
+    found = run.metrics.read_bytes() if run.metrics.exists() else b""
+    if origin is not None and origin.metrics.exists() and origin.metrics.read_bytes().startswith(found):
+        return  # The copying was interrupted. The original is whole.
+    if not run.metrics.exists() and not any(run.replay.glob("*.chunk")):
+        return
+    loop = _saved_or(run, config).loop
+    steps = sorted({row["step"] for row in read_metrics(run.metrics)}) if run.metrics.exists() else [float(loop.steps)]
+    # The iteration that passes the mark writes its metrics before its checkpoint. A second one comes after it.
+    passed = [step for step in steps if loop.checkpoint_every and step >= loop.checkpoint_every]
+    if len(passed) > 1 or (steps and steps[-1] >= loop.steps):
+        what = f"metrics up to step {steps[-1]:,.0f}" if run.metrics.exists() else "experience (replay/)"
+        raise ConfigError(
+            f"{run.path} has {what}, but no checkpoint to go on from: {run.checkpoints} was moved or deleted, or the "
+            "run was killed before its first checkpoint. Put the checkpoints back to resume the run. Repeat the "
+            "command with --restart (in Python: restart=True) to delete what is left and begin anew, or name another "
+            "directory with --out"
+        )
+
+
+def _saved_or(run: RunDirectory, config: RunConfig) -> RunConfig:
+    try:
+        return read_config(run.config, RunConfig) if run.exists else config
+    except ConfigError:
+        return config
+
+
+def restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
+    """Deletes the run, so that it begins anew. ``origin`` is checked before, since what is deleted is gone.
+
+    Raises:
+        ConfigError: the run would be deleted before it is copied from, or it cannot start from ``origin``.
+    """
+    if origin is not None:
+        if origin.path.resolve() == run.path.resolve():
+            raise ConfigError(f"{run.path} cannot start from itself and begin anew: omit --restart or --start-from")
+        _require_origin(origin, config)
+    run.wipe()
+
+
 def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwhile: contextlib.ExitStack) -> None:
     """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint of its own yet, and
     keeps ``origin`` from being trained on ``meanwhile``: its checkpoint and its replay must be of one moment."""
+    _require_origin(origin, config)
+    meanwhile.enter_context(origin.lock())
+    if origin.replay.exists():
+        shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
+    for name in (origin.metrics.name, PROVENANCE):
+        shutil.copy(origin.path / name, run.path / name)
+
+
+def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
+    """Refuses an ``origin`` that a run of ``config`` cannot start from."""
     if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
         raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
     source = read_config(origin.config, RunConfig)
@@ -49,11 +109,6 @@ def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwh
             f"a run that starts from {origin.path} must have the same {', '.join(changed)}: its experience and its "
             "count of gradient steps go on"
         )
-    meanwhile.enter_context(origin.lock())
-    if origin.replay.exists():
-        shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
-    for name in (origin.metrics.name, PROVENANCE):
-        shutil.copy(origin.path / name, run.path / name)
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:

@@ -27,6 +27,7 @@ from prudence.runs.provenance import note_provenance
 from prudence.training.learning import make_learning
 from prudence.training.learning.base import Learning
 from prudence.training.origin import claim, take_over
+from prudence.training.origin import restart as begin_anew
 from prudence.training.progress import INIT, Counters, Keys
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
@@ -36,29 +37,39 @@ class TrainingDiverged(RuntimeError):
 
 
 def train(
-    config: RunConfig, directory: Path | str, *, wandb: str | None = None, start_from: Path | str | None = None
+    config: RunConfig,
+    directory: Path | str,
+    *,
+    wandb: str | None = None,
+    start_from: Path | str | None = None,
+    restart: bool = False,
 ) -> Path:
     """Trains, or goes on training, in ``directory``; returns it.
 
     Args:
         start_from: another run, which a new one in ``directory`` begins as a copy of: its weights as they were last
             saved, its experience, steps and metrics, from there on under ``config``. It is left as it is.
+        restart: deletes the run that the directory holds, and begins anew.
 
     Raises:
-        ConfigError: the directory holds a run of another configuration, or a copy would be of another kind.
+        ConfigError: the directory holds a run of another configuration or one that has lost its checkpoints, or a copy
+            would be of another kind.
         RunDirectoryError: one of the two is a record, or a policy of one, on which nothing can be trained; or the
             directory is in use.
         CheckpointMismatch: networks of other sizes cannot be taken over.
         TrainingDiverged: a loss is no longer finite.
     """
-    run, origin = RunDirectory(Path(directory)), None
-    for named in (directory, *([] if start_from is None else [start_from])):
-        require_trainable(RunDirectory(Path(named)))
+    run, origin = RunDirectory(Path(directory)), None if start_from is None else RunDirectory(Path(start_from))
+    for named in (run, *([] if origin is None else [origin])):
+        require_trainable(named)
     with run.lock(), contextlib.ExitStack() as stack:
-        claim(run, config)
+        if restart:
+            begin_anew(run, config, origin)
+        claim(run, config, origin)
         taking_over = stack.enter_context(contextlib.ExitStack())
-        if start_from is not None and checkpoint.latest(run.checkpoints) is None:
-            origin = RunDirectory(Path(start_from))
+        if checkpoint.latest(run.checkpoints) is not None:
+            origin = None  # The run has begun as its copy already.
+        if origin is not None:
             take_over(origin, run, config, taking_over)
         note_provenance(run.path)
         counters, keys = Counters(), Keys(config.seed)
