@@ -12,6 +12,7 @@ import jax
 from prudence.envs import registry
 from prudence.presets import preset, with_action_repeat
 from prudence.run_config import RunConfig
+from prudence.runs.files import safe_name
 from prudence.training.trainer import train as run_training
 
 
@@ -89,9 +90,8 @@ def default_directory(config: RunConfig) -> Path:
 
     What file systems dislike in the task's name is replaced.
     """
-    task = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.env.task)
     observations = config.env.obs if registry.offers_observations(config.env.task) else ()
-    return Path("runs") / "-".join([config.agent_name, task, *observations, str(config.seed)])
+    return Path("runs") / "-".join([config.agent_name, safe_name(config.env.task), *observations, str(config.seed)])
 
 
 def use_compilation_cache() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from prudence.cores.base import Agent, Mode
-from prudence.deploy.policy import load_run
+from prudence.deploy.policy import load_run, require_known_task
 from prudence.deploy.shipped import find_policy, output_directory
 from prudence.evidence.evaluate import EPISODES, MOST_EPISODES, Evaluation, Moment, evaluate_agent
 from prudence.evidence.mpc_sim import SimulationConfig, simulate
@@ -40,6 +40,7 @@ def evaluate_run(
     until_decided: bool = False,
     policy: str | None = None,
     out: Path | str | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Evaluates a run's newest policy, or one that a record has, and writes ``evaluation.json``.
 
@@ -52,9 +53,12 @@ def evaluate_run(
         video: films the first episode, ``videos/evaluation.mp4``.
         show_plan: films what it was planned from too, ``videos/plan.mp4`` and ``plan.png``.
         deadline: seconds that a planner has for a decision.
+        trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function. (A ``task``
+            that is given is trusted anyway.)
 
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
+        EnvError: the task is not safe to make (:func:`prudence.deploy.policy.require_known_task`).
         RunDirectoryError: there is no such policy, or ``out`` holds another run or a record.
         ValueError: ``show_plan`` or a ``deadline`` is asked of an agent that does not act by plans, or both at once; or
             nothing can be decided: too few episodes, no budget, or a deadline; or a record's policy is to explore.
@@ -65,11 +69,13 @@ def evaluate_run(
         _check_decidable(episodes, deadline)
     run, _ = find_policy(Path(directory), policy)
     target = place_for(run, out)
-    config, agent, state, _ = load_run(run.path)
+    config, agent, state, _ = load_run(run.path, trust=trust)
     if task is not None and task != config.env.task:
         raise CheckpointMismatch(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
+    if task is None and not trust:
+        require_known_task(run, config.env.task)
     if run.ships and mode != "evaluate":
         raise ValueError(
             f"{run.path} keeps what is evaluated, not the networks that training explored with: leave --explore out, "

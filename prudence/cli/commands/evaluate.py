@@ -41,7 +41,9 @@ class Evaluate:
     seed: int = 0
     """Of the evaluation's episodes."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """The task, if it must be checked: a run of another one is refused."""
+    """The task, if it must be checked: a run of another one is refused. A module:Class that is given is trusted."""
+    trust: bool = False
+    """Run the code that the run's or record's files name, if you trust them: a task module:Class, a cost function."""
     explore: bool = False
     """Act as in training, with samples where the policy would otherwise take its mode."""
     video: bool = False
@@ -76,6 +78,7 @@ class Evaluate:
             seed=self.seed,
             mode="train" if self.explore else "evaluate",
             task=self.task,
+            trust=self.trust,
             video=self.video,
             show_plan=self.show_plan,
             deadline=None if self.deadline is None else self.deadline / 1000,
