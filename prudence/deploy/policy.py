@@ -54,7 +54,7 @@ def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, 
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json. Train one with `prudence train`")
     config = read_config(run.config, RunConfig)
     saved = run.policy if run.ships else run.checkpoints
-    spaces = checkpoint.spaces_from_json(checkpoint.read_meta(saved)["spaces"])
+    spaces = checkpoint.spaces_from_json(checkpoint.read_meta(saved).get("spaces"))
     if not trust:
         spaces = _with_known_costs(run, config, spaces)
     agent = config.make_agent(spaces)
