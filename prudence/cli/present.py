@@ -41,6 +41,7 @@ def evaluate_run(
     policy: str | None = None,
     out: Path | str | None = None,
     trust: bool = False,
+    tell: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Evaluates a run's newest policy, or one that a record has, and writes ``evaluation.json``.
 
@@ -55,6 +56,7 @@ def evaluate_run(
         deadline: seconds that a planner has for a decision.
         trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function. (A ``task``
             that is given is trusted anyway.)
+        tell: is called with the evaluation before anything is written, so that a full disk does not lose it.
 
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
@@ -93,7 +95,7 @@ def evaluate_run(
             recorder(moment)
 
     console = Console(stderr=True)
-    tell = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
+    show_look = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
     with _bar("evaluating", episodes, console) as show:
         result = evaluate_agent(
             agent,
@@ -106,8 +108,10 @@ def evaluate_run(
             until_decided=until_decided,
             watch=watch if video or show_plan else None,
             progress=show,
-            looked=tell,
+            looked=show_look,
         )
+    if tell is not None:
+        tell(result)
     target.path.mkdir(parents=True, exist_ok=True)
     _write(target, result, frames)
     if recorder is not None:
@@ -138,9 +142,18 @@ def _check_decidable(episodes: int, deadline: float | None) -> None:
         )
 
 
-def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool = False) -> tuple[Evaluation, float]:
+def simulate_run(
+    config: SimulationConfig,
+    directory: Path | str,
+    *,
+    video: bool = False,
+    tell: Callable[[Evaluation], None] | None = None,
+) -> tuple[Evaluation, float]:
     """Plans in the true simulator, and writes a directory like a run's: ``config.json``, ``provenance.json`` and
     ``evaluation.json``. Returns the evaluation, and decisions a second.
+
+    Args:
+        tell: is called with the evaluation before anything is written, so that a full disk does not lose it.
 
     Raises:
         RunDirectoryError: the directory holds a run already.
@@ -161,6 +174,8 @@ def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool
 
         result = simulate(config, watch=frames.append if video else None, progress=progress)
     rate = float(result.lengths.sum()) / (time.monotonic() - start)
+    if tell is not None:
+        tell(result)
     with run.lock():
         write_config(run.config, config)
         note_provenance(run.path)

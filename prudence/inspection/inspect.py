@@ -32,7 +32,7 @@ from prudence.inspection.video import open_loop_picture
 from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
-from prudence.runs.files import safe_name
+from prudence.runs.files import safe_name, write_text_atomically
 from prudence.types import Batch, Key
 
 _log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def inspect_run(
         traces = tuple(trace_episodes(agent, state, config.env, episodes=episodes, seed=seed))
         picture = inspection_figures.draw_episodes(traces, dissect(traces), run.path / "episodes.png")
         found = replace(found, traces=traces, anatomy=dissect(traces), pictures=(*found.pictures, picture))
-    (run.path / FILE).write_text(json.dumps(found.numbers(), indent=1) + "\n")
+    write_text_atomically(run.path / FILE, json.dumps(found.numbers(), indent=1) + "\n")
     return found
 
 

@@ -28,7 +28,10 @@ def write_text_atomically(path: Path, text: str) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # Else a power failure could leave an empty file.
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

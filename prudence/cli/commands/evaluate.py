@@ -82,8 +82,8 @@ class Evaluate:
             video=self.video,
             show_plan=self.show_plan,
             deadline=None if self.deadline is None else self.deadline / 1000,
+            tell=lambda found: print(found.summary(), flush=True),
         )
-        print(result.summary())
         if run.ships and (repeated := repetition(run, result)):
             print(repeated)
         print(f"report: {report.write_report(run.path, target.path)}")
