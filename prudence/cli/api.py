@@ -12,6 +12,7 @@ import jax
 from prudence.envs import registry
 from prudence.presets import preset, with_action_repeat
 from prudence.run_config import RunConfig
+from prudence.runs.files import safe_name
 from prudence.training.trainer import train as run_training
 
 
@@ -55,6 +56,7 @@ def train(
     config: RunConfig | None = None,
     wandb: str | None = None,
     start_from: Path | str | None = None,
+    restart: bool = False,
     **env: Any,
 ) -> Path:
     """Trains an agent, or resumes the run that ``out`` holds, and returns the run's directory.
@@ -68,6 +70,7 @@ def train(
         config: a whole configuration, instead of all of the above but ``out``.
         wandb: Weights & Biases project.
         start_from: a run that the new one begins as a copy of; see :func:`prudence.training.trainer.train`.
+        restart: deletes the run that ``out`` holds, and begins anew.
         env: further settings of the environment: fields of :class:`prudence.envs.base.EnvConfig`, such as
             ``costs="separate"`` or ``kwargs={"payload": 2.0}``, and options of the task's suite, such as
             ``lidar_scale="inverse"`` (`prudence list` names them).
@@ -79,7 +82,7 @@ def train(
         agent, task, obs=obs, preset_name=preset, steps=steps, cost_limit=cost_limit, seed=seed, **env
     )
     use_compilation_cache()
-    return run_training(config, out or default_directory(config), wandb=wandb, start_from=start_from)
+    return run_training(config, out or default_directory(config), wandb=wandb, start_from=start_from, restart=restart)
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -87,9 +90,8 @@ def default_directory(config: RunConfig) -> Path:
 
     What file systems dislike in the task's name is replaced.
     """
-    task = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.env.task)
     observations = config.env.obs if registry.offers_observations(config.env.task) else ()
-    return Path("runs") / "-".join([config.agent_name, task, *observations, str(config.seed)])
+    return Path("runs") / "-".join([config.agent_name, safe_name(config.env.task), *observations, str(config.seed)])
 
 
 def use_compilation_cache() -> None:

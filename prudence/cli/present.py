@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from prudence.cores.base import Agent, Mode
-from prudence.deploy.policy import load_run
+from prudence.deploy.policy import load_run, require_known_task
 from prudence.deploy.shipped import find_policy, output_directory
 from prudence.evidence.evaluate import EPISODES, MOST_EPISODES, Evaluation, Moment, evaluate_agent
 from prudence.evidence.mpc_sim import SimulationConfig, simulate
@@ -40,6 +40,8 @@ def evaluate_run(
     until_decided: bool = False,
     policy: str | None = None,
     out: Path | str | None = None,
+    trust: bool = False,
+    tell: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Evaluates a run's newest policy, or one that a record has, and writes ``evaluation.json``.
 
@@ -52,9 +54,13 @@ def evaluate_run(
         video: films the first episode, ``videos/evaluation.mp4``.
         show_plan: films what it was planned from too, ``videos/plan.mp4`` and ``plan.png``.
         deadline: seconds that a planner has for a decision.
+        trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function. (A ``task``
+            that is given is trusted anyway.)
+        tell: is called with the evaluation before anything is written, so that a full disk does not lose it.
 
     Raises:
         CheckpointMismatch: ``task`` is given and the run is of another one.
+        EnvError: the task is not safe to make (:func:`prudence.deploy.policy.require_known_task`).
         RunDirectoryError: there is no such policy, or ``out`` holds another run or a record.
         ValueError: ``show_plan`` or a ``deadline`` is asked of an agent that does not act by plans, or both at once; or
             nothing can be decided: too few episodes, no budget, or a deadline; or a record's policy is to explore.
@@ -65,11 +71,13 @@ def evaluate_run(
         _check_decidable(episodes, deadline)
     run, _ = find_policy(Path(directory), policy)
     target = place_for(run, out)
-    config, agent, state, _ = load_run(run.path)
+    config, agent, state, _ = load_run(run.path, trust=trust)
     if task is not None and task != config.env.task:
         raise CheckpointMismatch(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
+    if task is None and not trust:
+        require_known_task(run, config.env.task)
     if run.ships and mode != "evaluate":
         raise ValueError(
             f"{run.path} keeps what is evaluated, not the networks that training explored with: leave --explore out, "
@@ -87,7 +95,7 @@ def evaluate_run(
             recorder(moment)
 
     console = Console(stderr=True)
-    tell = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
+    show_look = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
     with _bar("evaluating", episodes, console) as show:
         result = evaluate_agent(
             agent,
@@ -100,8 +108,10 @@ def evaluate_run(
             until_decided=until_decided,
             watch=watch if video or show_plan else None,
             progress=show,
-            looked=tell,
+            looked=show_look,
         )
+    if tell is not None:
+        tell(result)
     target.path.mkdir(parents=True, exist_ok=True)
     _write(target, result, frames)
     if recorder is not None:
@@ -132,9 +142,18 @@ def _check_decidable(episodes: int, deadline: float | None) -> None:
         )
 
 
-def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool = False) -> tuple[Evaluation, float]:
+def simulate_run(
+    config: SimulationConfig,
+    directory: Path | str,
+    *,
+    video: bool = False,
+    tell: Callable[[Evaluation], None] | None = None,
+) -> tuple[Evaluation, float]:
     """Plans in the true simulator, and writes a directory like a run's: ``config.json``, ``provenance.json`` and
     ``evaluation.json``. Returns the evaluation, and decisions a second.
+
+    Args:
+        tell: is called with the evaluation before anything is written, so that a full disk does not lose it.
 
     Raises:
         RunDirectoryError: the directory holds a run already.
@@ -155,6 +174,8 @@ def simulate_run(config: SimulationConfig, directory: Path | str, *, video: bool
 
         result = simulate(config, watch=frames.append if video else None, progress=progress)
     rate = float(result.lengths.sum()) / (time.monotonic() - start)
+    if tell is not None:
+        tell(result)
     with run.lock():
         write_config(run.config, config)
         note_provenance(run.path)

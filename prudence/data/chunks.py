@@ -17,6 +17,7 @@ import json
 import logging
 import mmap
 import os
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -201,7 +202,8 @@ def scan_chunks(directory: Path, layout: Layout) -> list[Chunk]:
         ReplayLayoutError: a chunk was written with another layout.
     """
     chunks: list[Chunk] = []
-    paths = sorted(directory.glob(f"*{SUFFIX}"))
+    # Files of other names, such as a user's copies, are left alone.
+    paths = sorted(path for path in directory.glob(f"*{SUFFIX}") if re.fullmatch("[0-9]+", path.stem))
     for path, following in zip(paths, [*paths[1:], None], strict=False):
         first = int(path.stem)
         rows = _count_valid_rows(path, first, layout)

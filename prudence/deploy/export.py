@@ -49,19 +49,20 @@ class ExportedPolicy:
     about: dict[str, Any]
 
 
-def export_run(directory: Path | str, out: Path | str | None = None) -> ExportedPolicy:
+def export_run(directory: Path | str, out: Path | str | None = None, *, trust: bool = False) -> ExportedPolicy:
     """Exports the policy of a run's newest checkpoint.
 
     Args:
         directory: as for :func:`prudence.deploy.policy.load_run`.
         out: a file, or a directory for ``policy.zip``. By default it is the directory of the run, and
             :func:`prudence.deploy.shipped.output_directory` for a recorded policy.
+        trust: calls the cost function that the checkpoint names, whatever it is.
 
     Raises:
-        RunDirectoryError, CheckpointError: as :func:`prudence.deploy.policy.load_run`.
+        RunDirectoryError, CheckpointError, CheckpointMismatch, EnvError: as :func:`prudence.deploy.policy.load_run`.
         ImportError: flatbuffers is missing. JAX stores programs with it.
     """
-    config, agent, state, steps = load_run(directory)
+    config, agent, state, steps = load_run(directory, trust=trust)
     run, _ = find_policy(Path(directory))
     path = output_directory(run) / "policy.zip" if out is None else Path(out)
     path = path / "policy.zip" if path.is_dir() else path

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import importlib
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +18,27 @@ from jaxtyping import Float
 from prudence.cores.base import Agent
 from prudence.deploy.deadline import RealTime
 from prudence.deploy.shipped import find_policy, load_shipped
+from prudence.envs import custom
+from prudence.envs.base import EnvError
+from prudence.envs.vector import make_vector
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
+from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.config import read_config
-from prudence.runs.directory import RunDirectoryError
+from prudence.runs.directory import RunDirectory, RunDirectoryError
 from prudence.types import Observation, ObservationSpec, Spaces
 
 
-def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
+def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, Agent, Any, int]:
     """Loads a run from its newest readable checkpoint.
+
+    What its files name is data. A cost function comes from within ``prudence.ops``, or from the environment of the task
+    (:func:`require_known_task`), and not from the checkpoint.
 
     Args:
         directory: directory of a run, of a recorded policy, or of a record, whose first policy is then loaded. The
             state of a recorded policy has only the weights that acting needs. All others are freshly initialised.
+        trust: calls the cost function that the checkpoint names, whatever it is.
 
     Returns:
         The configuration, the agent, its state, and the raw steps of its training.
@@ -34,13 +46,17 @@ def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
     Raises:
         RunDirectoryError: no run was started in the directory.
         CheckpointError: the run has no readable checkpoint (yet).
+        CheckpointMismatch: the checkpoint's cost function is not that of its task's environment.
+        EnvError: as :func:`require_known_task`, where the cost function is the environment's.
     """
     run, _ = find_policy(Path(directory))
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json. Train one with `prudence train`")
     config = read_config(run.config, RunConfig)
     saved = run.policy if run.ships else run.checkpoints
-    spaces = checkpoint.spaces_from_json(checkpoint.read_meta(saved)["spaces"])
+    spaces = checkpoint.spaces_from_json(checkpoint.read_meta(saved).get("spaces"))
+    if not trust:
+        spaces = _with_known_costs(run, config, spaces)
     agent = config.make_agent(spaces)
     if run.ships:
         state, meta = load_shipped(saved, agent, task=config.env.task, spaces=spaces)
@@ -48,6 +64,52 @@ def load_run(directory: Path | str) -> tuple[RunConfig, Agent, Any, int]:
     like = (agent.init(key=jax.random.key(0)), agent.init_carry(config.loop.num_envs))
     (state, _), meta = checkpoint.load(saved, like, expect={"task": config.env.task, "spaces": spaces})
     return config, agent, state, int(meta["step"])
+
+
+def require_known_task(run: RunDirectory, task: str) -> None:
+    """Refuses a task that a run's files name, before its environment is made, unless it is safe to make.
+
+    A task ``module:Class`` must be a class derived from ``gymnasium.Env``. That of a recorded policy, which may be
+    another person's, is not even imported.
+
+    Raises:
+        EnvError: it is neither. The message says how to make it all the same.
+    """
+    if run.ships and ":" in task:
+        raise EnvError(
+            f"the policy in {run.path} names the task {task}, whose code is not of prudence, so it is not imported. If "
+            "you trust it, give --task with this name, or --trust (in Python: trust=True)"
+        )
+    custom.require_environment(task)
+
+
+def _with_known_costs(run: RunDirectory, config: RunConfig, spaces: Spaces) -> Spaces:
+    """``spaces`` whose cost function is within ``prudence.ops``, or the one that the task's environment has."""
+    named = spaces.cost_function
+    if named is None or _is_mathematics(named.path):
+        return spaces
+    require_known_task(run, config.env.task)
+    with contextlib.closing(make_vector(config.env, 1, seed=0)) as envs:
+        own = envs.spaces.cost_function
+    if own is None or own.path != named.path:
+        raise CheckpointMismatch(
+            f"the checkpoint names the cost function {named.path!r}, and the environment of {config.env.task} has "
+            f"{'none' if own is None else repr(own.path)}: it was trained with another version of the environment, or "
+            "was changed. If you trust it, give --trust (in Python: trust=True)"
+        )
+    return dataclasses.replace(spaces, cost_function=own)
+
+
+def _is_mathematics(path: str) -> bool:
+    """Whether ``path`` is a function that ``prudence.ops`` defines (and not one that it imports)."""
+    module, _, name = path.partition(":")
+    if not module.startswith("prudence.ops."):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    return inspect.isfunction(found) and found.__module__ == module
 
 
 class Policy:
@@ -121,17 +183,18 @@ def _as_trained(name: str, value: np.ndarray, spec: ObservationSpec) -> np.ndarr
     return value.astype(spec.dtype)
 
 
-def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None) -> Policy:
+def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None, trust: bool = False) -> Policy:
     """Loads the policy of a run's newest checkpoint: ``action = load_policy("runs/x")(observation)``.
 
     It also loads policies of records: ``load_policy("results/x")``, ``load_policy("results/x/policies/seed-1")``.
 
     Args:
         deadline: seconds for each call of a planner; None does the iterations of its training.
+        trust: calls the cost function that the checkpoint names, whatever it is; see :func:`load_run`.
 
     Raises:
-        RunDirectoryError, CheckpointError: as :func:`load_run`.
+        RunDirectoryError, CheckpointError, CheckpointMismatch, EnvError: as :func:`load_run`.
         ValueError: as :class:`Policy`.
     """
-    _, agent, state, _ = load_run(directory)
+    _, agent, state, _ = load_run(directory, trust=trust)
     return Policy(agent, state, agent.spaces, seed=seed, deadline=deadline)

@@ -26,6 +26,7 @@ from prudence.deploy.deadline import planner_of
 from prudence.runs import checkpoint, provenance
 from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.directory import POLICIES, RunDirectory, RunDirectoryError
+from prudence.runs.files import safe_name
 from prudence.types import Spaces
 
 LIMIT_MB = 2.0
@@ -175,7 +176,7 @@ def _planner(agent: Agent, state: Any) -> Any:
 def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb: float) -> str:
     """Writes one policy, and returns its name."""
     meta = checkpoint.read_meta(run.checkpoints)
-    seed = json.loads(run.config.read_text()).get("seed", 0)
+    seed = safe_name(str(json.loads(run.config.read_text()).get("seed", 0)))
     taken = len(list(policies.glob(f"seed-{seed}*")))
     target = RunDirectory(policies / (f"seed-{seed}" + f"-{taken + 1}" * bool(taken)))
     about = {name: meta[name] for name in ("task", "agent", "spaces") if name in meta}

@@ -57,6 +57,23 @@ def exists(task: str) -> bool:
     return True
 
 
+def require_environment(task: str) -> None:
+    """Refuses a ``module:Class`` that is no environment, before anything of it is called.
+
+    For a task that a file names. Its module is imported.
+
+    Raises:
+        EnvError: there is no such module, or it has another kind of object of this name.
+    """
+    found = _class_of(task)
+    if found is None or (isinstance(found, type) and issubclass(found, gym.Env)):
+        return
+    raise EnvError(
+        f"{task}: the file names this as its task, and it is no class that is derived from gymnasium.Env, so it is "
+        "not called. If you trust the file, give --task with this name, or --trust (in Python: trust=True)"
+    )
+
+
 def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
     """The environment as its author wrote it, and its own time limit."""
     given = config.arguments

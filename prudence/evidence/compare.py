@@ -23,6 +23,7 @@ from prudence.evidence.scores import (
     score_systems,
 )
 from prudence.evidence.statistics import Interval
+from prudence.runs.files import write_text_atomically
 
 _UNKNOWN = "–"
 
@@ -103,8 +104,8 @@ class Comparison:
         """Writes ``comparison.md``, ``comparison.json`` and ``comparison.png`` into ``out``. Returns their paths."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "comparison.md").write_text(self.markdown(), encoding="utf-8")
-        (out / "comparison.json").write_text(json.dumps(self.numbers(), indent=1) + "\n")
+        write_text_atomically(out / "comparison.md", self.markdown())
+        write_text_atomically(out / "comparison.json", json.dumps(self.numbers(), indent=1) + "\n")
         picture = plot_comparison(self.systems, self.budgets, out / "comparison.png")
         return out / "comparison.md", out / "comparison.json", picture
 

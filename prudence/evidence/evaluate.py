@@ -21,6 +21,7 @@ from prudence.envs.base import EnvConfig
 from prudence.envs.vector import VectorEnv, episode_seed, make_vector
 from prudence.evidence.sequential import METHOD, Decision, meaning, planned_looks
 from prudence.evidence.statistics import CostBound, Interval, Status, bootstrap_interval, cost_bound
+from prudence.runs.files import write_text_atomically
 from prudence.types import Key, Metrics, Transition
 
 _SEED_OFFSET = 1_000_000
@@ -123,7 +124,11 @@ class Evaluation:
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
-        """Writes all episodes and statistics as JSON."""
+        """Writes all episodes and statistics as JSON, atomically.
+
+        Raises:
+            OSError: the disk is full or failed. An earlier evaluation is intact.
+        """
         content = {
             "task": self.task,
             "seed": self.seed,
@@ -148,7 +153,7 @@ class Evaluation:
             }
         elif self.budgets is not None:
             content["bounds"] = [asdict(bound) | {"verdict": bound.verdict} for bound in self.bounds]
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        write_text_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def episode_seeds(episodes: int, seed: int) -> list[int]:

@@ -18,6 +18,7 @@ from prudence.evidence.evaluate import Evaluation, common_episodes
 from prudence.runs import checkpoint, provenance
 from prudence.runs.curves import load_series
 from prudence.runs.directory import RECORD, RunDirectory, RunDirectoryError
+from prudence.runs.files import write_text_atomically
 
 FILE = RECORD
 _CURVES = (
@@ -60,7 +61,7 @@ def record(
     out.mkdir(parents=True, exist_ok=True)
     kept = write_policies(_with_policies(directories) if policies else [], out, limit_mb=policy_limit)
     path = out / FILE
-    path.write_text(_one_line_pairs(json.dumps(content, indent=1)) + "\n")
+    write_text_atomically(path, _one_line_pairs(json.dumps(content, indent=1)) + "\n")
     learning = [run.path for run in directories if run.metrics.exists()]
     if not learning:
         return path, *kept

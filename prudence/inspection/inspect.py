@@ -16,7 +16,7 @@ import numpy as np
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.data.replay import Replay
-from prudence.deploy.policy import load_run
+from prudence.deploy.policy import load_run, require_known_task
 from prudence.deploy.shipped import find_policy
 from prudence.envs.base import EnvError, Layout
 from prudence.envs.vector import make_vector
@@ -32,6 +32,7 @@ from prudence.inspection.video import open_loop_picture
 from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
+from prudence.runs.files import safe_name, write_text_atomically
 from prudence.types import Batch, Key
 
 _log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def inspect_run(
     against: str | None = None,
     episodes: int = 0,
     seed: int = 0,
+    trust: bool = False,
 ) -> Inspection:
     """Inspects the newest checkpoint of a run. Writes images and ``inspection.json`` into the run directory.
 
@@ -111,11 +113,13 @@ def inspect_run(
         against: another task for ``doubt.png``.
         episodes: number of episodes in an evaluation, with the agent's expectations at every decision; 0 runs none.
         seed: seed of that evaluation.
+        trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function.
 
     Raises:
         RunDirectoryError: as :func:`prudence.deploy.policy.load_run`, or the run is training.
         CheckpointError: as :func:`prudence.deploy.policy.load_run`.
-        EnvError: the environment cannot be made.
+        EnvError: the environment cannot be made, or is not safe to make
+            (:func:`prudence.deploy.policy.require_known_task`).
         ValueError: a number is too small; the replay has no ``context + ahead`` consecutive steps without a new episode
             in the last ``ahead`` of them; the agent has no world model and no episodes are requested; the directory is
             a recorded policy without a replay; or ``against`` is given, but there is no posterior over models or its
@@ -129,7 +133,9 @@ def inspect_run(
     run, _ = find_policy(Path(directory))
     if run.ships:
         raise ValueError(f"{run.path} is a policy without a replay, on which its model could be tested: name a run")
-    config, agent, state, _ = load_run(run.path)
+    config, agent, state, _ = load_run(run.path, trust=trust)
+    if not trust:
+        require_known_task(run, config.env.task)
     found = _look(run, config, agent, state, (sequences, context, ahead), against, key) if _has_model(config) else None
     if found is None:
         if against is not None or not episodes:
@@ -139,7 +145,7 @@ def inspect_run(
         traces = tuple(trace_episodes(agent, state, config.env, episodes=episodes, seed=seed))
         picture = inspection_figures.draw_episodes(traces, dissect(traces), run.path / "episodes.png")
         found = replace(found, traces=traces, anatomy=dissect(traces), pictures=(*found.pictures, picture))
-    (run.path / FILE).write_text(json.dumps(found.numbers(), indent=1) + "\n")
+    write_text_atomically(run.path / FILE, json.dumps(found.numbers(), indent=1) + "\n")
     return found
 
 
@@ -179,7 +185,7 @@ def _look(
         pictures.append(draw_doubt(doubts, run.path / "doubt.png"))
     for name, spec in agent.spaces.observations.items():
         if spec.is_image and f"prediction/{name}" in report:
-            path = run.path / f"open_loop_{name}.png"
+            path = run.path / f"open_loop_{safe_name(name)}.png"
             truth, prediction = report[f"truth/{name}"][0], report[f"prediction/{name}"][0]
             pictures.append(open_loop_picture(truth, prediction, context, path))
     return Inspection(seen, entries, costs, doubts, pictures=tuple(pictures))

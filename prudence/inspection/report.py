@@ -17,6 +17,7 @@ from prudence.evidence.statistics import bootstrap_interval, cost_bound, interqu
 from prudence.inspection import tables as inspection_tables
 from prudence.runs.curves import Series, load_series
 from prudence.runs.directory import RunDirectory
+from prudence.runs.files import write_text_atomically
 
 RECENT = 20
 
@@ -80,7 +81,7 @@ def write_report(run: Path | str, out: Path | str | None = None) -> Path:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body>{''.join(parts)}</body></html>\n"
     )
-    directory.report.write_text(page, encoding="utf-8")
+    write_text_atomically(directory.report, page)
     return directory.report
 
 

@@ -8,10 +8,14 @@ manifest.json`` shows the content of a checkpoint.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import math
+import operator
 import os
 import platform
+import re
 import zipfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -174,7 +178,8 @@ def load(
 ) -> tuple[Any, dict[str, Any]]:
     """Loads the state and the ``meta`` of the newest readable checkpoint, bit for bit as saved.
 
-    If a checkpoint is truncated or corrupt, the one before it is loaded, with a warning.
+    If a checkpoint is truncated or corrupt, the one before it is loaded, with a warning. An error that may pass (too
+    many open files, a device that does not answer) says nothing of a checkpoint, and is raised.
 
     Args:
         directory: directory of the checkpoints, or the file of one checkpoint.
@@ -189,11 +194,19 @@ def load(
     Raises:
         CheckpointError: there is no checkpoint, or no checkpoint can be read.
         CheckpointMismatch: the checkpoint is of another task, other spaces or another configuration of the agent.
+        OSError, MemoryError: the newest checkpoint cannot be read now, and may be intact.
     """
     path, manifest, members = _newest_readable(Path(directory))
     meta = _decode_manifest_meta(manifest, members)
     check_compatible(meta, **(expect or {}))
-    return _decode_state(path, manifest, members, like, partly), meta
+    try:
+        return _decode_state(path, manifest, members, like, partly), meta
+    except CheckpointMismatch:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read, its manifest was changed ({error!r}): use another one"
+        ) from error
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -222,30 +235,91 @@ def _newest_readable(source: Path) -> tuple[Path, dict[str, Any], dict[str, byte
     candidates = [source] if source.is_file() else _paths(source)
     if not candidates:
         raise CheckpointError(f"there is no checkpoint in {source}: train first, or name the directory of a run")
+    faults: dict[Path, _Damaged] = {}
     for path in candidates:
         try:
             return path, *_read_file(path)
         except _Damaged as error:
             log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
-    names = ", ".join(path.name for path in candidates)
-    raise CheckpointError(f"no checkpoint in {source} can be read, all are damaged: {names}. Start a new run directory")
+            faults[path] = error
+    names = ", ".join(f"{path.name} ({fault})" for path, fault in faults.items())
+    raise CheckpointError(
+        f"no checkpoint in {source} can be read, all are damaged: {names}. Put a whole one there, or begin anew "
+        "(prudence train --restart)"
+    )
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest and the arrays of a checkpoint.
+
+    Raises:
+        _Damaged: the content is damaged.
+        OSError, MemoryError: the content may be intact, and cannot be read now.
+        CheckpointMismatch: another version of prudence wrote it in another format.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         manifest = json.loads(members.pop(_MANIFEST))
-    except (FileNotFoundError, PermissionError):
+    except MemoryError:
         raise
     except Exception as error:  # zipfile can raise almost any exception on arbitrary bytes.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: damaged offsets.
+            raise OSError(
+                error.errno,
+                f"a checkpoint cannot be read: {error.strerror}. It may be intact, so no older one is taken: remove "
+                "the cause and repeat the command",
+                str(path),
+            ) from error
         raise _Damaged(f"{type(error).__name__}: {error}") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise _Damaged("its manifest has no format")
     if manifest["format"] != FORMAT_VERSION:
         raise CheckpointMismatch(
             f"{path} has format {manifest['format']}, this version of prudence reads {FORMAT_VERSION}; "
-            f"it was written with {manifest['versions']}"
+            f"it was written with {manifest.get('versions')}"
         )
+    _check_manifest(manifest, members)
     return manifest, members
+
+
+def _check_manifest(manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
+    """Raises _Damaged if a part of the manifest or the whole of an array is missing."""
+    for name, kind in (("step", int), ("versions", dict), ("leaves", list), ("meta", dict)):
+        if not isinstance(manifest.get(name), kind):
+            raise _Damaged(f"its manifest has no {name}")
+    for entry in manifest["leaves"]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or "kind" not in entry:
+            raise _Damaged("its manifest has a leaf without a path or a kind")
+        if "value" not in entry:
+            _check_array(entry, members, entry["path"])
+    _check_meta(manifest["meta"], members)
+
+
+def _check_meta(value: Any, members: Mapping[str, bytes]) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _check_meta(item, members)
+    elif isinstance(value, dict) and _ARRAY in value:
+        _check_array(value[_ARRAY], members, "meta")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _check_meta(item, members)
+
+
+def _check_array(entry: Any, members: Mapping[str, bytes], name: str) -> None:
+    try:
+        dtype, shape = jnp.dtype(entry["stored"][0]), [operator.index(length) for length in entry["stored"][1]]
+        member = entry["member"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise _Damaged(f"{name}: its shape or dtype cannot be read ({error})") from error
+    if dtype.hasobject or dtype.names or not dtype.itemsize or min(shape, default=0) < 0:
+        raise _Damaged(f"{name}: an array of dtype {dtype} and shape {shape} is none that is stored")
+    if member not in members:
+        raise _Damaged(f"{name}: the file has no member {member}")
+    size = dtype.itemsize * math.prod(shape)
+    if len(members[member]) != size:
+        raise _Damaged(f"{name}: {member} has {len(members[member])} bytes instead of {size}")
 
 
 def _decode_manifest_meta(manifest: dict[str, Any], members: dict[str, bytes]) -> dict[str, Any]:
@@ -324,8 +398,8 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
     Raises:
         CheckpointMismatch: the task or the spaces differ. The message names both.
     """
-    saved = spaces_from_json(saved_meta["spaces"]) if spaces is not None else None
-    same_task = task is None or task == saved_meta["task"]
+    saved = spaces_from_json(saved_meta.get("spaces")) if spaces is not None else None
+    same_task = task is None or task == saved_meta.get("task")
     same_spaces = saved is None or spaces is None or _parts(saved) == _parts(spaces)
     if not (same_task and same_spaces):
         was = f"task {saved_meta.get('task')!r}" + (f" with {_spaces_in_words(saved)}" if saved else "")
@@ -348,9 +422,25 @@ def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
     }
 
 
-def spaces_from_json(value: Mapping[str, Any]) -> Spaces:
-    """Converts the result of ``spaces_to_json`` back to spaces."""
+def spaces_from_json(value: Any) -> Spaces:
+    """Converts the result of ``spaces_to_json`` back to spaces.
+
+    Raises:
+        CheckpointError: ``value`` is no such result.
+    """
+    try:
+        return _spaces_from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"the checkpoint's spaces cannot be read ({error!r}): it is damaged or was changed. Use another checkpoint"
+        ) from error
+
+
+def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
     observation = tuple((name, ObservationSpec(tuple(shape), dtype)) for name, shape, dtype in value["observation"])
+    for name, spec in observation:
+        if jnp.dtype(spec.dtype).kind not in "biuf":
+            raise ValueError(f"observation {name} is of dtype {spec.dtype}")
     reads = value.get("cost_function")  # Older checkpoints do not have it.
     # In older checkpoints the name alone marks privileged observations.
     by_name = [name for name, _ in observation if name == PRIVILEGED]
@@ -417,8 +507,9 @@ def _versions() -> dict[str, str]:
 
 
 def _paths(directory: Path) -> list[Path]:
-    """Checkpoints, newest first."""
-    return sorted(directory.glob(f"[0-9]*{SUFFIX}"), reverse=True)
+    """Checkpoints, newest first. Files of other names, such as a user's copies, are not among them."""
+    found = [path for path in directory.glob(f"*{SUFFIX}") if re.fullmatch("[0-9]+", path.stem)]
+    return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
 def _sync(directory: Path) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from prudence.runs.files import write_text_atomically
 from prudence.runs.provenance import FILE as PROVENANCE
 from prudence.runs.provenance import last_commit
 
@@ -37,10 +37,7 @@ def write_config(path: Path, config: Any) -> None:
     Raises:
         ConfigError: a value is of another type.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(_encode(config, "config"), indent=2) + "\n")
-    os.replace(partial, path)
+    write_text_atomically(Path(path), json.dumps(_encode(config, "config"), indent=2) + "\n")
 
 
 def read_config(path: Path, cls: type[Config]) -> Config:

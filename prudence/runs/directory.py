@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 POLICIES = "policies"
 RECORD = "result.json"
+_OTHERS = ("inspection.json", "provenance.json", "wandb_id")
 
 
 class RunDirectoryError(RuntimeError):
@@ -79,6 +81,17 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether a run was started here."""
         return self.config.exists()
+
+    def wipe(self) -> None:
+        """Deletes all that a run wrote here, and nothing else. The checkpoints go first: a run that is half deleted
+        cannot be resumed by mistake."""
+        parts = [self.checkpoints, self.replay, self.metrics, self.tensorboard, self.evaluation, self.videos]
+        parts += [self.report, *(self.path / name for name in _OTHERS), *self.path.glob("*.png"), self.config]
+        for part in parts:
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import math
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from tensorboardX import SummaryWriter
+
+from prudence.runs.files import write_text_atomically
+
+log = logging.getLogger(__name__)
 
 Vector = Sequence[float] | np.ndarray | jax.Array
 """A vector ``[C]``, one number for each constraint."""
@@ -78,12 +83,10 @@ class Logger:
             self._wandb.log(values, step=step)
 
     def truncate(self, step: int) -> None:
-        """Deletes the metrics after ``step``, also from TensorBoard."""
+        """Deletes the metrics after ``step``, also from TensorBoard. Lines that are no metrics go, too."""
         self._file.close()
-        kept = [line for line in _complete_lines(self._path) if json.loads(line)["step"] <= step]
-        partial = self._path.with_name(f".{METRICS_FILE}.partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, self._path)
+        kept = [line for line, row in _rows(self._path) if row["step"] <= step]
+        write_text_atomically(self._path, "".join(kept))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._purge_step = step + 1
 
@@ -116,19 +119,32 @@ class Logger:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Reads the lines of a ``metrics.jsonl``, each with its ``step``. ``null`` is read as NaN.
 
-    An incomplete last line is skipped: a crash cut it off, or it is being written.
-
-    Raises:
-        ValueError: another line is not JSON. The message has its number.
+    An incomplete last line is skipped: a crash cut it off, or it is being written. Any other line that is no JSON
+    object of a step and numbers is skipped with a warning, which has its number.
     """
-    rows = []
-    for number, line in enumerate(_complete_lines(Path(path)), start=1):
+    return [{name: math.nan if value is None else value for name, value in row.items()} for _, row in _rows(Path(path))]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The complete lines that are metrics, as they are and read."""
+    for number, line in enumerate(_complete_lines(path), start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON ({error}): the file was edited by hand") from error
-        rows.append({name: math.nan if value is None else value for name, value in row.items()})
-    return rows
+        except ValueError:
+            row = None
+        if _is_row(row):
+            yield line, row
+        else:
+            log.warning("%s, line %d is not a line of metrics, and is skipped: %.40r", path, number, line.rstrip())
+
+
+def _is_row(row: Any) -> bool:
+    number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    return (
+        isinstance(row, dict)
+        and number(row.get("step"))
+        and all(value is None or number(value) for value in row.values())
+    )
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -17,17 +18,17 @@ from typing import Any
 import jax
 import psutil
 
+from prudence.runs.files import write_text_atomically
+
+log = logging.getLogger(__name__)
+
 FILE = "provenance.json"
 _LIBRARIES = ("prudence-rl", "jax", "equinox", "optax", "gymnasium", "mujoco", "safety-gymnasium", "numpy")
 
 
 def note_provenance(directory: Path) -> None:
     """Appends this process to ``provenance.json``, which has one entry for each start or resumption of the run."""
-    path = directory / FILE
-    entries = json.loads(path.read_text()) if path.exists() else []
-    partial = path.with_name(f".{FILE}.partial")
-    partial.write_text(json.dumps([*entries, describe()], indent=1) + "\n")
-    os.replace(partial, path)
+    write_text_atomically(directory / FILE, json.dumps([*_starts(directory), describe()], indent=1) + "\n")
 
 
 def anywhere(directory: Path) -> list[dict[str, Any]]:
@@ -35,17 +36,31 @@ def anywhere(directory: Path) -> list[dict[str, Any]]:
 
     Only the last part of the paths after ``--out`` and ``--start-from`` is kept.
     """
-    path = directory / FILE
-    starts = json.loads(path.read_text()) if path.exists() else []
-    return [start | {"command": re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", start["command"])} for start in starts]
+    shortened = lambda command: re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", command)
+    return [start | {"command": shortened(str(start.get("command", "")))} for start in _starts(directory)]
 
 
 def last_commit(directory: Path) -> str | None:
     """The commit that a run was last started at; None where nobody noted it."""
-    path = directory / FILE
-    starts = json.loads(path.read_text()) if path.exists() else []
+    starts = _starts(directory)
     commit = starts[-1].get("commit") if starts else None
     return commit and commit.removesuffix("+")
+
+
+def _starts(directory: Path) -> list[dict[str, Any]]:
+    """The entries that can be read. A file that cannot is warned of, since no run should fail for it."""
+    path = directory / FILE
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        log.warning("%s is not JSON (%s): its entries are lost, and it begins anew", path, error)
+        return []
+    starts = [start for start in found if isinstance(start, dict)] if isinstance(found, list) else []
+    if not isinstance(found, list) or len(starts) < len(found):
+        log.warning("%s has entries that are no descriptions of a start: they are skipped", path)
+    return starts
 
 
 def describe() -> dict[str, Any]:

@@ -12,19 +12,24 @@ from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.config import ConfigError, read_config, write_config
 from prudence.runs.directory import RunDirectory
+from prudence.runs.metrics import read_metrics
 from prudence.runs.provenance import FILE as PROVENANCE
 
 
-def claim(run: RunDirectory, config: RunConfig) -> None:
+def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
     """Writes the configuration, or checks that the run in the directory has the same one.
 
     The number of steps may differ, so that a run can be extended.
 
+    Args:
+        origin: the run that a new one begins as a copy of.
+
     Raises:
-        ConfigError: the directory has a run with another configuration.
+        ConfigError: the run has another configuration, or it has lost its checkpoints.
     """
     if not run.exists or checkpoint.latest(run.checkpoints) is None:
-        # Without a checkpoint nothing can be resumed or lost. A failed first attempt does not count as a run.
+        # A run that never came to its first checkpoint can only begin again. A failed first attempt is not a run.
+        _refuse_lost_checkpoints(run, config, origin)
         write_config(run.config, config)
         return
     saved = read_config(run.config, RunConfig)
@@ -36,6 +41,47 @@ def claim(run: RunDirectory, config: RunConfig) -> None:
             "or name another directory with --out"
         )
     write_config(run.config, config)
+
+
+def _refuse_lost_checkpoints(run: RunDirectory, config: RunConfig, origin: RunDirectory | None) -> None:
+    """Refuses to overwrite a run without checkpoints whose metrics go on after its first checkpoint was due."""
+    found = run.metrics.read_bytes() if run.metrics.exists() else b""
+    if origin is not None and origin.metrics.exists() and origin.metrics.read_bytes().startswith(found):
+        return  # The copying was interrupted. The original is whole.
+    if not run.metrics.exists() and not any(run.replay.glob("*.chunk")):
+        return
+    loop = _saved_or(run, config).loop
+    steps = sorted({row["step"] for row in read_metrics(run.metrics)}) if run.metrics.exists() else [float(loop.steps)]
+    # The iteration that passes the mark writes its metrics before its checkpoint. A second one comes after it.
+    passed = [step for step in steps if loop.checkpoint_every and step >= loop.checkpoint_every]
+    if len(passed) > 1 or (steps and steps[-1] >= loop.steps):
+        what = f"metrics up to step {steps[-1]:,.0f}" if run.metrics.exists() else "experience (replay/)"
+        raise ConfigError(
+            f"{run.path} has {what}, but no checkpoint to go on from: {run.checkpoints} was moved or deleted, or the "
+            "run was killed before its first checkpoint. Put the checkpoints back to resume the run. Repeat the "
+            "command with --restart (in Python: restart=True) to delete what is left and begin anew, or name another "
+            "directory with --out"
+        )
+
+
+def _saved_or(run: RunDirectory, config: RunConfig) -> RunConfig:
+    try:
+        return read_config(run.config, RunConfig) if run.exists else config
+    except ConfigError:
+        return config
+
+
+def restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
+    """Deletes the run, so that it begins anew. ``origin`` is checked before, since what is deleted is gone.
+
+    Raises:
+        ConfigError: the run would be deleted before it is copied from, or it cannot start from ``origin``.
+    """
+    if origin is not None:
+        if origin.path.resolve() == run.path.resolve():
+            raise ConfigError(f"{run.path} cannot start from itself and begin anew: omit --restart or --start-from")
+        _require_origin(origin, config)
+    run.wipe()
 
 
 def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwhile: contextlib.ExitStack) -> None:
@@ -51,6 +97,16 @@ def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwh
     Raises:
         ConfigError: ``origin`` has no checkpoint, or its configuration does not allow the copy.
     """
+    _require_origin(origin, config)
+    meanwhile.enter_context(origin.lock())
+    if origin.replay.exists():
+        shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
+    for name in (origin.metrics.name, PROVENANCE):
+        shutil.copy(origin.path / name, run.path / name)
+
+
+def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
+    """Refuses an ``origin`` that a run of ``config`` cannot start from."""
     if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
         raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
     source = read_config(origin.config, RunConfig)
@@ -65,11 +121,6 @@ def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwh
             f"a run that starts from {origin.path} must have the same {', '.join(changed)}, because it continues with "
             "the experience and the number of gradient steps of that run"
         )
-    meanwhile.enter_context(origin.lock())
-    if origin.replay.exists():
-        shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
-    for name in (origin.metrics.name, PROVENANCE):
-        shutil.copy(origin.path / name, run.path / name)
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:

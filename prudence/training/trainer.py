@@ -26,6 +26,7 @@ from prudence.runs.provenance import note_provenance
 from prudence.training.learning import make_learning
 from prudence.training.learning.base import Learning
 from prudence.training.origin import claim, take_over
+from prudence.training.origin import restart as begin_anew
 from prudence.training.progress import INIT, Counters, Keys
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
@@ -35,7 +36,12 @@ class TrainingDiverged(RuntimeError):
 
 
 def train(
-    config: RunConfig, directory: Path | str, *, wandb: str | None = None, start_from: Path | str | None = None
+    config: RunConfig,
+    directory: Path | str,
+    *,
+    wandb: str | None = None,
+    start_from: Path | str | None = None,
+    restart: bool = False,
 ) -> Path:
     """Starts or resumes the training of a run in ``directory``. Returns the directory.
 
@@ -45,10 +51,11 @@ def train(
         wandb: Weights & Biases project to which metrics are also written. None writes none.
         start_from: another run. A new run in ``directory`` begins as a copy of it, with its last saved weights, its
             experience, steps and metrics, and continues with ``config``. The other run does not change.
+        restart: deletes the run in ``directory`` and begins anew.
 
     Raises:
-        ConfigError: the directory has a run with another configuration, or a run with ``config`` cannot start from
-            ``start_from``.
+        ConfigError: the directory has a run with another configuration or one that has lost its checkpoints, or a run
+            with ``config`` cannot start from ``start_from``.
         RunDirectoryError: one of the two directories is a record or the policy of a record, which cannot be trained; or
             a directory is in use.
         CheckpointMismatch: the networks of ``start_from`` have other sizes.
@@ -56,14 +63,17 @@ def train(
         ValueError: settings do not make a run together.
     """
     config.check()
-    run, origin = RunDirectory(Path(directory)), None
-    for named in (directory, *([] if start_from is None else [start_from])):
-        require_trainable(RunDirectory(Path(named)))
+    run, origin = RunDirectory(Path(directory)), None if start_from is None else RunDirectory(Path(start_from))
+    for named in (run, *([] if origin is None else [origin])):
+        require_trainable(named)
     with run.lock(), contextlib.ExitStack() as stack:
-        claim(run, config)
+        if restart:
+            begin_anew(run, config, origin)
+        claim(run, config, origin)
         taking_over = stack.enter_context(contextlib.ExitStack())
-        if start_from is not None and checkpoint.latest(run.checkpoints) is None:
-            origin = RunDirectory(Path(start_from))
+        if checkpoint.latest(run.checkpoints) is not None:
+            origin = None  # The run has begun as its copy already.
+        if origin is not None:
             take_over(origin, run, config, taking_over)
         note_provenance(run.path)
         counters, keys = Counters(), Keys(config.seed)

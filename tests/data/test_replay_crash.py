@@ -105,6 +105,15 @@ def test_a_torn_tail_is_dropped(tmp_path: Path, torn_bytes: int, caplog: pytest.
         assert str(last) in caplog.text
 
 
+def test_copies_of_a_user_are_ignored(tmp_path: Path) -> None:
+    paths = written(tmp_path)
+    copies = [paths[0].with_name(f"{paths[0].stem} (1).chunk"), tmp_path / "000000000020-best.chunk"]
+    for copy in copies:
+        copy.write_bytes(paths[0].read_bytes())
+    assert_intact(opened(tmp_path), 40)
+    assert all(copy.exists() for copy in copies)
+
+
 def test_zeros_after_the_tail_are_no_rows(tmp_path: Path) -> None:
     """What a file system may leave after a loss of power: the length of the file without its content."""
     last = written(tmp_path)[-1]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from prudence.runs.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
 
 SPACES = Spaces((("state", ObservationSpec((3,), "float32")),), ActionSpec("continuous", 2), ("hazards", "vases"), 250)
-META = {"task": "Goal", "spaces": checkpoint.spaces_to_json(SPACES)}
+META: dict[str, Any] = {"task": "Goal", "spaces": checkpoint.spaces_to_json(SPACES)}
 
 
 class State(eqx.Module):
@@ -152,6 +154,105 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert state["step"] == meta["step"] == 1
     assert "000000000002.ckpt is damaged" in caplog.text
     assert checkpoint.read_meta(tmp_path)["step"] == 1
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> None:
+    """Changes manifest and members of a checkpoint, which stays a valid zip file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members.pop("manifest.json"))
+    change(manifest, members)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in {"manifest.json": json.dumps(manifest).encode(), **members}.items():
+            archive.writestr(name, member)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda manifest, members: members.clear(), "the file has no member state/00000"),
+        (lambda manifest, members: members.update({"state/00000": b"short"}), "has 5 bytes instead of 8"),
+        (lambda manifest, members: manifest.pop("format"), "its manifest has no format"),
+        (lambda manifest, members: manifest.pop("meta"), "its manifest has no meta"),
+        (lambda manifest, members: manifest.pop("leaves"), "its manifest has no leaves"),
+        (lambda manifest, members: manifest["leaves"][0].pop("path"), "a leaf without a path"),
+        (lambda manifest, members: manifest["leaves"][0].pop("stored"), "its shape or dtype cannot be read"),
+        (lambda manifest, members: manifest["leaves"][0].update(stored=["object", [1]]), "of dtype object"),
+        (lambda manifest, members: manifest["leaves"][0].update(stored=["nonsense", [1]]), "cannot be read"),
+        (lambda manifest, members: manifest["leaves"][0].update(stored=["int64", [-1]]), r"shape \[-1\]"),
+        (lambda manifest, members: manifest["meta"].update(x={"$array": 3}), "meta: its shape or dtype"),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_part_falls_back_to_the_one_before(
+    tmp_path: Path, change: Any, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"x": np.array([step])}, META)
+    rewrite(tmp_path / "000000000002.ckpt", change)
+    state, meta = checkpoint.load(tmp_path, {"x": np.zeros(1, int)})
+    assert state["x"] == meta["step"] == 1
+    assert re.search(f"000000000002.ckpt is damaged .*{fault}", caplog.text)
+    rewrite(tmp_path / "000000000001.ckpt", change)
+    with pytest.raises(CheckpointError, match=rf"all are damaged: 000000000002\.ckpt \(.*{fault}"):
+        checkpoint.load(tmp_path, {"x": np.zeros(1, int)})
+
+
+def test_a_member_lost_from_the_directory_of_the_file_falls_back(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"x": np.array([step]), "y": np.array([step])}, META)
+    newest = tmp_path / "000000000002.ckpt"
+    rewrite(newest, lambda manifest, members: members.pop("state/00001") and None)
+    assert checkpoint.load(tmp_path, {"x": np.zeros(1, int), "y": np.zeros(1, int)})[1]["step"] == 1
+
+
+def test_a_manifest_that_does_not_make_a_state_is_a_checkpoint_error(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 1, {"key": jax.random.key(0)}, META)
+    rewrite(path, lambda manifest, members: manifest["leaves"][0].update(impl="nonsense"))
+    with pytest.raises(CheckpointError, match="its manifest was changed"):
+        checkpoint.load(tmp_path, {"key": jax.random.key(0)})
+
+
+@pytest.mark.parametrize(
+    "spaces",
+    [None, {}, [], {**META["spaces"], "observation": [["state", [3], "object"]]}, {**META["spaces"], "action": [1]}],
+)
+def test_spaces_that_cannot_be_read_are_a_checkpoint_error(spaces: Any) -> None:
+    with pytest.raises(CheckpointError, match="spaces cannot be read"):
+        checkpoint.spaces_from_json(spaces)
+    with pytest.raises(CheckpointError, match="spaces cannot be read"):
+        checkpoint.check_compatible({"spaces": spaces}, spaces=SPACES)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error"), MemoryError()]
+)
+def test_an_error_that_passes_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the run would go on from an older checkpoint, and delete the good one."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {}, META)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "read", fail)
+        with pytest.raises(type(error), match="may be intact" if isinstance(error, OSError) else None):
+            checkpoint.load(tmp_path, {})
+    assert not caplog.text
+    assert checkpoint.load(tmp_path, {})[1]["step"] == 2
+
+
+def test_copies_of_a_user_are_ignored(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 20, {}, META)
+    copies = ("000000000020-best.ckpt", "000000000030 (1).ckpt", "best.ckpt", "³.ckpt")
+    for name in copies:
+        (tmp_path / name).write_bytes(b"mine")
+    assert checkpoint.latest(tmp_path) == tmp_path / "000000000020.ckpt"
+    checkpoint.save(tmp_path, 21, {}, META, keep=1)
+    assert checkpoint.load(tmp_path, {})[1]["step"] == 21
+    assert {path.name for path in tmp_path.iterdir()} == {*copies, "000000000021.ckpt"}
 
 
 def test_nothing_to_load_is_said_clearly(tmp_path: Path) -> None:

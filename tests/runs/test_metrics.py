@@ -51,11 +51,18 @@ def test_a_torn_last_line_is_tolerated_and_replaced(tmp_path: Path) -> None:
     assert [row["a"] for row in read_metrics(path)] == [1.0, 2.0]
 
 
-def test_a_broken_line_inside_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["", "oops", "{}", "[1]", '{"step": null}', '{"step": 2, "a": "x"}', "\x00\x00", "3"])
+def test_a_line_that_is_no_metrics_is_named_skipped_and_repaired(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\noops\n{"step": 2}\n')
-    with pytest.raises(ValueError, match="line 2 is not JSON"):
-        read_metrics(path)
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+    assert f"{path}, line 2 is not a line of metrics" in caplog.text
+    logger = Logger(tmp_path, tensorboard=False)
+    logger.truncate(2)
+    logger.close()
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_resuming_drops_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:

@@ -173,6 +173,83 @@ def test_what_a_run_cannot_start_from_is_refused(tmp_path: Path, plain: None) ->
         train(run_config("probe/value", steps=16, num_envs=4), tmp_path / "run", start_from=first)
 
 
+# ---- beginning anew --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_lost_its_checkpoints_is_refused_and_restarts_when_told(
+    tmp_path: Path, plain: None, whole_plain: tuple[RunConfig, Path]
+) -> None:
+    config, whole = whole_plain
+    run = train(config, tmp_path / "run")
+    (run / "checkpoints").rename(tmp_path / "away")
+    kept = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"}
+    with pytest.raises(ConfigError, match=r"metrics up to step 9\d, but no checkpoint .* --restart .*restart=True"):
+        train(config, run)
+    assert kept == {path: path.read_bytes() for path in kept}
+    (run / "notes.txt").write_text("mine")
+    train(config, run, restart=True)
+    assert_same_run(whole, run)
+    assert len(json.loads((run / "provenance.json").read_text())) == 1
+    assert (run / "notes.txt").read_text() == "mine"
+    (run / "checkpoints").rename(tmp_path / "away too")
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"has experience \(replay/\), but no checkpoint"):
+        train(config, run)
+
+
+@pytest.fixture
+def whole_plain(tmp_path: Path, plain: None) -> tuple[RunConfig, Path]:
+    config = run_config("envs.custom:Counter", steps=96, checkpoint_every=32, evaluate_every=0, log_every=8)
+    return config, train(config, tmp_path / "whole plain")
+
+
+def test_a_restart_with_another_configuration_is_another_run(
+    tmp_path: Path, plain: None, whole_plain: tuple[RunConfig, Path]
+) -> None:
+    config, run = whole_plain
+    train(replace(config, seed=1), run, restart=True)
+    assert_same_run(train(replace(config, seed=1), tmp_path / "other"), run)
+
+
+def test_a_kill_before_the_first_checkpoint_is_due_needs_no_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_plain: tuple[RunConfig, Path]
+) -> None:
+    """Also in the iteration whose metrics are written and whose checkpoint is not."""
+    config, whole = whole_plain
+    for steps, method in ((24, "_after_iteration"), (32, "_save")):
+        with monkeypatch.context() as patch:
+            if method == "_save":
+                patch.setattr(Trainer, "_save", lambda self: kill())
+            else:
+                after(patch, steps, kill)
+            with pytest.raises(Killed):
+                train(config, tmp_path / "run")
+        assert 0 < history(tmp_path / "run")[-1]["step"] <= steps
+    assert_same_run(whole, train(config, tmp_path / "run"))
+
+
+def test_a_copy_interrupted_before_its_checkpoint_is_copied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_plain: tuple[RunConfig, Path]
+) -> None:
+    config, whole = whole_plain
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save", lambda self: kill())
+        with pytest.raises(Killed):
+            train(config, tmp_path / "copy", start_from=whole)
+    assert_same_run(whole, train(config, tmp_path / "copy", start_from=whole))
+
+
+def test_a_restart_checks_what_it_starts_from_before_it_deletes(
+    tmp_path: Path, whole_plain: tuple[RunConfig, Path]
+) -> None:
+    config, run = whole_plain
+    with pytest.raises(ConfigError, match="cannot start from itself"):
+        train(config, run, restart=True, start_from=run)
+    with pytest.raises(ConfigError, match="no run with a checkpoint"):
+        train(config, run, restart=True, start_from=tmp_path / "nothing")
+    assert checkpoint.latest(run / "checkpoints") is not None
+
+
 # ---- what a run refuses --------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,9 @@ class Evaluate:
     seed: int = 0
     """Of the evaluation's episodes."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """The task, if it must be checked: a run of another one is refused."""
+    """The task, if it must be checked: a run of another one is refused. A module:Class that is given is trusted."""
+    trust: bool = False
+    """Run the code that the run's or record's files name, if you trust them: a task module:Class, a cost function."""
     explore: bool = False
     """Act as in training, with samples where the policy would otherwise take its mode."""
     video: bool = False
@@ -76,11 +78,12 @@ class Evaluate:
             seed=self.seed,
             mode="train" if self.explore else "evaluate",
             task=self.task,
+            trust=self.trust,
             video=self.video,
             show_plan=self.show_plan,
             deadline=None if self.deadline is None else self.deadline / 1000,
+            tell=lambda found: print(found.summary(), flush=True),
         )
-        print(result.summary())
         if run.ships and (repeated := repetition(run, result)):
             print(repeated)
         print(f"report: {report.write_report(run.path, target.path)}")

@@ -25,13 +25,15 @@ class Export:
     """Directory of a run."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write. By default policy.zip in the run."""
+    trust: bool = False
+    """Run the code that the run's files name, if you trust them: the cost function of a checkpoint."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.deploy.export import export_run
 
         refuse(rest)
         use_compilation_cache()
-        found = export_run(self.run_directory, self.out)
+        found = export_run(self.run_directory, self.out, trust=self.trust)
         print(f"{found.path}: {found.size / 1e3:,.0f} kB, {1e3 * found.latency:.2f} ms a decision on this machine")
         print(f"runs on {' and '.join(found.about['platforms'])}; ", end="")
         print(f"sees {', '.join(found.about['observation'])}; examples/04_run_exported.py runs it")

@@ -43,6 +43,8 @@ class Inspect:
     """Of the imagined samples and of the episodes."""
     against: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     """Another task with the same observations, to see whether the models disagree where they have not been."""
+    trust: bool = False
+    """Run the code that the run's files name, if you trust them: a task module:Class, a cost function."""
 
     def run(self, rest: list[str]) -> int:
         import jax
@@ -61,6 +63,7 @@ class Inspect:
             against=self.against,
             episodes=self.episodes,
             seed=self.seed,
+            trust=self.trust,
         )
         console = Console()
         for sheet in sheets(found.numbers()):

@@ -65,7 +65,7 @@ class Simulate:
             seed=self.seed,
         )
         directory = self.out or Path("runs") / f"{simulate.NAME}-{self.task}-{self.seed}"
-        result, rate = simulate_run(config, directory, video=self.video)
-        print(result.summary())
+        tell = lambda found: print(found.summary(), flush=True)
+        _, rate = simulate_run(config, directory, video=self.video, tell=tell)
         print(f"{rate:.2f} decisions/s; written to {directory}")
         return 0

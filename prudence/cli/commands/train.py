@@ -56,6 +56,8 @@ class Train:
     start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Begin as a copy of another run, with its weights, experience and steps, and go on under the settings given here:
     another budget, price or planner. That run is left as it is; --steps counts its steps, too."""
+    restart: bool = False
+    """Delete the run that --out holds, with its checkpoints, metrics and experience, and begin anew."""
     settings: bool = False
     """Show every setting of the preset, with its value here, and leave."""
 
@@ -77,7 +79,7 @@ class Train:
             description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
         )
         out = self.out or default_directory(config)
-        directory = train(config=config, out=out, wandb=self.wandb, start_from=self.start_from)
+        directory = train(config=config, out=out, wandb=self.wandb, start_from=self.start_from, restart=self.restart)
         try:
             print(f"learning curve: {plot.plot_run(directory)}", file=sys.stderr)
         except ValueError as error:  # A run of a few steps has no episode to draw, and succeeded all the same.
