@@ -5,7 +5,6 @@ The functions read ``metrics.jsonl`` and ``config.json`` of run directories. The
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from prudence.envs.registry import offers_observations
+from prudence.evidence.content import read_object
 from prudence.runs.curves import BAND, Series, Windows, in_steps, load_series, seeds_windows, window_width, windows
 from prudence.runs.directory import RunDirectory
 
@@ -27,9 +27,16 @@ CONSTRAINT_COLOURS = (RED, PURPLE, GREEN, ORANGE)
 
 
 def raw_config(run: Path | str) -> dict[str, Any]:
-    """The configuration of a run directory as plain JSON. It is empty if the run has none."""
+    """The configuration of a run directory as plain JSON. It is empty if the run has none.
+
+    Raises:
+        ValueError: it is not that of a run. The message names the file.
+    """
     path = RunDirectory(Path(run)).config
-    return json.loads(path.read_text()) if path.exists() else {}
+    found = read_object(path) if path.exists() else {}
+    if not isinstance(found.get("env", {}), dict):
+        raise ValueError(f"{path} is no configuration of a run: its env is {found['env']!r}")
+    return found
 
 
 def plot_run(run: Path | str, out: Path | str | None = None) -> Path:

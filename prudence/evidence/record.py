@@ -14,6 +14,7 @@ from prudence.cores.base import Agent
 from prudence.deploy.policy import load_run
 from prudence.deploy.shipped import LIMIT_MB, write_policies
 from prudence.evidence import plot
+from prudence.evidence.content import read_evaluation
 from prudence.evidence.evaluate import Evaluation, common_episodes
 from prudence.runs import checkpoint, provenance
 from prudence.runs.curves import load_series
@@ -88,6 +89,7 @@ def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
 
     Raises:
         RunDirectoryError: the directory holds no run, or an evaluation is required but missing.
+        ValueError: its configuration or its evaluation cannot be read. The message names the file and the fault.
     """
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json")
@@ -108,7 +110,7 @@ def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
         "provenance": provenance.anywhere(run.path),
         "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
         "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.checkpoints.exists() else None,
-        "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,
+        "evaluation": read_evaluation(evaluation) if evaluation.exists() else None,
         "curves": curves,
     }
 
@@ -119,10 +121,10 @@ def repetition(run: RunDirectory, result: Evaluation) -> str | None:
     Two episodes are common if they have the same environment and the same number in it, and if the same number of
     environments is stepped together.
     """
-    recorded = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else None
+    recorded = read_evaluation(run.evaluation) if run.evaluation.exists() else None
     if recorded is None or recorded.get("real_time") or result.real_time:
         return None
-    if (recorded["seed"], recorded.get("mode", "evaluate")) != (result.seed, result.mode):
+    if (recorded.get("seed"), recorded.get("mode", "evaluate")) != (result.seed, result.mode):
         return None
     pairs = common_episodes(len(recorded["returns"]), len(result.returns))
     same = [

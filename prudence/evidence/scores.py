@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.evidence import plot, record
+from prudence.evidence.content import read_entries
 from prudence.evidence.statistics import Interval, hierarchical_interval, interquartile_mean
 from prudence.runs.curves import Series
 from prudence.runs.directory import RunDirectory, RunDirectoryError
@@ -121,11 +122,11 @@ def load_runs(source: Path | str, *, evaluated: bool = True) -> list[Run]:
 
     Raises:
         RunDirectoryError: the directory is neither a run nor a record, or an evaluation is required but missing.
-        ValueError: the record cannot be read.
+        ValueError: a file cannot be read. The message names it.
     """
     path, directory = Path(source) / record.FILE, RunDirectory(Path(source))
     if path.exists():
-        return [_run(source, entry) for entry in _entries(path)]
+        return [_run(source, entry) for entry in read_entries(path, evaluated=evaluated)]
     if directory.exists:
         return [_run(source, record.describe(directory, evaluated=evaluated))]
     raise RunDirectoryError(
@@ -208,13 +209,6 @@ def curve_names(constraints: Sequence[str]) -> list[str]:
     """Names of the metrics for return and costs of training episodes, in the order of ``constraints``."""
     costs = ["episode/cost"] if len(constraints) == 1 else [f"episode/cost_{name}" for name in constraints]
     return ["episode/return", *costs]
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    try:
-        return json.loads(path.read_text())["runs"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a record of `prudence record`: {error!r}") from error
 
 
 def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:

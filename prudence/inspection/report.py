@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prudence.evidence.content import read_evaluation
 from prudence.evidence.plot import plot_run, raw_config, run_title
 from prudence.evidence.statistics import bootstrap_interval, cost_bound, interquartile_mean
 from prudence.inspection import tables as inspection_tables
@@ -109,7 +110,7 @@ def _evaluation(path: Path) -> str:
     """Mean, interval and interquartile mean of return and costs, and the verdict on each budget."""
     if not path.exists():
         return ""
-    found = json.loads(path.read_text())
+    found = read_evaluation(path)
     returns, costs = np.array(found["returns"], dtype=float), np.array(found["costs"], dtype=float)
     rows = [_row("return", returns)]
     verdicts = []

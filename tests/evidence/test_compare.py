@@ -2,19 +2,23 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from prudence.cli.main import main
 from prudence.evidence import plot
 from prudence.evidence.compare import compare
+from prudence.evidence.content import read_entries
 from prudence.evidence.record import record
 from prudence.evidence.scores import cost_regret, normalise, score_systems
 from prudence.runs.curves import Series
 from prudence.runs.directory import RunDirectoryError
 
 TASK = "SafetyPointGoal1-v0"
+RESULTS = Path(__file__).parent.parent.parent / "results"
 
 
 @pytest.fixture
@@ -261,3 +265,76 @@ def test_tasks_differ_in_what_changes_them(run):
 def test_systems_can_be_scored_without_a_table(run):
     runs = [loaded for name in ("a", "b") for loaded in compare([run(name, name)]).systems[0].runs]
     assert [system.label for system in score_systems(runs)] == ["a", "b"]
+
+
+EVALUATION = {"seed": 0, "returns": [1.0, 3.0], "costs": [[0.0], [4.0]], "cost_names": ["cost"], "budgets": [2.0]}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "is not JSON: Expecting value"),
+        ("\xff", "is not JSON"),
+        ("[]", "holds a list instead of a JSON object"),
+        ("{}", "cost_names is no list of names"),
+        (json.dumps(EVALUATION | {"returns": []}), "returns is no list of numbers"),
+        (json.dumps(EVALUATION | {"returns": [1.0, "x"]}), "returns is no list of numbers"),
+        (json.dumps(EVALUATION | {"returns": [1.0, math.nan]}), "returns is no list of numbers"),
+        (json.dumps(EVALUATION | {"costs": [[0.0]]}), "costs is no list of 1 numbers for each of 2 episodes"),
+        (json.dumps(EVALUATION | {"costs": 3}), "costs is no list"),
+        (json.dumps(EVALUATION | {"budgets": [1.0, 2.0]}), "budgets is no list of numbers, one for each constraint"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "record"])
+def test_an_evaluation_that_cannot_be_read_is_named(run, tmp_path, capsys, command, content, fault):
+    broken = run("broken") / "evaluation.json"
+    broken.write_text(content, encoding="latin-1")
+    assert main([command, str(broken.parent), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"prudence {command}: {broken} ")
+    assert fault in said
+    assert f"prudence evaluate {broken.parent}" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda content: content.clear(), "it has no list of runs"),
+        (lambda content: content.update(runs=[]), "it has no list of runs"),
+        (lambda content: content.update(runs=[3]), "run 1: it is no JSON object"),
+        (lambda content: content["runs"][0].pop("curves"), "run 1: it lacks curves"),
+        (lambda content: content["runs"][0].update(curves={"episode/cost": [[1]]}), "curves are no lists of pairs"),
+        (lambda content: content["runs"][0].update(config={"env": 3}), "config is no configuration"),
+        (lambda content: content["runs"][0].update(raw_steps="many"), "raw_steps or training_minutes is no number"),
+        (lambda content: content["runs"][0].update(evaluation=None), "it was not evaluated"),
+        (lambda content: content["runs"][0].update(evaluation={}), "of its evaluation, cost_names is no list"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named(run, tmp_path, capsys, change, fault):
+    record([run("one")], tmp_path / "kept", policies=False)
+    path = tmp_path / "kept/result.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    assert main(["compare", str(path.parent), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"prudence compare: {path} is not a record of `prudence record`: ")
+    assert fault in said
+
+
+def test_a_configuration_that_cannot_be_read_is_named(run, tmp_path, capsys):
+    config = run("one") / "config.json"
+    for content, fault in (("", "is not JSON"), ("[]", "holds a list"), ('{"env": 3}', "its env is 3")):
+        config.write_text(content)
+        assert main(["compare", str(config.parent), "--out", str(tmp_path / "out")]) == 1
+        said = capsys.readouterr().err
+        assert str(config) in said
+        assert fault in said
+
+
+def test_every_record_of_the_repository_can_be_read():
+    records = sorted(RESULTS.glob("*/result.json"))
+    assert records
+    for path in records:
+        assert read_entries(path)
