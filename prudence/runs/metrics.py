@@ -132,7 +132,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        if _is_row(row):
+        if isinstance(row, dict) and _is_row(row):
             yield line, row
         else:
             log.warning("%s, line %d is not a line of metrics, and is skipped: %.40r", path, number, line.rstrip())
