@@ -52,11 +52,11 @@ def read_entries(path: Path, *, evaluated: bool = True) -> list[dict[str, Any]]:
         ValueError: it is no record. The message names the file and the fault.
     """
     try:
-        runs, fault = read_object(path).get("runs"), None
+        runs: Any = read_object(path).get("runs")
     except ValueError as error:
         raise ValueError(f"{error}. It is not a record of `prudence record`: record the runs again") from error
     if not isinstance(runs, list) or not runs:
-        fault = "it has no list of runs"
+        fault: str | None = "it has no list of runs"
     else:
         faults = [(number, _entry_fault(run, evaluated)) for number, run in enumerate(runs, start=1)]
         fault = next((f"run {number}: {found}" for number, found in faults if found), None)
@@ -75,7 +75,7 @@ def evaluation_fault(found: Any) -> str | None:
         return "cost_names is no list of names"
     if not _numbers(returns) or not returns:
         return "returns is no list of numbers, one for each episode"
-    flat = [cost for row in costs for cost in (row if isinstance(row, list) else [row])] if _list(costs) else None
+    flat = [x for row in costs for x in (row if isinstance(row, list) else [row])] if isinstance(costs, list) else None
     if not _numbers(flat) or len(flat or ()) != len(returns) * len(names):
         return f"costs is no list of {len(names)} numbers for each of {len(returns)} episodes"
     if budgets is not None and not (_numbers(budgets) and len(budgets) == len(names)):
