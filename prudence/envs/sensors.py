@@ -27,6 +27,9 @@ class SensorOptions(SuiteOptions):
         lidar_scale: the value of a bin whose nearest object is at distance d. ``linear``: Safety-Gymnasium's
             1 − d/d_max. ``inverse``: about d_max/d − 1 (:func:`prudence.envs.lidar.nearness`). World models apply
             symlog to it and so see log d: 5 cm matter next to a hazard, but not at 2 m.
+        lidar_nearest: ``lidar`` ends with an entry ``<kind>_nearest`` for each kind of object: the largest value of its
+            ring, which tells the distance of the nearest object. Costs depend on that distance, and a network that has
+            to find the maximum of a ring itself learns it poorly from the few costs that it sees.
         nearest_first: ``coordinates`` sort the objects of a kind by their distance, not in the suite's fixed order.
             What a network learns about the nearest hazard then holds for every hazard.
 
@@ -39,6 +42,7 @@ class SensorOptions(SuiteOptions):
     quality: Quality = "fast"
     lidar_arc: Annotated[float, between(0, 360, open_low=True)] = 360.0
     lidar_scale: Literal["linear", "inverse"] = "linear"
+    lidar_nearest: bool = False
     nearest_first: bool = False
 
     def __post_init__(self) -> None:

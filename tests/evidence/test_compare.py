@@ -228,7 +228,7 @@ def test_mistakes_are_named(run, tmp_path):
         compare([ours, tmp_path / "nowhere"])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "result.json").write_text("[]")
-    with pytest.raises(ValueError, match="no record of `prudence record`"):
+    with pytest.raises(ValueError, match="not a record of `prudence record`"):
         compare([tmp_path / "broken"])
     raw = run("raw", seed=1)
     (raw / "evaluation.json").unlink()

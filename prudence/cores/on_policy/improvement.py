@@ -197,25 +197,25 @@ class _Flat(Generic[P]):
     def __init__(self, actor: Optimised[P], rollout: Rollout):
         params, rest = eqx.partition(actor.module, eqx.is_inexact_array)
         self.at, unravel = ravel_pytree(params)
-        self._actor, self._lesson, self._rest, self._unravel = actor, rollout, rest, unravel
+        self._actor, self._rollout, self._rest, self._unravel = actor, rollout, rest, unravel
 
     def module(self, vector: Vector) -> Any:
         return eqx.combine(self._unravel(vector), self._rest)
 
     def policy(self, vector: Vector) -> Policy:
-        return self.module(vector)(self._lesson.inputs)
+        return self.module(vector)(self._rollout.inputs)
 
     def divergence(self, vector: Vector) -> Scalar:
-        return self._lesson.divergence(self.policy(vector))
+        return self._rollout.divergence(self.policy(vector))
 
     def surrogate(self, vector: Vector) -> Scalar:
         """The mean of ρA."""
-        return self._lesson.mean(self._lesson.ratios(self.policy(vector)) * self._lesson.advantages)
+        return self._rollout.mean(self._rollout.ratios(self.policy(vector)) * self._rollout.advantages)
 
     def costs(self, vector: Vector) -> Float[Array, " C"]:
         """The mean of ρA for each cost."""
-        ratios = self._lesson.ratios(self.policy(vector))
-        return self._lesson.mean(ratios[:, None] * self._lesson.cost_advantages)
+        ratios = self._rollout.ratios(self.policy(vector))
+        return self._rollout.mean(ratios[:, None] * self._rollout.cost_advantages)
 
     def moved(self, step: Vector) -> Optimised[P]:
         return eqx.tree_at(lambda actor: actor.module, self._actor, self.module(self.at + step))

@@ -52,6 +52,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         paper_privileged: bool = False,
         lidar_arc: float = 360.0,
         lidar_scale: Literal["linear", "inverse"] = "linear",
+        lidar_nearest: bool = False,
         nearest_first: bool = False,
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
@@ -69,6 +70,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             paper_privileged: adds the observation ``privileged``, with what the AsymDreamer paper lists in Table 5.
             lidar_arc: the lidar's field of view in degrees. Its middle is straight ahead.
             lidar_scale: the scale of the lidar's bins, as in :class:`~prudence.envs.sensors.SensorOptions`.
+            lidar_nearest: ``lidar`` ends with the largest value of each ring.
             nearest_first: ``coordinates`` sort the hazards by their distance.
             render_mode: ``rgb_array``, or None for no pictures from ``render``.
             render_size: height and width of the pictures from ``render``.
@@ -99,7 +101,13 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         self.privileged = (PRIVILEGED,) * paper_privileged
         self._start(np.random.default_rng(0))
         self._seen = self._situation()
-        self._vectors = sensing.selections(lambda: self._seen, obs, paper=paper_privileged, nearest_first=nearest_first)
+        self._vectors = sensing.selections(
+            lambda: self._seen,
+            obs,
+            paper=paper_privileged,
+            nearest_first=nearest_first,
+            lidar_nearest=lidar_nearest,
+        )
         self.layout: Layout = {key: chosen.entries for key, chosen in self._vectors.items()}
         self.observation_space = gym.spaces.Dict({key: _space_of(value) for key, value in self._observe().items()})
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

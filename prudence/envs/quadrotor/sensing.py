@@ -45,6 +45,7 @@ def situation(
     - ``rotation``, whose columns are the body's axes, and ``euler``, roll and pitch (rad).
     - ``altitude``, and ``goal_height``, the height of the goal above the body (both in metres).
     - ``goal_lidar`` and ``hazards_lidar``: rings in the horizontal plane, for any tilt of the body.
+      ``goal_nearest`` and ``hazards_nearest``: their largest values.
     - ``past_1_action``, the action of the last decision, and so on.
 
     Args:
@@ -76,12 +77,19 @@ def situation(
         NEAREST: body[1:][np.argsort(np.linalg.norm(away[1:], axis=1))],
         "goal_lidar": rings[0],
         "hazards_lidar": rings[1],
+        "goal_nearest": rings[0].max(keepdims=True),
+        "hazards_nearest": rings[1].max(keepdims=True),
         **{f"past_{i + 1}_action": action for i, action in enumerate(past)},
     }
 
 
 def selections(
-    read: Callable[[], dict[str, np.ndarray]], modes: tuple[str, ...], *, paper: bool, nearest_first: bool
+    read: Callable[[], dict[str, np.ndarray]],
+    modes: tuple[str, ...],
+    *,
+    paper: bool,
+    nearest_first: bool,
+    lidar_nearest: bool = False,
 ) -> dict[str, Selection]:
     """The vector observations by their keys: those among ``modes`` and, with ``paper``, the privileged one.
 
@@ -90,6 +98,7 @@ def selections(
         modes: names of observations. Pictures are ignored.
         paper: adds the privileged observation of the AsymDreamer paper.
         nearest_first: ``coordinates`` sort the hazards by their distance.
+        lidar_nearest: ``lidar`` ends with the largest value of each ring.
     """
     placed = entries((name, value.shape) for name, value in read().items())
 
@@ -98,6 +107,8 @@ def selections(
 
     names = {"coordinates": COORDINATES, "lidar": LIDAR}
     chosen = {mode: {name: name for name in names[mode]} for mode in modes if mode in names}
+    if lidar_nearest and "lidar" in chosen:
+        chosen["lidar"] |= {name: name for name in ("goal_nearest", "hazards_nearest")}
     if nearest_first and "coordinates" in chosen:
         chosen["coordinates"]["hazards"] = NEAREST
     if paper:

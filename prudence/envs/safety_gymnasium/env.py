@@ -120,7 +120,10 @@ class SafetyEnv(gym.Env[Any, Any]):
         assert isinstance(options, SensorOptions)
         size, quality = options.image_size, options.quality
         makers = {
-            "lidar": ("lidar", lambda: sensing.Lidar(task, options.lidar_arc, options.lidar_scale)),
+            "lidar": (
+                "lidar",
+                lambda: sensing.Lidar(task, options.lidar_arc, options.lidar_scale, options.lidar_nearest),
+            ),
             "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, options.nearest_first)),
             "vision": ("image", lambda: Vision(task, config.task, options.cameras, size, quality)),
         }

@@ -99,12 +99,13 @@ class Lidar:
         task: the suite's task.
         arc: the lidar's field of view in degrees. Its middle is the direction of the front camera.
         scale: the scale of the bins (``SensorOptions.lidar_scale``).
+        nearest: whether the vector ends with the largest value of each ring (``SensorOptions.lidar_nearest``).
 
     Raises:
         EnvError: the task uses a lidar of another type.
     """
 
-    def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear") -> None:
+    def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear", nearest: bool = False) -> None:
         conf = task.lidar_conf
         if conf.type != "pseudo" or not conf.alias or conf.max_dist is None:
             raise EnvError(f"The lidar {conf} is not one of Safety-Gymnasium's own tasks.")
@@ -118,7 +119,11 @@ class Lidar:
         rings = {f"{obstacle.name}_lidar": i for i, obstacle in enumerate(seen)}
         order = list(task.obs_info.obs_space_dict.spaces)  # The suite flattens in this order.
         shapes = self._sensors.shapes() | dict.fromkeys(rings, (self._bins,))
-        self.entries = entries((name, shapes[name]) for name in order)
+        rings_in_order = [name for name in order if name in rings]
+        summaries = [name.replace("_lidar", "_nearest") for name in rings_in_order] if nearest else []
+        shapes |= dict.fromkeys(summaries, (1,))
+        self.entries = entries((name, shapes[name]) for name in (*order, *summaries))
+        self._summaries = dict(zip(summaries, rings_in_order, strict=False))
         self._rings = {entry.name: entry for entry in self.entries if entry.name in rings}
         self._ring_of = rings
         self.size = self.entries[-1].stop
@@ -131,6 +136,8 @@ class Lidar:
         for entry in self.entries:
             if entry.name in self._rings:
                 vector[entry.start : entry.stop] = rings[self._ring_of[entry.name]]
+            elif entry.name in self._summaries:
+                vector[entry.start] = rings[self._ring_of[self._summaries[entry.name]]].max()
             else:
                 vector[entry.start : entry.stop] = values[entry.name]
         return vector

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import toys
 
+from prudence.budgets import Budget
 from prudence.constraints import PIDLagrangian, Unconstrained
 from prudence.cores.dreamer.planning import Discounts, PlannerNetworks, PlanningConfig, forecast, preview
 from prudence.models.rssm import LatentState
@@ -256,7 +257,7 @@ def test_without_a_price_osrp_lag_is_osrp():
 def test_finished_episodes_set_the_price():
     price = PIDLagrangian(0.0, 0.01, 0.0, maximum=1.0, integral_init=0.0, cost_smoothing=0.0, warmup=0)
     planning = replace(planner().config.planning, price=price)
-    agent = planner(planning=planning, cost_limit=2.0)
+    agent = planner(planning=planning, budget=Budget(2.0))
     state = agent.init(key=jax.random.key(0))
     state = agent.on_episode(state, EpisodeSummary(1.0, np.array([12.0, 1.0]), 20))
     np.testing.assert_allclose(price.multiplier(state.price), [0.1, 0.0], rtol=1e-6)

@@ -158,7 +158,7 @@ def test_learning_rates_fall_to_a_twentieth():
             state.critic, Inputs(rows.observation["state"], {}), rows.reward[..., None], rows, 0.9, 0.95
         )
         later = replace(state, step=jnp.asarray(step))
-        rates.append(float(agent._lesson(later, state.constraint, inputs, rows, reward, None).rate))
+        rates.append(float(agent._rollout(later, state.constraint, inputs, rows, reward, None).rate))
     np.testing.assert_allclose(rates, [1.0, 0.525, 0.05, 0.05], rtol=1e-5)
 
 
