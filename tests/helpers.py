@@ -37,7 +37,7 @@ def run_config(
     made = toys.shallow(config.agent) if isinstance(config.agent, DreamerConfig) else config.agent
     fields = {"steps": STEPS, **loop}
     if isinstance(config.loop, ReplayLoop) and fields["steps"] <= config.loop.prefill:
-        fields = {"prefill": fields["steps"] // 2, **fields}
+        fields = {"prefill": 8, **fields}
     return replace(config, agent=made, loop=replace(config.loop, **fields))
 
 
