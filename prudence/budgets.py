@@ -1,7 +1,7 @@
-"""Budgets: what episodes may cost, and how far they exceed it.
+"""Budgets: what episodes may cost, and by how much they exceed it.
 
-A *violation* ``[C]`` is a cost less what is allowed. :class:`Imagined` measures it on imagined trajectories, as the
-papers do; :class:`Lived` on finished training episodes. A constraint (:mod:`prudence.constraints`) makes it part of the
+A *violation* ``[C]`` is a cost minus its target. :class:`Imagined` measures it on imagined trajectories, as the papers
+do. :class:`Lived` measures it on finished training episodes. A constraint (:mod:`prudence.constraints`) adds it to the
 actor's objective.
 """
 
@@ -19,7 +19,13 @@ from prudence.types import Spaces
 
 
 class EpisodeCost(eqx.Module):
-    """Running mean of finished training episodes' costs, ``[C]``, without the bias of its start."""
+    """The running mean of the costs of finished training episodes, ``[C]``, corrected for its initial bias.
+
+    Attributes:
+        total: weighted sum of costs.
+        weight: sum of the weights.
+        rate: weight of the newest episode.
+    """
 
     total: Float[Array, " C"]
     weight: Float[Array, ""]
@@ -31,55 +37,65 @@ class EpisodeCost(eqx.Module):
 
     @property
     def mean(self) -> Float[Array, " C"]:
-        """0 before the first episode."""
+        """The mean. It is 0 before the first episode."""
         return self.total / jnp.maximum(self.weight, 1e-8)
 
 
 class CostScale(eqx.Module):
-    """Units by which costs and violations are divided, for each of C costs.
+    """The units by which costs and violations are divided, for each of C costs.
 
-    The *peak* is the largest running mean of episode costs so far (over the last 50 or so). It is about what episodes
-    cost before the constraint took hold. A price λ of 1 makes that cost as heavy as the range of returns, whatever the
-    unit of costs is. A violation is counted in budgets. A budget close to 0 counts as ``share`` of the peak, since no
-    number of episodes can show a finer precision.
+    The *peak* is the largest usual cost so far (a running mean over about 50 episodes). It is about the cost before the
+    constraint had an effect. With λ = 1, the peak weighs as much as the range of returns, for any unit of costs. A
+    violation is counted in targets. A target close to 0 counts as ``share`` of the peak, because episodes cannot
+    measure a cost more precisely.
+
+    Attributes:
+        peak: ``[C]`` the peak.
+        share: smallest unit of violations, as a share of the peak.
     """
 
     peak: Float[Array, " C"]
     share: float = eqx.field(static=True, default=0.02)
 
     def update(self, usual: EpisodeCost) -> CostScale:
-        """After an episode. The running mean counts with its weight: a first episode is not yet usual."""
+        """The scale after an episode. The running mean counts with its weight, so the first episodes count little."""
         return CostScale(jnp.maximum(self.peak, usual.total), self.share)
 
     def of_costs(self, limits: Float[Array, " C"]) -> Float[Array, " C"]:
-        """The unit of costs: the peak, or the budget where costs never came near it."""
+        """The unit of costs: the peak, or the budget if that is larger."""
         return jnp.maximum(jnp.maximum(self.peak, limits), 1e-6)
 
     def of_violations(self, targets: Float[Array, " C"]) -> Float[Array, " C"]:
-        """The unit of violations: what costs are held against, at least ``share`` of the peak."""
+        """The unit of violations: the target, but at least ``share`` of the peak."""
         return jnp.maximum(jnp.maximum(targets, self.share * self.peak), 1e-6)
 
 
 class LivedCosts(eqx.Module):
-    """What training episodes have cost: their running mean, a slower one, and the units that follow from it."""
+    """The costs of training episodes.
+
+    Attributes:
+        recent: their running mean.
+        usual: a slower running mean.
+        scale: the units that follow from ``usual``.
+    """
 
     recent: EpisodeCost
     usual: EpisodeCost
     scale: CostScale
 
     def update(self, cost: Float[Array, " C"]) -> LivedCosts:
-        """After a finished training episode that cost ``cost``."""
+        """The costs after another finished training episode with ``cost``."""
         usual = self.usual.update(cost)
         return LivedCosts(self.recent.update(cost), usual, self.scale.update(usual))
 
 
 @dataclass(frozen=True)
 class Imagined:
-    """The violation is the imagined cost less the budget, in the unit of costs (the papers).
+    """The violation is the imagined cost minus the target, in the unit of costs (the papers).
 
     Attributes:
-        estimate: the imagined cost that is held against the budget. ``sum``: Σ over the horizon of cost returns
-            (SafeDreamer's pessimistic variant); ``mean``: their mean (LAMBDA); ``episode``: the mean rescaled to the
+        estimate: the imagined cost that is compared with the target. ``sum``: the sum of cost returns over the horizon
+            (SafeDreamer's pessimistic variant). ``mean``: their mean (LAMBDA). ``episode``: the mean, rescaled to the
             expected undiscounted cost of an episode, (1−γ_c)·T·mean.
     """
 
@@ -88,18 +104,21 @@ class Imagined:
 
 @dataclass(frozen=True)
 class Lived:
-    """The violation is that of finished training episodes. Imagination gives its gradient only.
+    """The violation is that of finished training episodes. Imagined costs only give its gradient.
 
     Attributes:
-        memory: share of the newest episode in the running mean of costs.
-        relative: whether violations are counted in budgets and costs in their peak (:class:`CostScale`), so that the
-            same gains hold any budget, and a multiplier moves at the pace of the run. Otherwise both have the unit of
-            costs.
-        bound: violations are clipped to ± this many budgets. A cost can exceed its budget far more than it can fall
-            short of it: unclipped, a multiplier rises much faster than it falls. None clips nothing.
-        approach: what is asked of costs on the way to the budget: no more than this share of what episodes usually
-            cost (the mean of the last 50 or so). While costs fall at that pace the multiplier waits. None asks for the
-            budget from the beginning.
+        memory: weight of the newest episode in the running mean of costs.
+        relative: whether violations are counted in targets, and costs in their peak (:class:`CostScale`). Then the same
+            gains work for every budget, and the length of the run sets the pace of the multiplier. Otherwise both have
+            the unit of costs.
+        bound: violations are clipped to ± this many targets. None does not clip. A cost can be far above its target,
+            but only one target below it. So without clipping, a multiplier rises much faster than it falls.
+        approach: while costs are high, the target is this share of the usual cost (a mean over about 50 episodes). The
+            multiplier does not rise while costs fall at that pace. None uses the budget as the target from the
+            beginning.
+
+    Raises:
+        ValueError: a value is not allowed.
     """
 
     memory: float = 0.05
@@ -111,13 +130,13 @@ class Lived:
         if not 0 < self.memory <= 1:
             raise ValueError(f"memory={self.memory} is the share of the newest episode: choose from above 0 to 1")
         if self.bound is not None and self.bound <= 0:
-            raise ValueError(f"bound={self.bound} must be above 0 (2 clips violations to ± 2 budgets), or None")
+            raise ValueError(f"bound={self.bound} must be above 0 (2 clips violations to ± 2 targets), or None")
         if self.bound is not None and not self.relative:
-            raise ValueError("bound counts in budgets, and relative=False counts in costs: leave one of them out")
+            raise ValueError("bound is in targets, but relative=False counts in costs: leave one of them out")
         if self.approach is not None and not 0 <= self.approach < 1:
             raise ValueError(
-                f"approach={self.approach} is the share of their usual costs that episodes are asked for on the way to "
-                "the budget: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
+                f"approach={self.approach} sets the target to this share of the usual cost, until the budget is "
+                "reached: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
             )
 
 
@@ -128,11 +147,14 @@ class Budget:
     Attributes:
         limit: d, the budget per episode: ``(C,)``, or one number for all constraints.
         discount: γ_c of cost returns.
-        margin: share of the budget that is aimed below it. A mean that comes to rest at a budget exceeds it half of the
-            time and can never be shown to hold it. 0 (the papers) aims at the budget.
-        start: updates before costs count (0 in the papers). An agent that is punished before it has found any reward
-            learns to stand still.
+        margin: share of the budget by which training aims below it. A mean cost that settles at the budget exceeds it
+            half of the time, so no evaluation could show that it holds. 0 (the papers) aims at the budget.
+        start: number of updates before costs count (0 in the papers). An agent that pays for costs before it has found
+            any reward learns to stand still.
         violation: how a violation is measured.
+
+    Raises:
+        ValueError: a value is not allowed.
     """
 
     limit: float | tuple[float, ...] = 2.0
@@ -144,7 +166,7 @@ class Budget:
     def __post_init__(self) -> None:
         limits = self.limit if isinstance(self.limit, tuple) else (self.limit,)
         if not all(limit >= 0 for limit in limits):
-            raise ValueError(f"limit={self.limit}: what an episode may cost is 0 or more")
+            raise ValueError(f"limit={self.limit} is what an episode may cost: choose 0 or more")
         if not 0 <= self.discount <= 1:
             raise ValueError(f"discount={self.discount} must be between 0 and 1")
         if not 0 <= self.margin < 1:
@@ -153,7 +175,11 @@ class Budget:
             raise ValueError(f"start={self.start} is a number of updates: choose 0 or more")
 
     def check(self, spaces: Spaces, *, constrained: bool) -> None:
-        """Raises ValueError where the budget does not suit the environment."""
+        """Checks the budget against the environment. ``constrained``: whether the actor has a constraint.
+
+        Raises:
+            ValueError: the budget does not suit the environment.
+        """
         if isinstance(self.limit, tuple) and len(self.limit) != spaces.num_costs:
             raise ValueError(
                 f"budget.limit names {len(self.limit)} budgets, but the environment reports {spaces.num_costs} costs: "
@@ -162,7 +188,7 @@ class Budget:
         if constrained and self.estimate == "episode" and spaces.episode_steps is None:
             raise ValueError(
                 "the expected cost of an episode needs its length, but the environment has no time limit: set one "
-                "(EnvConfig.time_limit), or hold imagined costs to the budget (budget.violation=Imagined('mean'))"
+                "(EnvConfig.time_limit), or compare imagined costs with the budget (budget.violation=Imagined('mean'))"
             )
 
     @property
@@ -172,42 +198,45 @@ class Budget:
 
     @property
     def relative(self) -> bool:
-        """Whether violations are counted in budgets."""
+        """Whether violations are counted in targets."""
         return isinstance(self.violation, Lived) and self.violation.relative
 
     def limits(self, num_costs: int) -> Float[Array, " C"]:
-        """d, for each constraint."""
+        """The budgets d, one for each constraint."""
         return jnp.broadcast_to(jnp.asarray(self.limit, jnp.float32), (num_costs,))
 
     def init(self, num_costs: int) -> LivedCosts:
-        """Before the first episode."""
+        """The costs before the first episode."""
         memory = self.violation.memory if isinstance(self.violation, Lived) else 0.05
-        fresh = lambda rate: EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), rate)
+
+        def fresh(rate: float) -> EpisodeCost:
+            return EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), rate)
+
         return LivedCosts(fresh(memory), fresh(0.02), CostScale(jnp.zeros(num_costs)))
 
     def targets(self, lived: LivedCosts) -> Float[Array, " C"]:
-        """What costs are held against at present: the budgets less their margin, or what is asked on the way."""
+        """The current targets: the budgets minus their margin, or, with ``approach``, a share of larger usual costs."""
         aims = (1 - self.margin) * self.limits(len(lived.scale.peak))
         share = self.violation.approach if isinstance(self.violation, Lived) else None
         return aims if share is None else jnp.maximum(aims, share * lived.usual.mean)
 
     def exceeded(self, lived: LivedCosts, cost: Float[Array, " C"]) -> Float[Array, " C"]:
-        """The violation of episodes that cost ``cost``: in budgets if ``relative``, else in costs."""
+        """The violation of episodes with ``cost``. It is counted in targets if ``relative``, else in costs."""
         targets = self.targets(lived)
         excess = cost - targets
         return excess / lived.scale.of_violations(targets) if self.relative else excess
 
     def measure(self, lived: LivedCosts, imagined: Float[Array, " C"]) -> Float[Array, " C"]:
-        """The violation of the present policy. Its gradient is always that of the imagined cost."""
+        """The violation of the current policy. Its gradient is always that of the imagined cost."""
         if isinstance(self.violation, Imagined):
             return imagined - self.targets(lived)
         value, scaled = self.exceeded(lived, lived.recent.mean), imagined / self.unit_of_costs(lived)
         if self.violation.bound is not None:
-            # The mean's, never a single episode's: costs are rare and large, and clipped ones have another mean.
+            # Only the mean's violation is clipped. Single costs are rare and large, so clipping them changes the mean.
             value = jnp.clip(value, -self.violation.bound, self.violation.bound)
         return jax.lax.stop_gradient(value) + scaled - jax.lax.stop_gradient(scaled)
 
     def unit_of_costs(self, lived: LivedCosts) -> Float[Array, " C"]:
-        """By which costs are divided in the actor's objective, as returns are by their scale."""
+        """The unit by which the actor's objective divides costs, as it divides returns by their scale."""
         limits = self.limits(len(lived.scale.peak))
         return lived.scale.of_costs(limits) if self.relative else jnp.ones_like(limits)

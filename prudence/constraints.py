@@ -1,7 +1,7 @@
 """Constraints: how a violation of the budgets enters the actor's objective.
 
-A constraint is static configuration with pure functions over its state. It forms the actor's loss from the task's and
-from the *violations* ``[C]`` of the budgets (:mod:`prudence.budgets` says how they are measured).
+A constraint is a static configuration with pure functions over its state. It computes the actor's loss from the loss of
+the task and from the *violations* ``[C]`` of the budgets (:mod:`prudence.budgets` measures them).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from jaxtyping import Array, Float, Int
 from prudence.types import Batch, Observation
 
 SPENT = "spent"
-"""The observation that :class:`Saute` needs: what each cost has summed up to in the episode, ``[C]``."""
+"""The observation that :class:`Saute` needs, ``[C]``: the sum of each cost since the episode began."""
 
 
 class Constraint(abc.ABC):
-    """How costs enter what an actor learns."""
+    """How costs enter the actor's objective."""
 
     @abc.abstractmethod
     def init(self, num_costs: int) -> Any:
@@ -30,18 +30,18 @@ class Constraint(abc.ABC):
 
     @abc.abstractmethod
     def multiplier(self, state: Any) -> Float[Array, " C"]:
-        """λ, the price of one unit of violation; 0 where a constraint has none."""
+        """λ, the price of one unit of violation. 0 for a constraint without a multiplier."""
 
     @abc.abstractmethod
     def loss(self, state: Any, task: Float[Array, ""], violation: Float[Array, " C"]) -> Float[Array, ""]:
-        """The actor's loss, given that of the task alone (−return); differentiable in both."""
+        """The actor's loss, given the loss of the task (−return) and the violation. It is differentiable in both."""
 
     def weights(self, state: Any, violation: Float[Array, " C"]) -> tuple[Float[Array, ""], Float[Array, " C"]]:
-        """The derivatives of :meth:`loss`: the weights of reward and of cost advantages in a policy gradient."""
+        """The derivatives of :meth:`loss`: the weights of reward and cost advantages in a policy gradient."""
         return jax.grad(lambda inputs: self.loss(state, *inputs))((jnp.zeros(()), violation))
 
     def update(self, state: Any, violation: Float[Array, " C"], pace: float = 1.0) -> Any:
-        """The state after one actor step with this violation; ``pace`` is a factor on how far a multiplier moves."""
+        """The state after one actor step with this violation. ``pace`` is a factor on the step of a multiplier."""
         return state
 
     def on_episode(self, state: Any, violation: Float[Array, " C"]) -> Any:
@@ -49,7 +49,7 @@ class Constraint(abc.ABC):
         return state
 
     def observed(self, observation: Observation, limits: Float[Array, " C"]) -> Observation:
-        """What a policy without a world model sees of ``observation``."""
+        """The observation that a policy without a world model sees."""
         return observation
 
     def shaped(self, rows: Batch, limits: Float[Array, " C"]) -> Float[Array, "*batch"]:
@@ -58,11 +58,11 @@ class Constraint(abc.ABC):
 
 
 class Lagrangian(Constraint):
-    """A constraint whose loss is the task's and a penalty."""
+    """A constraint whose loss is the loss of the task plus a penalty."""
 
     @abc.abstractmethod
     def penalty(self, state: Any, violation: Float[Array, " C"]) -> Float[Array, ""]:
-        """What is added to the task's loss, summed over constraints; differentiable in the violation."""
+        """The penalty, summed over constraints. It is added to the task's loss, and differentiable in the violation."""
 
     def loss(self, state: Any, task: Float[Array, ""], violation: Float[Array, " C"]) -> Float[Array, ""]:
         return task + self.penalty(state, violation)
@@ -79,7 +79,7 @@ class Stateless(Constraint):
 
 
 class Unpriced(Stateless):
-    """A constraint that leaves the actor's loss as it is: it needs no values of costs."""
+    """A constraint that does not change the actor's loss. It needs no cost critic."""
 
     def loss(self, state: Any, task: Float[Array, ""], violation: Float[Array, " C"]) -> Float[Array, ""]:
         return task
@@ -87,11 +87,11 @@ class Unpriced(Stateless):
 
 @dataclass(frozen=True)
 class Unconstrained(Unpriced):
-    """Costs are ignored."""
+    """No constraint: costs are ignored."""
 
 
 class AugmentedLagrangianState(NamedTuple):
-    """``multiplier`` λ and ``penalty_factor`` μ, both ``[C]``."""
+    """The state of :class:`AugmentedLagrangian`: ``multiplier`` λ and ``penalty_factor`` μ, both ``[C]``."""
 
     multiplier: Float[Array, " C"]
     penalty_factor: Float[Array, " C"]
@@ -105,19 +105,19 @@ class AugmentedLagrangian(Lagrangian):
         Ψ(g) = \begin{cases} λg + \fracμ2 g^2 & λ + μg > 0\\ -\frac{λ^2}{2μ} & \text{else}\end{cases}
         \qquad λ ← \max(0, λ + μg),\quad μ ← \mathrm{clip}(μ(1+ν), μ, 1)
 
-    It equals :math:`\max_{λ' ≥ 0} λ'g - (λ'-λ)^2 / 2μ` (the papers print 1/μ for the last factor, which
-    their own update rules contradict). The gradient through g is max(0, λ+μg). λ and μ move once per
-    actor step, after Ψ was formed with the old ones.
+    Ψ equals :math:`\max_{λ' ≥ 0} λ'g - (λ'-λ)^2 / 2μ`. (The papers print 1/μ for the last factor, which contradicts
+    their own update rules.) The gradient with respect to g is max(0, λ+μg). λ and μ change once per actor step, after
+    Ψ was computed with the old values.
 
     Attributes:
         multiplier_init: λ0. The defaults are the papers' constants.
         penalty_factor_init: μ0.
         growth: ν.
-        dual_rate: η, the step of λ ← max(0, λ + ηg); None is the papers' η = μ. As a controller of the cost,
-            μ is the proportional gain and η the integral one: a smaller η damps the oscillation that a
-            multiplier makes when the policy answers late. Where g is lived and relative (``Lived.relative``), the step
-            is that of a whole run: η = 1 and a cost of twice its budget raise λ by 1 from its beginning to its end,
-            however long the run is.
+        dual_rate: η in λ ← max(0, λ + ηg). None is the papers' η = μ. In terms of control, μ is the proportional gain
+            and η the integral gain. The policy reacts to the multiplier with a delay, so the cost can oscillate; a
+            smaller η damps the oscillation. If g is relative (``Lived.relative``), η is the change over a whole run: if
+            the cost is twice its budget and η = 1, λ rises by 1 from the beginning to the end of the run, for any
+            length of the run.
     """
 
     multiplier_init: float = 1e-6
@@ -148,8 +148,10 @@ class AugmentedLagrangian(Lagrangian):
 
 
 class PIDState(NamedTuple):
-    """Everything that a :class:`PIDLagrangian` remembers; ``past [D, C]`` has the last D smoothed violations, oldest
-    first, and ``episodes`` counts."""
+    """The state of :class:`PIDLagrangian`.
+
+    ``past [D, C]`` has the last D smoothed violations, the oldest first. ``episodes`` is the number of episodes.
+    """
 
     violation: Float[Array, " C"]
     proportional: Float[Array, " C"]
@@ -162,24 +164,26 @@ class PIDState(NamedTuple):
 
 @dataclass(frozen=True)
 class PIDLagrangian(Lagrangian):
-    r"""A multiplier that a PID controller sets from the costs of finished training episodes (Stooke et al. 2020;
-    SafeDreamer section 4.2 and Table 6).
+    r"""A multiplier that a PID controller sets (Stooke et al. 2020; SafeDreamer section 4.2 and Table 6).
 
-    With δ the running mean of the violations (episode cost minus budget), freed from the bias of its start,
+    The controller's input are the costs of finished training episodes; evaluation episodes never count. Let δ be the
+    running mean of the violations (episode cost minus budget), corrected for the bias of its initial value. Then
 
     .. math::
         P ← αP + (1-α)δ,\quad I ← \mathrm{clip}(I + k_i δ, 0, λ_{max}),\quad D ← \max(0, \bar δ - \bar δ_{-d}),\quad
         λ = \mathrm{clip}(k_p P + I + k_d D, 0, λ_{max})
 
-    where :math:`\bar δ` is δ smoothed by α and :math:`\bar δ_{-d}` the same d episodes earlier. The integral stops at
-    the bounds of λ (released code: only at 0, so it winds up); evaluation episodes never enter.
+    where :math:`\bar δ` is δ smoothed with α, and :math:`\bar δ_{-d}` is its value d episodes earlier. The integral
+    stops at both bounds of λ. (In the released code it stops only at 0, so it can wind up.)
 
     Attributes:
         proportional, integral, derivative: k_p, k_i, k_d.
         maximum: λ_max.
-        integral_init: the integral's start.
-        smoothing: α. cost_smoothing: share of the old mean in the running mean of violations.
-        delay: d, episodes. warmup: episodes before the multiplier moves.
+        integral_init: initial value of the integral.
+        smoothing: α.
+        cost_smoothing: share of the old mean in the running mean of violations.
+        delay: d, in episodes.
+        warmup: number of episodes before the multiplier changes.
     """
 
     proportional: float = 0.1
@@ -221,7 +225,7 @@ class PIDLagrangian(Lagrangian):
 
 
 class DualAscentState(NamedTuple):
-    """``multiplier`` λ ``[C]`` and the state of the optimiser that moves it."""
+    """The state of :class:`DualAscent`: ``multiplier`` λ ``[C]`` and the state of its optimiser."""
 
     multiplier: Float[Array, " C"]
     optimiser: optax.OptState
@@ -229,14 +233,16 @@ class DualAscentState(NamedTuple):
 
 @dataclass(frozen=True)
 class DualAscent(Lagrangian):
-    r"""A multiplier that ascends on the violation, :math:`λ ← \mathrm{clip}(λ + \mathrm{Adam}(g), 0, λ_{max})` (the
-    "Lag" of PPO-Lag and TRPO-Lag: Ray et al. 2019, section 5; constants as in OmniSafe).
+    r"""A multiplier that rises by gradient ascent, :math:`λ ← \mathrm{clip}(λ + \mathrm{Adam}(g), 0, λ_{max})`.
 
-    Adam moves λ by about ``learning_rate`` whatever the size of the violation, and its momentum carries on for some
-    ten steps after the violation has changed sign.
+    It is the "Lag" of PPO-Lag and TRPO-Lag (Ray et al. 2019, section 5), with OmniSafe's constants. Adam changes λ by
+    about ``learning_rate`` for any size of the violation. Because of its momentum, λ still moves in the old direction
+    for about ten steps after the violation has changed its sign.
 
     Attributes:
-        maximum: λ_max; None is no bound (FOCOPS has 2).
+        multiplier_init: λ0.
+        learning_rate: Adam's learning rate.
+        maximum: λ_max. None sets no bound (FOCOPS has 2).
     """
 
     multiplier_init: float = 0.001
@@ -260,11 +266,12 @@ class DualAscent(Lagrangian):
 
 @dataclass(frozen=True)
 class Switch(Stateless):
-    r"""Constraint-rectified policy optimisation (CRPO: Xu et al. 2021, algorithm 1): a step increases the return while
-    all budgets hold, else it reduces the cost that exceeds its budget the most.
+    r"""Constraint-rectified policy optimisation (CRPO: Xu et al. 2021, algorithm 1).
+
+    While all budgets hold, a step increases the return. Otherwise it reduces the cost that exceeds its budget the most.
 
     Attributes:
-        tolerance: η, how far a budget may be exceeded before that, in the unit of violations.
+        tolerance: η, the violation up to which a budget counts as held.
     """
 
     tolerance: float = 0.0
@@ -272,14 +279,14 @@ class Switch(Stateless):
     def loss(
         self, state: Float[Array, " C"], task: Float[Array, ""], violation: Float[Array, " C"]
     ) -> Float[Array, ""]:
-        # Not max(): its derivative compares the maximum with values that XLA may have computed again, and rounded.
+        # Not max(): its derivative compares the maximum with values that XLA may recompute with other rounding.
         worst = violation[jnp.argmax(violation)]
         return jnp.where(worst <= self.tolerance, task, worst)
 
 
 @dataclass(frozen=True)
 class CostPenalty(Unpriced):
-    """Costs are subtracted from rewards, ``weight`` each (reward shaping). No budget enters."""
+    """Reward shaping: costs times ``weight`` are subtracted from rewards. No budget is used."""
 
     weight: float = 0.1
 
@@ -289,15 +296,19 @@ class CostPenalty(Unpriced):
 
 @dataclass(frozen=True)
 class Saute(Unpriced):
-    r"""Sautéed environments (Sootla et al. 2022): the policy sees how much of the budget is left, and is paid
-    ``unsafe_reward`` instead of what it earns as soon as the budget is exceeded.
+    r"""Sautéed environments (Sootla et al. 2022): the policy sees the rest of the budget.
+
+    As soon as the budget is exceeded, ``unsafe_reward`` replaces the reward.
 
     .. math::
         z_t = \mathrm{clip}\Big(\frac{d - \sum_{k ≤ t} c_k}{\max(d, 1)}, -1, 1\Big),\qquad
         \tilde r_t = \begin{cases} r_t & z_t ≥ 0 \text{ for all constraints}\\ r_{unsafe} & \text{else}\end{cases}
 
-    It is the paper's :math:`z' = (z - c/d)/γ_s` with γ_s = 1, so that the sum of an episode's costs is what is held
-    against d, with probability (nearly) one rather than on average. The environment has to show :data:`SPENT`.
+    This is the paper's :math:`z' = (z - c/d)/γ_s` with γ_s = 1. So d bounds the sum of an episode's costs, not only on
+    average but with probability (nearly) one. The environment must have the observation :data:`SPENT`.
+
+    Attributes:
+        unsafe_reward: r_unsafe.
     """
 
     unsafe_reward: float = -0.2

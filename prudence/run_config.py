@@ -17,9 +17,12 @@ from prudence.types import Spaces
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run's ``config.json``: what is trained, on what, how, for how long, and from which seed.
+    """The configuration of a run, its ``config.json``: agent, environment, loop and seed.
 
-    The environment's settings are completed with those of its task's suite. Raises EnvError where it lacks one.
+    The environment's configuration is completed with the defaults of its task's suite.
+
+    Raises:
+        EnvError: the task's suite does not have a setting of the environment.
     """
 
     agent_name: str
@@ -33,29 +36,29 @@ class RunConfig:
 
     @property
     def run_updates(self) -> int:
-        """Updates of the whole run."""
+        """The number of updates of the whole run."""
         return self.loop.run_updates(self.env.action_repeat)
 
     @property
     def planning_starts(self) -> int | None:
-        """Raw steps from which on plans are acted on; None for an agent that does not plan."""
+        """The raw step from which on the planner acts. None for an agent that does not plan."""
         if not isinstance(self.agent, DreamerConfig) or self.agent.planning is None:
             return None
         assert isinstance(self.loop, ReplayLoop)
         return self.loop.steps_at(self.agent.planning.start, self.env.action_repeat) if self.agent.planning.start else 0
 
     def make_agent(self, spaces: Spaces) -> Agent:
-        """The agent that this run trains.
+        """Makes the agent that this run trains.
 
         Raises:
-            ValueError: the configuration does not suit the agent or the spaces, or the run ends before an agent that
-                plans would begin to.
+            ValueError: the configuration does not suit the agent or the spaces, or the run ends before its planner
+                starts to act.
         """
         start = self.planning_starts
         if start is not None and start >= self.loop.steps:
             raise ValueError(
-                f"{self.agent_name} acts by plans from {start:,} steps on, and this run ends at {self.loop.steps:,}: "
-                "until then its policy acts, so that no plan ever would. Give more --steps, or begin sooner "
+                f"{self.agent_name} acts with its planner from {start:,} steps on, but this run ends at "
+                f"{self.loop.steps:,}: its planner would never act. Give more --steps, or start it sooner "
                 "(--agent.planning.start, in gradient steps)"
             )
         agent = find_system(self.agent_name).agent(spaces, self.agent)

@@ -1,4 +1,4 @@
-"""The list of all systems. A new one is a file of ``prudence/agents`` and its name here; nothing else knows it."""
+"""The list of all systems. To add one, write a file of ``prudence/agents`` and list its name here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prudence.cores.system import System
 _PAPERS = (safedreamer, lambda_, dreamerv3, asymdreamer, ppo, trpo, cpo, crpo, focops, saute)
 
 SYSTEMS: dict[str, System[Any]] = {system.name: system for paper in _PAPERS for system in paper.SYSTEMS}
-"""By name."""
+"""All systems by name."""
 
 
 def find_system(name: str) -> System[Any]:
-    """The system called ``name``.
+    """The system with this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such system.
     """
     if name not in SYSTEMS:
         raise ValueError(f"unknown agent '{name}': choose from {', '.join(SYSTEMS)}")

@@ -128,7 +128,7 @@ def test_a_margin_is_aimed_below_the_budget():
         (lambda: Lived(memory=0.0), "share of the newest"),
         (lambda: Lived(bound=0.0), "above 0"),
         (lambda: Lived(bound=2.0, relative=False), "leave one of them out"),
-        (lambda: Lived(approach=1.0), "share of their usual costs"),
+        (lambda: Lived(approach=1.0), "share of the usual cost"),
         (lambda: Budget((1.0, 2.0)).check(toys.spaces(), constrained=True), "names 2 budgets, but the environment"),
         (
             lambda: Budget(violation=Lived()).check(toys.spaces(steps=None), constrained=True),

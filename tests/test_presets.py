@@ -122,7 +122,9 @@ def test_a_run_that_ends_before_its_plans_begin_is_refused():
     assert config.planning_starts == 5 * (1000 + 79_000)
     assert config.make_agent(spaces).run_updates == config.run_updates == 0.3 * (460_000 / 5 - 1000)
     short = replace(config, loop=replace(config.loop, steps=400_000))
-    with pytest.raises(ValueError, match=r"acts by plans from 400,000 steps on, and this run ends at 400,000: until"):
+    with pytest.raises(
+        ValueError, match=r"acts with its planner from 400,000 steps on, but this run ends at 400,000: "
+    ):
         short.make_agent(spaces)
     assert configured("cpu", "safedreamer-bsrp-lag", "lidar")[0].planning_starts is None
     assert configured("debug", "safedreamer-osrp", "lidar")[0].planning_starts == 0

@@ -1,11 +1,12 @@
-"""AsymDreamer (anonymous 2024): critics that see more than the actor, in a second world model.
+"""AsymDreamer (anonymous 2024): critics that see more than the actor, through a second world model.
 
-An observation model of what the robot will see, and a privileged model of what only training sees, are imagined under
-the same actions; reward, costs and their critics see both states, the actor that of the observation model alone
-(sections 5 and 6, prudence/models/paired.py). All else is SafeDreamer's BSRP-Lag (prudence/agents/safedreamer.py).
+There are two models: an observation model of what the robot will see, and a privileged model of what only training
+sees. Both imagine under the same actions. The heads of reward and costs and the critics see both states; the actor sees
+only the state of the observation model (sections 5 and 6, prudence/models/paired.py). Everything else is SafeDreamer's
+BSRP-Lag (prudence/agents/safedreamer.py).
 
-``asymdreamer-s`` is its ablation whose critics see the privileged state only, and ``asymdreamer-o`` that without
-anything privileged (section 7.2): the latter is BSRP-Lag.
+There are two ablations (section 7.2). The critics of ``asymdreamer-s`` see only the privileged state.
+``asymdreamer-o`` has no privileged observations, and so equals BSRP-Lag.
 """
 
 from __future__ import annotations
@@ -22,21 +23,22 @@ _PAPER = "anonymous 2024 (AsymDreamer)"
 
 
 def asymdreamer(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes AsymDreamer for an environment's spaces.
 
     Raises:
-        ValueError: if ``config`` has no constraint or no privileged world model, or ``spaces`` nothing privileged.
+        ValueError: ``config`` has no constraint or no privileged world model, or ``spaces`` has no privileged
+            observations.
     """
     if config.privileged is None:
-        raise ValueError("AsymDreamer learns a second world model: give it a PrivilegedConfig, or train asymdreamer-o")
+        raise ValueError("AsymDreamer needs a second world model: give it a PrivilegedConfig, or train asymdreamer-o")
     return asymdreamer_o(spaces, config)
 
 
 def asymdreamer_s(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes AsymDreamer(S) for an environment's spaces.
 
     Raises:
-        ValueError: as :func:`asymdreamer`, or if the critics see more than the privileged state.
+        ValueError: as :func:`asymdreamer`, or the critics see more than the privileged state.
     """
     if config.privileged is not None and config.privileged.critics_see != "privileged":
         raise ValueError("AsymDreamer(S)'s critics see the privileged state only: set critics_see='privileged'")
@@ -44,10 +46,10 @@ def asymdreamer_s(spaces: Spaces, config: DreamerConfig) -> Dreamer:
 
 
 def asymdreamer_o(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces: without ``config.privileged`` BSRP-Lag.
+    """Makes the agent for an environment's spaces. Without ``config.privileged`` it is BSRP-Lag.
 
     Raises:
-        ValueError: if ``config`` has no constraint.
+        ValueError: ``config`` has no constraint.
     """
     if not config.constrained:
         raise ValueError("AsymDreamer needs a constraint: use AugmentedLagrangian, or train dreamerv3 to ignore costs")
@@ -81,7 +83,7 @@ SYSTEMS = (
     ),
     System(
         "asymdreamer-s",
-        "its ablation whose critics see the privileged state only",
+        "AsymDreamer's ablation whose critics see only the privileged state",
         _PAPER,
         DreamerConfig,
         asymdreamer_s,
@@ -91,7 +93,7 @@ SYSTEMS = (
     ),
     System(
         "asymdreamer-o",
-        "its ablation without anything privileged, which is BSRP-Lag",
+        "AsymDreamer's ablation without privileged observations; it equals BSRP-Lag",
         _PAPER,
         DreamerConfig,
         asymdreamer_o,

@@ -11,7 +11,7 @@ from prudence.types import Spaces
 
 
 def cpo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """The step itself keeps the budget, without a multiplier. Raises ValueError as ``compose``."""
+    """Makes CPO, whose step itself keeps the budget without a multiplier. Raises ValueError as ``compose`` does."""
     return compose("cpo", spaces, config, ConstrainedTrustRegion, Unconstrained)
 
 

@@ -1,4 +1,4 @@
-"""Constraint-rectified policy optimisation (Xu et al. 2021): no multiplier, but a switch between return and cost."""
+"""Constraint-rectified policy optimisation (Xu et al. 2021): a switch between return and cost, without a multiplier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from prudence.types import Spaces
 
 
 def crpo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """Reduces the cost that exceeds its budget, or else increases the return. Raises ValueError as ``compose``."""
+    """Makes CRPO. A step reduces a cost that exceeds its budget, if there is one; otherwise it increases the return.
+
+    Raises ValueError as ``compose`` does.
+    """
     return compose("crpo", spaces, config, TrustRegion, Switch)
 
 

@@ -1,4 +1,4 @@
-"""DreamerV3 (Hafner et al. 2023) as SafeDreamer's unsafe baseline: costs are predicted but not minded."""
+"""DreamerV3 (Hafner et al. 2023) as SafeDreamer's unsafe baseline: it predicts costs but ignores them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prudence.types import Spaces
 
 
 def dreamerv3(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces; any constraint in ``config`` is dropped."""
+    """Makes DreamerV3 for an environment's spaces. It ignores the constraint of ``config``."""
     return Dreamer(spaces, replace(config, constraint=Unconstrained()))
 
 

@@ -11,7 +11,10 @@ from prudence.types import Spaces
 
 
 def focops(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """Projects the optimal nearby policy on what the network can express. Raises ValueError as ``compose``."""
+    """Makes FOCOPS: it projects the optimal policy of a trust region onto the network's policies.
+
+    Raises ValueError as ``compose`` does.
+    """
     return compose("focops", spaces, config, PenalisedDivergence, DualAscent, PIDLagrangian)
 
 

@@ -1,13 +1,14 @@
 """LAMBDA (As et al. 2022): constrained policy optimisation in a posterior over world models.
 
-``lambda``: every start state is imagined under N models drawn from a SWAG posterior; the actor improves the best of N
-returns and keeps the worst of N costs within the budget, by an augmented Lagrangian (section 4.2, Algorithms 1 and 2).
-``lambda-unsafe`` (Appendix E) leaves out the constraint, ``lambda-greedy`` (Appendix G) takes means over the models
-instead of bounds.
+In ``lambda``, N models from a SWAG posterior imagine a trajectory from every start state. The actor improves the best
+of N returns and keeps the worst of N costs within the budget, with an augmented Lagrangian (section 4.2, Algorithms 1
+and 2). ``lambda-unsafe`` (Appendix E) has no constraint. ``lambda-greedy`` (Appendix G) takes means over the models
+instead of the best and the worst.
 
-CEM-MPC (section 5.3) plans, without an actor's or a critic's help: a plan is worth its imagined rewards over the
-horizon; plans whose most pessimistic future exceeds the budget are rejected. ``lambda-cem-mpc`` (Appendix F) imagines
-each of a plan's futures under another model of the posterior; in ``cem-mpc`` they are samples of one model's latents.
+CEM-MPC (section 5.3) plans without actor and critics. The score of a plan is the sum of its imagined rewards over the
+horizon. A plan is rejected if its most pessimistic future exceeds the budget. In ``lambda-cem-mpc`` (Appendix F), a
+different model of the posterior imagines each future of a plan. In ``cem-mpc``, the futures are samples of one model's
+latents.
 """
 
 from __future__ import annotations
@@ -34,25 +35,25 @@ from prudence.types import Spaces
 
 _PAPER = "As et al. 2022, arXiv 2201.09802"
 _ACTION_REPEAT = 2
-_FUTURES = 5  # Of one model, where there is no posterior to say how many.
+_FUTURES = 5  # The number of futures of one model, without a posterior.
 
 
 def lambda_agent(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes LAMBDA for an environment's spaces.
 
     Raises:
-        ValueError: if ``config`` has no posterior over models.
+        ValueError: ``config`` has no posterior over models.
     """
     if config.uncertainty is None:
-        raise ValueError("LAMBDA draws its models from a posterior: give it an UncertaintyConfig")
+        raise ValueError("LAMBDA needs a posterior over models: give it an UncertaintyConfig")
     return Dreamer(spaces, config)
 
 
 def cem_mpc(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes CEM-MPC for an environment's spaces.
 
     Raises:
-        ValueError: if ``config`` does not plan, or lets critics or the actor enter the plans.
+        ValueError: ``config`` does not plan, or its planner uses critics or the actor.
     """
     planning = config.planning
     if planning is None or planning.beyond != "nothing" or planning.search.num_proposals:
@@ -61,7 +62,7 @@ def cem_mpc(spaces: Spaces, config: DreamerConfig) -> Dreamer:
 
 
 def _published(vision: bool) -> Published[DreamerConfig]:
-    """Table 1 and the released code; the sizes for vectors, which it has not, are its heads'."""
+    """Table 1 and the released code. They have no sizes for vectors, so encoder and decoder have those of the heads."""
     style: Style = {"norm": "none", "activation": "elu"}
     head = HeadConfig("normal", layers=2, units=400, out_scale=1.0, **style)
     binary = replace(head, kind="bernoulli")
@@ -100,7 +101,7 @@ def _published(vision: bool) -> Published[DreamerConfig]:
 
 
 def _cem_mpc_published(vision: bool) -> Published[DreamerConfig]:
-    """A world model of SafeDreamer's size."""
+    """The same with a world model of SafeDreamer's size."""
     return replace(safedreamer_published(vision), action_repeat=_ACTION_REPEAT)
 
 
@@ -118,7 +119,7 @@ def _greedy(config: DreamerConfig) -> DreamerConfig:
 
 
 def _lambda_cem_mpc(config: DreamerConfig) -> DreamerConfig:
-    """Sums of rewards and costs over the horizon; the worst future of a plan decides whether it is safe."""
+    """Scores plans by sums of rewards over the horizon. The worst future of a plan decides whether it is safe."""
     assert config.planning is not None
     planning = replace(
         config.planning,
@@ -149,7 +150,7 @@ SYSTEMS = (
     ),
     System(
         "lambda-unsafe",
-        "its ablation without a constraint",
+        "LAMBDA's ablation without a constraint",
         f"{_PAPER}, Appendix E",
         DreamerConfig,
         lambda_agent,
@@ -159,7 +160,7 @@ SYSTEMS = (
     ),
     System(
         "lambda-greedy",
-        "its ablation that takes means over the posterior, neither optimistic nor pessimistic",
+        "LAMBDA's ablation that takes means over the posterior, neither optimistic nor pessimistic",
         f"{_PAPER}, Appendix G",
         DreamerConfig,
         lambda_agent,
@@ -169,7 +170,7 @@ SYSTEMS = (
     ),
     System(
         "lambda-cem-mpc",
-        "its ablation that plans, each future of a plan by another model of the posterior",
+        "LAMBDA's ablation that plans; another model of the posterior imagines each future of a plan",
         f"{_PAPER}, Appendix F",
         DreamerConfig,
         cem_mpc,

@@ -1,7 +1,7 @@
-"""Proximal policy optimisation (Schulman et al. 2017): ignoring costs, paying for them, and under a budget.
+"""Proximal policy optimisation (Schulman et al. 2017): without costs, with costs as penalties, and under a budget.
 
-``ppo_lag`` is PPO-Lagrangian (Ray et al. 2019): the policy maximises A_r − Σ λ A_c, and λ rises while the mean episode
-cost exceeds its budget; by dual ascent, or by a PID controller (Stooke et al. 2020).
+``ppo_lag`` is PPO-Lagrangian (Ray et al. 2019). The policy maximises A_r − Σ λ A_c. λ rises while the mean episode cost
+exceeds its budget, by dual ascent or with a PID controller (Stooke et al. 2020).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from prudence.types import Spaces
 
 
 def ppo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """Minds no costs. Raises ValueError as ``compose``."""
+    """Makes PPO, which ignores costs. Raises ValueError as ``compose`` does."""
     return compose("ppo", spaces, config, ClippedSurrogate, Unconstrained)
 
 
 def ppo_reward_shaping(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """Subtracts costs from rewards. Raises ValueError as ``compose``."""
+    """Makes PPO that subtracts costs from rewards. Raises ValueError as ``compose`` does."""
     return compose("ppo-reward-shaping", spaces, config, ClippedSurrogate, CostPenalty)
 
 
 def ppo_lag(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """Prices costs so that the budget holds. Raises ValueError as ``compose``."""
+    """Makes PPO with a multiplier that keeps the budget. Raises ValueError as ``compose`` does."""
     return compose("ppo-lag", spaces, config, ClippedSurrogate, DualAscent, PIDLagrangian)
 
 
@@ -35,7 +35,7 @@ _LAGRANGIAN = "Ray et al. 2019, Benchmarking Safe Exploration in Deep Reinforcem
 SYSTEMS = (
     System(
         "ppo",
-        "proximal policy optimisation: minds no costs",
+        "proximal policy optimisation: ignores costs",
         _PPO,
         OnPolicyConfig,
         ppo,
@@ -53,7 +53,7 @@ SYSTEMS = (
     ),
     System(
         "ppo-lag",
-        "PPO with a price on cost, by dual ascent",
+        "PPO with a multiplier on cost, set by dual ascent",
         _LAGRANGIAN,
         OnPolicyConfig,
         ppo_lag,
@@ -61,7 +61,7 @@ SYSTEMS = (
     ),
     System(
         "ppo-pid",
-        "PPO with a price on cost, by a PID controller",
+        "PPO with a multiplier on cost, set by a PID controller",
         "Stooke et al. 2020, arXiv 2007.03964",
         OnPolicyConfig,
         ppo_lag,

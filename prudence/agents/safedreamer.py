@@ -1,13 +1,13 @@
 """SafeDreamer (Huang et al. 2024): world models under a cost budget.
 
-``bsrp_lag``: background safety-reward planning with a Lagrangian (section 4.3, Algorithm 2): an actor
-trained in imagination on R^λ/S − Ψ(C^λ − d), with the augmented Lagrangian Ψ.
+``bsrp_lag`` is background safety-reward planning with a Lagrangian (section 4.3, Algorithm 2). The actor is trained in
+imagination on R^λ/S − Ψ(C^λ − d), with the augmented Lagrangian Ψ.
 
-``osrp``: online safety-reward planning (section 4.1, Algorithm 1): every decision is the first action of the best plan
-among those whose imagined cost keeps within the budget. Its actor, which proposes some of the plans, minds reward only.
+``osrp`` is online safety-reward planning (section 4.1, Algorithm 1). Every decision is the first action of the best
+plan whose imagined cost is within the budget. The actor proposes some of the plans, and is trained on reward only.
 
-``osrp_lag``: the same with the score R^λ − λ C^λ (section 4.2, Algorithm 3); a PID controller sets λ from the costs of
-finished episodes.
+``osrp_lag`` is the same with the score R^λ − λ C^λ (section 4.2, Algorithm 3). A PID controller sets λ from the costs
+of finished episodes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _PAPER = "Huang et al. 2024, arXiv 2307.07176"
 
 
 def bsrp_lag(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes BSRP-Lag for an environment's spaces.
 
     Raises:
-        ValueError: if ``config`` has no constraint.
+        ValueError: ``config`` has no constraint.
     """
     if not config.constrained:
         raise ValueError("BSRP-Lag needs a constraint: use AugmentedLagrangian, or train dreamerv3 to ignore costs")
@@ -36,10 +36,10 @@ def bsrp_lag(spaces: Spaces, config: DreamerConfig) -> Dreamer:
 
 
 def osrp(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes OSRP for an environment's spaces.
 
     Raises:
-        ValueError: if ``config`` does not plan, or plans for reward only.
+        ValueError: ``config`` does not plan, or plans for reward only.
     """
     if config.planning is None or config.planning.search.rule != "constrained":
         raise ValueError("OSRP plans under a budget: give it a PlanningConfig whose search has rule='constrained'")
@@ -47,10 +47,10 @@ def osrp(spaces: Spaces, config: DreamerConfig) -> Dreamer:
 
 
 def osrp_lag(spaces: Spaces, config: DreamerConfig) -> Dreamer:
-    """The agent for an environment's spaces.
+    """Makes OSRP-Lag for an environment's spaces.
 
     Raises:
-        ValueError: as :func:`osrp`, or if costs have no price.
+        ValueError: as :func:`osrp`, or costs have no price.
     """
     if config.planning is not None and not isinstance(config.planning.price, PIDLagrangian):
         raise ValueError("OSRP-Lag needs a price of costs: use PIDLagrangian, or train safedreamer-osrp without one")
@@ -58,17 +58,17 @@ def osrp_lag(spaces: Spaces, config: DreamerConfig) -> Dreamer:
 
 
 def _bsrp_lag(config: DreamerConfig) -> DreamerConfig:
-    """Its multiplier is in the actor's loss (equation 9), and the policy acts: by samples, as in the released code."""
+    """The multiplier is in the actor's loss (equation 9), and samples of the policy act, as in the released code."""
     return replace(config, planning=None, uncertainty=None, privileged=None, evaluation="sample")
 
 
 def _osrp_lag(config: DreamerConfig) -> DreamerConfig:
-    """Its multiplier is in the score of plans; the actor minds reward only."""
+    """The multiplier is in the score of plans. The actor is trained on reward only."""
     return replace(config, constraint=Unconstrained(), uncertainty=None, privileged=None, evaluation="sample")
 
 
 def _osrp(config: DreamerConfig) -> DreamerConfig:
-    """The budget decides which plans are safe, and nothing else."""
+    """The budget only decides which plans are safe. Costs have no price."""
     assert config.planning is not None
     return replace(_osrp_lag(config), planning=replace(config.planning, price=Unconstrained()))
 
@@ -85,7 +85,7 @@ SYSTEMS = (
     ),
     System(
         "safedreamer-osrp",
-        "SafeDreamer's planner: the best of the plans whose imagined cost keeps within the budget",
+        "SafeDreamer's planner: the best plan whose imagined cost is within the budget",
         _PAPER,
         DreamerConfig,
         osrp,
@@ -94,7 +94,7 @@ SYSTEMS = (
     ),
     System(
         "safedreamer-osrp-lag",
-        "the same, with a price on cost that a PID controller sets from episodes",
+        "SafeDreamer's planner with a price on cost, which a PID controller sets from episodes",
         _PAPER,
         DreamerConfig,
         osrp_lag,

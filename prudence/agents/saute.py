@@ -1,4 +1,4 @@
-"""Sauté RL (Sootla et al. 2022): the state is augmented by the budget that is left, and the reward reshaped."""
+"""Sauté RL (Sootla et al. 2022): the state includes the rest of the budget, and the reward is reshaped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prudence.types import Spaces
 
 
 def saute_ppo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """With PPO. Raises ValueError as ``compose``."""
+    """Makes Sauté RL with PPO. Raises ValueError as ``compose`` does."""
     return compose("saute-ppo", spaces, config, ClippedSurrogate, Saute)
 
 
 def saute_trpo(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """With TRPO. Raises ValueError as ``compose``."""
+    """Makes Sauté RL with TRPO. Raises ValueError as ``compose`` does."""
     return compose("saute-trpo", spaces, config, TrustRegion, Saute)
 
 
@@ -25,7 +25,7 @@ _PAPER = "Sootla et al. 2022, arXiv 2202.06558"
 SYSTEMS = (
     System(
         "saute-ppo",
-        "PPO that sees what is left of its budget, and earns nothing beyond",
+        "PPO that sees the rest of its budget, and gets a penalty instead of reward beyond it",
         _PAPER,
         OnPolicyConfig,
         saute_ppo,
@@ -34,7 +34,7 @@ SYSTEMS = (
     ),
     System(
         "saute-trpo",
-        "the same with TRPO",
+        "TRPO that sees the rest of its budget, and gets a penalty instead of reward beyond it",
         _PAPER,
         OnPolicyConfig,
         saute_trpo,

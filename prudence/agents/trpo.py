@@ -11,14 +11,14 @@ from prudence.types import Spaces
 
 
 def trpo_lag(spaces: Spaces, config: OnPolicyConfig) -> OnPolicy:
-    """Prices costs so that the budget holds. Raises ValueError as ``compose``."""
+    """Makes TRPO with a multiplier that keeps the budget. Raises ValueError as ``compose`` does."""
     return compose("trpo-lag", spaces, config, TrustRegion, DualAscent, PIDLagrangian)
 
 
 SYSTEMS = (
     System(
         "trpo-lag",
-        "trust-region policy optimisation with a price on cost, by dual ascent",
+        "trust-region policy optimisation with a multiplier on cost, set by dual ascent",
         "Ray et al. 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
         OnPolicyConfig,
         trpo_lag,
@@ -26,7 +26,7 @@ SYSTEMS = (
     ),
     System(
         "trpo-pid",
-        "the same, by a PID controller",
+        "trust-region policy optimisation with a multiplier on cost, set by a PID controller",
         "Stooke et al. 2020, arXiv 2007.03964",
         OnPolicyConfig,
         trpo_lag,

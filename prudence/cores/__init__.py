@@ -1,1 +1,1 @@
-"""The machinery that systems are compositions of."""
+"""The cores: the common parts of which systems are composed."""

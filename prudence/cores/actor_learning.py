@@ -1,4 +1,4 @@
-"""How an actor learns from imagined trajectories: by derivatives through the model, or by its actions' score."""
+"""Gradient steps of an actor on imagined trajectories: pathwise (through the model) or with the score function."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from prudence.types import Metrics, Trajectory
 
 @runtime_checkable
 class Dreamed(Protocol):
-    """What an objective returns beside its loss: the trajectories, and what weighs them."""
+    """The second value of an objective, after its loss: the trajectories and their weights."""
 
     @property
     def trajectory(self) -> Trajectory: ...
 
     @property
     def weights(self) -> Float[Array, "H B"]:
-        """Of the states in which the policy acted."""
+        """The weights of the states in which the policy acted."""
         ...
 
     @property
     def advantage(self) -> Float[Array, "H B"]:
-        """Of the actions, for the score-function gradient."""
+        """The advantages of the actions, for the score-function gradient."""
         ...
 
 
@@ -47,20 +47,26 @@ def improve(
     entropy: float,
     rate: Float[Array, ""] | None,
 ) -> tuple[D, Optimised[Actor], Metrics]:
-    """One gradient step of the actor on the objective (a loss) less a bonus for entropy.
+    """Takes one gradient step of the actor on the objective (a loss) minus an entropy bonus.
 
-    Pathwise: the objective is differentiated by every imagined action, and the action by the policy's parameters at the
-    state where it acted. The policy's input carries no gradient, so this is the derivative by the parameters, with one
-    pass through the policy instead of one a step.
+    The pathwise gradient has two parts: the derivatives of the objective with respect to every imagined action, and
+    those of the action with respect to the policy's parameters, at the state where it acted. No gradient flows through
+    the policy's input. So their product is the derivative with respect to the parameters, and it needs one pass through
+    the policy instead of one for each step.
 
     Args:
+        actor: the actor and its optimiser.
         compute: casts networks to the type of activations.
-        roll: imagines under the present policy; ``roll(nudge=n)`` adds ``n [H, B, A]`` to the actions.
-        objective: of a trajectory.
-        noise: of the policy along the trajectory.
-        pathwise: whether the gradient goes through the dynamics; else it is that of the score (REINFORCE).
+        roll: imagines trajectories under the current policy. ``roll(nudge=n)`` adds ``n [H, B, A]`` to the actions.
+        objective: the loss of a trajectory, and what was computed for it.
+        noise: the policy's noise along the trajectory.
+        pathwise: whether the gradient goes through the dynamics. Otherwise it is the score-function gradient
+            (REINFORCE).
         entropy: weight of the policy's entropy.
-        rate: factor on the learning rate.
+        rate: factor on the learning rate; None is 1.
+
+    Returns:
+        What the objective computed, the actor after the step, and metrics.
     """
     if pathwise:
         by_action = jax.grad(lambda nudge: objective(roll(nudge=nudge)), has_aux=True)

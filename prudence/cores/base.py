@@ -1,4 +1,4 @@
-"""The contract between an agent and the program that runs it."""
+"""The interface between an agent and the program that runs it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(*static: str) -> Callable[[F], F]:
-    """``jax.jit`` as a decorator that keeps the function's type; ``static`` names static arguments."""
+    """``jax.jit`` as a decorator that keeps the function's type. ``static`` has the names of static arguments."""
     return lambda function: cast(F, jax.jit(function, static_argnames=static))
 
 
 class Outlook(NamedTuple):
-    """What an agent expects of E environments, from all that it has seen of their episodes.
+    """What an agent predicts for E environments, from all earlier observations of their episodes.
 
     Attributes:
-        value: ``[E]`` its critic's discounted return.
-        cost_value: ``[E, C]`` likewise of costs; None without such a critic.
-        costs: ``[E, H, C]`` that one imagined future under its policy brings with each of the next H decisions.
+        value: ``[E]`` discounted return, from the critic.
+        cost_value: ``[E, C]`` discounted costs, from the cost critic. None without a cost critic.
+        costs: ``[E, H, C]`` costs of the next H decisions in one imagined future under the agent's policy.
     """
 
     value: Float[Array, " E"]
@@ -37,33 +37,35 @@ class Outlook(NamedTuple):
 
 @runtime_checkable
 class Foreseeing(Protocol):
-    """What an agent has besides being one, if it can say what it expects."""
+    """The additional interface of an agent that can predict an :class:`Outlook`."""
 
     def foresee(self, state: Any, carry: Any, *, key: Key) -> Outlook | None:
-        """The outlook from where ``act`` has just acted, with the carry that it returned; None where what acts does not
-        hold all that the critics see."""
+        """The outlook from the states in which ``act`` has just acted; ``carry`` is what it returned.
+
+        It is None if the critics use information that the acting networks do not have.
+        """
         ...
 
 
 class Agent(abc.ABC):
-    """Static configuration plus pure functions over one pytree of state.
+    """A static configuration and pure functions over one pytree of state.
 
-    An agent object is hashable and immutable; everything that changes lives in its ``AgentState``
-    (one ``equinox.Module``: parameters, optimiser states, slow copies, normalisers, constraint
-    states, step), which is all that a checkpoint stores.
+    An agent object is hashable and immutable. Everything that changes is in its ``AgentState``, one
+    ``equinox.Module``: parameters, optimiser states, slow copies, normalisers, constraint states and step. A
+    checkpoint stores this state.
 
-    ``key`` is a typed key (``jax.random.key``), keyword-only, and consumed by the callee.
+    ``key`` is a typed key (``jax.random.key``), keyword-only, and consumed by the function that receives it.
     """
 
     spaces: Spaces
 
     @abc.abstractmethod
     def init(self, *, key: Key) -> Any:
-        """A fresh ``AgentState``."""
+        """A new ``AgentState``."""
 
     @abc.abstractmethod
     def init_carry(self, num_envs: int) -> Any:
-        """What ``act`` remembers between steps (latents, last action, warm starts), for E environments."""
+        """The initial carry for E environments: what ``act`` remembers between steps (latents, last action, plans)."""
 
     @abc.abstractmethod
     def act(
@@ -76,27 +78,31 @@ class Agent(abc.ABC):
         key: Key,
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], Any, Metrics]:
-        """Chooses actions for E environments; the carry of an environment resets on ``is_first``.
+        """Chooses actions for E environments. Where ``is_first``, the carry of the environment is reset.
 
-        Returns actions (continuous in [-1, 1], discrete one-hot), the next carry, and diagnostics.
+        Returns:
+            Actions (continuous in [-1, 1], discrete one-hot), the next carry, and diagnostics.
         """
 
     @abc.abstractmethod
     def update(self, state: Any, batches: Batch, *, key: Key) -> tuple[Any, Metrics]:
-        """Learns from each of the U batches in ``batches`` (``[U, B, T, ...]``), in one dispatch: one gradient step for
-        each, with metrics that are averages over them; or all passes over a rollout, for an agent that learns on-policy
-        (then B are its environments)."""
+        """Learns from the U batches in ``batches`` (``[U, B, T, ...]``), in one dispatch.
+
+        An agent that learns from replay takes one gradient step for each batch, and its metrics are means over them.
+        An on-policy agent makes all its passes over each rollout; B is then the number of environments.
+        """
 
     @abc.abstractmethod
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
-        """Called after each finished *training* episode (never after an evaluation episode)."""
+        """The state after a finished *training* episode. It is never called for an evaluation episode."""
 
     @abc.abstractmethod
     def report(
         self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
     ) -> dict[str, np.ndarray]:
-        """What the agent's model foresees of recorded ``[B, T]`` sequences of which it sees ``context`` steps.
+        """The predictions of the agent's model for recorded ``[B, T]`` sequences, after it has seen ``context`` steps.
 
-        Arrays ``prediction/<name>`` (the mean of ``samples`` futures) beside ``truth/<name>``, for observations,
-        ``reward [B, T]`` and ``cost [B, T, C]``; empty for an agent without a model.
+        Returns:
+            Arrays ``prediction/<name>``, the mean of ``samples`` futures, and ``truth/<name>``, for observations,
+            ``reward [B, T]`` and ``cost [B, T, C]``. Empty for an agent without a model.
         """

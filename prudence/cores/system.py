@@ -1,4 +1,4 @@
-"""What a system says about itself. A file of ``prudence/agents`` exports ``SYSTEMS``, the systems of one paper."""
+"""The description of a system. Each file of ``prudence/agents`` exports ``SYSTEMS``, the systems of one paper."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Published(Generic[Config]):
-    """What a paper says of a system's sizes and protocol.
+    """The sizes and the protocol that a paper publishes for a system.
 
     Attributes:
         agent: the agent's configuration.
         loop: how experience and updates alternate.
-        action_repeat: raw steps that a decision lasts.
-        cameras: that pictures are taken by.
-        counts_raw_steps: the paper counts updates and random steps in raw steps, so that an action repeat of another
-            protocol leaves them as they are for each raw step.
+        action_repeat: number of raw steps in a decision.
+        cameras: the cameras that take pictures.
+        counts_raw_steps: whether the paper counts updates and random steps per raw step. If so, a protocol with another
+            action repeat keeps their numbers per raw step.
     """
 
     agent: Config
@@ -35,13 +35,13 @@ class Published(Generic[Config]):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a system asks of an environment and of a preset.
+    """What a system needs from an environment and from a preset.
 
     Attributes:
-        budget: costs are held to a budget, by it or by the system that it is an ablation of.
-        posterior: its world model is a sample of a posterior over models.
-        privileged: observations that only training has.
-        spent: the observation of what an episode has cost so far.
+        budget: a budget. It is also set if the system is an ablation of one that keeps a budget.
+        posterior: a posterior over world models.
+        privileged: observations that only training uses.
+        spent: the observation of the costs of the episode so far.
     """
 
     budget: bool = True
@@ -55,14 +55,15 @@ class System(Generic[Config]):
     """A named agent.
 
     Attributes:
-        name: as the command has it.
-        summary: what it is, in a line.
-        paper: where it comes from.
-        config: the class of its configuration, which says which core it is a composition of.
-        make: the agent for an environment's spaces. Raises ValueError where a configuration is not the system's.
-        published: what the paper has, for observations with pictures or without.
-        compose: makes a configuration that has every part which any system of the core needs the system's own.
-        needs: of an environment and of a preset.
+        name: its name on the command line.
+        summary: a description in one line.
+        paper: the paper that introduced it.
+        config: the class of its configuration. It determines the core of the system.
+        make: makes the agent for an environment's spaces. It raises ValueError if the configuration does not belong to
+            the system.
+        published: the paper's sizes and protocol, given whether observations have pictures.
+        compose: adapts a configuration with the parts of all systems of the core to this system.
+        needs: what it needs from an environment and from a preset.
     """
 
     name: str
@@ -75,7 +76,7 @@ class System(Generic[Config]):
     needs: Needs = Needs()
 
     def agent(self, spaces: Spaces, config: Any) -> Agent:
-        """The agent for these spaces.
+        """Makes the agent for these spaces.
 
         Raises:
             ValueError: the configuration does not suit the system or the spaces.

@@ -1,14 +1,14 @@
-"""Where environments run: in this process, or spread over it and worker processes.
+"""Runs environments in this process, or in this process and worker processes.
 
-Both answer commands by environment index. A command is one of
+A backend executes commands by environment index. A command is one of
 
 - ``("reset", seed)``: starts an episode;
-- ``("step", action)``: ``float32 [A]``, a one-hot vector where actions are discrete;
+- ``("step", action)``: takes a step; the action is ``float32 [A]``, one-hot if actions are discrete;
 - ``("replay", seed, actions)``: starts an episode and takes ``actions`` ``[n, A]`` one after another;
-- ``("render",)``: a picture, ``uint8 [height, width, 3]``;
-- ``("overhead", radius)``: the arena, or so many metres around the agent, as an
-  :class:`~prudence.envs.base.Overhead`; None where the environment has no method of that name;
-- ``("describe",)``: its :class:`~prudence.envs.base.Description`.
+- ``("render",)``: returns a picture, ``uint8 [height, width, 3]``;
+- ``("overhead", radius)``: returns the arena, or ``radius`` metres around the agent, as an
+  :class:`~prudence.envs.base.Overhead`; None if the environment has no method ``overhead``;
+- ``("describe",)``: returns the environment's :class:`~prudence.envs.base.Description`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ _log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """What one environment returned to a reset or a step.
+    """The result of a reset or a step of one environment.
 
     Attributes:
-        cost: ``float32 [C]``.
-        goals: how many the step reached; None where the environment does not say, and of a reset.
+        observation: arrays by name.
+        reward: the sum over the decision's raw steps; 0 after a reset.
+        cost: ``float32 [C]``, likewise.
+        terminated, truncated: as in Gymnasium.
+        goals: number of goals that the step reached. None if the environment does not report it, and after a reset.
     """
 
     observation: dict[str, np.ndarray]
@@ -51,7 +54,11 @@ class Row(NamedTuple):
 
 
 def _finite(row: Row) -> Row:
-    """``row``, unless it has a NaN or an infinity, which would spoil replay, and from there every later update."""
+    """Returns ``row`` if all its values are finite. Other values would spoil the replay buffer and all later updates.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
     bad = [f"observation {name!r}" for name, value in row.observation.items() if not _is_finite(value)]
     bad += [name for name, value in (("reward", row.reward), ("cost", row.cost)) if not _is_finite(value)]
     if bad:
@@ -66,13 +73,13 @@ def _is_finite(value: float | np.ndarray) -> bool:
 
 
 class Crash(NamedTuple):
-    """The environment (or the process that it was in) failed, and will be made anew."""
+    """The answer of an environment that failed, or whose process failed. The environment will be made again."""
 
     reason: str
 
 
 class Runner:
-    """Owns one environment and answers its commands."""
+    """Owns one environment and executes its commands."""
 
     def __init__(self, config: EnvConfig) -> None:
         self._config = config
@@ -80,8 +87,11 @@ class Runner:
         self._discrete = False
 
     def execute(self, command: Command) -> Any:
-        """The answer, or a :class:`Crash` when the environment raised. :class:`EnvError` passes through:
-        trying again does not mend a configuration."""
+        """Executes ``command``. Returns the answer, or a :class:`Crash` if the environment raised an exception.
+
+        Raises:
+            EnvError: the configuration is wrong. A new attempt cannot repair that.
+        """
         try:
             return getattr(self, f"_{command[0]}")(*command[1:])
         except EnvError:
@@ -95,7 +105,7 @@ class Runner:
         if env is not None:
             try:
                 env.close()
-            except Exception as error:  # A broken environment may fail here again; it is gone either way.
+            except Exception as error:  # A broken environment may fail here again. It is discarded anyway.
                 _log.debug("Closing %s failed: %s", self._config.task, error)
 
     @property
@@ -121,7 +131,7 @@ class Runner:
 
     def _step(self, action: np.ndarray) -> Row:
         if self._env is None:
-            raise RuntimeError("the environment had to be made anew, and its episode is lost")
+            raise RuntimeError("the environment had to be made again, and its episode is lost")
         env = self._env
         step = env.step(int(np.argmax(action)) if self._discrete else action)
         observation, reward, terminated, truncated, info = step
@@ -136,12 +146,14 @@ class Runner:
 
 
 class Backend:
-    """Environments 0 to E - 1, dealt out to W worker processes and, last, to this one, which would only wait meanwhile:
-    with two workers, environment 0 lives in the first, 1 in the second, 2 here, 3 in the first again; without workers
-    all live here, with as many as environments none.
+    """Environments 0 to E - 1, distributed in turn over the worker processes and this process.
 
-    Workers are spawned, not forked: JAX runs threads in the parent, and a fork would copy their locks.
-    A worker that dies is started again, and its pending commands are answered with a :class:`Crash`.
+    This process takes its share because it would only wait otherwise. With two workers, environment 0 runs in the
+    first, 1 in the second, 2 in this process, and 3 in the first again. Without workers all run in this process. With
+    one worker for each environment, none runs in this process.
+
+    Workers are spawned, not forked: JAX runs threads in the parent, and a fork would copy their locks. If a worker
+    dies, it is started again, and the answer to its pending commands is a :class:`Crash`.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int, workers: int) -> None:
@@ -151,7 +163,11 @@ class Backend:
         self._here: dict[int, Runner] = {}
 
     def execute(self, commands: Mapping[int, Command]) -> dict[int, Any]:
-        """The answers (or a :class:`Crash`) by environment. Raises :class:`EnvError`."""
+        """Executes the commands. Returns the answer of each environment, or its :class:`Crash`.
+
+        Raises:
+            EnvError: an environment does not work with this configuration.
+        """
         shares: dict[int, dict[int, Command]] = {}
         for index, command in commands.items():
             shares.setdefault(index % (len(self._workers) + 1), {})[index] = command
@@ -161,7 +177,7 @@ class Backend:
             answers = _answer(self._here, self._config, own)
             for worker, share in shares.items():
                 answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)
-        except BaseException:  # Ctrl-C: an answer that nobody took must not be taken for that to the next command.
+        except BaseException:  # After Ctrl-C, an unread answer must not be read as the answer to the next command.
             for worker, share in shares.items():
                 self._restart(worker, share)
             _close(self._here)
@@ -172,7 +188,7 @@ class Backend:
         return answers
 
     def close(self) -> None:
-        """Frees environments and processes. May be called twice."""
+        """Closes the environments and ends the processes. A second call does nothing."""
         for process, connection in self._workers:
             connection.close()  # A worker ends when its pipe does.
             _end(process)
@@ -217,8 +233,8 @@ def _end(process: Any) -> None:
 
 
 def _work(connection: Connection, config: EnvConfig) -> None:
-    """The main loop of a worker: answers until the pipe closes."""
-    # The parent decides what Ctrl-C and SIGTERM mean, which schedulers send to its whole group.
+    """The main loop of a worker: executes commands until the pipe closes."""
+    # Schedulers send SIGTERM, and terminals Ctrl-C, to the whole process group. Only the parent should react.
     os.setpgrp()
     runners: dict[int, Runner] = {}
     try:
@@ -236,15 +252,18 @@ def _close(runners: dict[int, Runner]) -> None:
 
 
 def _await(connection: Connection) -> None:
-    """Looks out for a command for a millisecond, giving way to others, before sleep may follow: waking up takes part of
-    what a quick environment's step does, and may happen on the core that the parent is busy on."""
+    """Polls for a command for a millisecond, and yields to other processes meanwhile. After that the worker may sleep.
+
+    For a fast environment, waking up takes a good part of the time of a step. It may also happen on the core that the
+    parent uses.
+    """
     until = time.perf_counter() + 0.001
     while not connection.poll() and time.perf_counter() < until:
         os.sched_yield()
 
 
 def _answer(runners: dict[int, Runner], config: EnvConfig, commands: dict[int, Command]) -> dict[int, Any]:
-    """What each environment answers; an :class:`EnvError` is an answer too, which :class:`Backend` raises."""
+    """The answer of each environment. An :class:`EnvError` is an answer too; :class:`Backend` raises it."""
     answers: dict[int, Any] = {}
     for index, command in commands.items():
         try:

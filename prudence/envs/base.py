@@ -1,4 +1,4 @@
-"""How an environment is named and configured, and what it tells about itself."""
+"""The names, configurations and descriptions of environments and suites."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prudence.types import Spaces
 
 
 class EnvError(Exception):
-    """An environment cannot be used as it is configured; the message says what to do."""
+    """The environment does not work with this configuration. The message says what to do."""
 
 
 class Entry(NamedTuple):
@@ -28,11 +28,11 @@ class Entry(NamedTuple):
 
 
 Layout = dict[str, tuple[Entry, ...]]
-"""The entries of every vector observation, by the observation's name."""
+"""The entries of each vector observation. The keys are the observations' names."""
 
 
 def entries(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[Entry, ...]:
-    """Lays named shapes out one after another.
+    """Entries of the named shapes, one after another.
 
     >>> entries([("goal", (2,)), ("hazards", (8, 2))])[1]
     Entry(name='hazards', start=2, stop=18, shape=(8, 2))
@@ -48,8 +48,9 @@ def entries(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[Entry, ...]:
 
 
 def goals_of(info: Mapping[str, Any]) -> int | None:
-    """The number of goals that a step reached, ``info["goals"]``; None where an environment does not say, or means
-    something else by it.
+    """The number of goals that a step reached, ``info["goals"]``.
+
+    It is None if the environment does not report it, or if the value is not an integer.
 
     >>> goals_of({"goals": 2}), goals_of({}), goals_of({"goals": [(0, 1)]})
     (2, None, None)
@@ -59,12 +60,12 @@ def goals_of(info: Mapping[str, Any]) -> int | None:
 
 
 class Selection:
-    """A vector observation that holds entries of another one, in an order and by names of its own."""
+    """A vector observation that consists of entries of another one. It has its own order and its own names."""
 
     def __init__(
         self, source: Callable[[], Float[np.ndarray, " _"]], placed: tuple[Entry, ...], names: Mapping[str, str]
     ) -> None:
-        """``placed`` are the entries of ``source``; ``names`` those here, with what they are called there."""
+        """``placed`` has the entries of ``source``. ``names`` maps each name here to the name in ``source``."""
         known = {entry.name: entry for entry in placed}
         chosen = [known[name] for name in names.values()]
         self._source = source
@@ -73,16 +74,16 @@ class Selection:
         self.size = len(self._places)
 
     def __call__(self) -> Float[np.ndarray, " F"]:
-        """The observation of the present state."""
+        """The observation of the current state."""
         return self._source()[self._places]
 
 
 class Description(NamedTuple):
-    """What an environment is, without having to hold it.
+    """The spaces and the layout of an environment, without the environment itself.
 
     Attributes:
         spaces: observations, action, costs and the length of episodes.
-        layout: named entries of the vector observations, where they are known.
+        layout: the named entries of the vector observations, as far as they are known.
     """
 
     spaces: Spaces
@@ -90,11 +91,11 @@ class Description(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What N plans of H decisions lead to in a simulator: sums over each decision's raw steps.
+    """Rewards and costs of N simulated plans of H decisions. Each value is the sum over a decision's raw steps.
 
     Attributes:
-        rewards: ``[N, H]``
-        costs: ``[N, H, C]``
+        rewards: ``[N, H]``.
+        costs: ``[N, H, C]``.
     """
 
     rewards: Float[np.ndarray, "N H"]
@@ -102,15 +103,15 @@ class Outcome(NamedTuple):
 
 
 class Overhead(NamedTuple):
-    """An arena seen straight from above, and where the agent stands in it.
+    """A picture of the arena from straight above, with the pose of the agent.
 
     Attributes:
-        picture: the world's x axis points to the right, its y axis up.
-        centre: the point of the world that is in the middle of the picture, in metres.
-        pixels_per_metre: at the agent's height.
-        position: the agent's, in the world, in metres.
+        picture: the picture. The world's x axis points to the right, and its y axis points up.
+        centre: the world position of the middle of the picture, in metres.
+        pixels_per_metre: the scale of the picture at the agent's height.
+        position: the agent's position in the world, in metres.
         heading: the angle of the agent's x axis in the world, in radians.
-        seconds: that a decision lasts.
+        seconds: the duration of a decision.
     """
 
     picture: UInt8[np.ndarray, "height width 3"]
@@ -121,19 +122,19 @@ class Overhead(NamedTuple):
     seconds: float
 
     def world(self, points: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
-        """Points of the world that are given in the agent's frame."""
+        """Converts points from the agent's frame to the world, in metres."""
         cosine, sine = np.cos(self.heading), np.sin(self.heading)
         return self.position + points @ np.array([[cosine, sine], [-sine, cosine]])
 
     def pixels(self, points: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
-        """Columns and rows, counted from the picture's upper left corner, of points of the world."""
+        """Converts points of the world to columns and rows, counted from the picture's upper left corner."""
         height, width, _ = self.picture.shape
         right_and_down = (points - self.centre) * np.array([1.0, -1.0])
         return np.array([width / 2, height / 2]) + right_and_down * self.pixels_per_metre
 
 
 class Frozen(Mapping[str, Any]):
-    """A dictionary that can be hashed and is not changed: what a configuration keeps of one."""
+    """An immutable, hashable dictionary. Configurations store dictionaries in this form."""
 
     def __init__(self, items: Mapping[str, Any]) -> None:
         self._items = dict(items)
@@ -155,10 +156,14 @@ class Frozen(Mapping[str, Any]):
 
 
 def frozen(value: Any, path: str) -> Any:
-    """``value`` with tuples for its lists and :class:`Frozen` for its dictionaries, as deep as it goes.
+    """Makes ``value`` immutable: lists become tuples and dictionaries become :class:`Frozen`, at every depth.
+
+    Args:
+        value: a value of JSON's types.
+        path: the place of ``value`` in the configuration, for the error message.
 
     Raises:
-        EnvError: ``path`` leads to something that is of none of JSON's types.
+        EnvError: ``value`` contains something that is not of JSON's types.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -168,12 +173,12 @@ def frozen(value: Any, path: str) -> Any:
         return Frozen({name: frozen(item, f"{path}[{name!r}]") for name, item in value.items()})
     raise EnvError(
         f"EnvConfig: {path} is {value!r}, a {type(value).__name__}, which config.json cannot hold: give numbers, "
-        "strings, lists, and dictionaries with names for keys."
+        "strings, lists, and dictionaries whose keys are strings."
     )
 
 
 def thawed(value: Any) -> Any:
-    """``value`` with dictionaries again for what :func:`frozen` made of them; its lists stay tuples."""
+    """Reverses :func:`frozen` for dictionaries. Lists stay tuples."""
     if isinstance(value, Mapping):
         return {name: thawed(item) for name, item in value.items()}
     return tuple(thawed(item) for item in value) if isinstance(value, tuple) else value
@@ -181,32 +186,35 @@ def thawed(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What a suite lets one choose of its tasks, beyond what every environment has (:class:`EnvConfig`).
+    """The options of a suite, in addition to those of every environment (:class:`EnvConfig`).
 
-    A suite derives a frozen dataclass of its own from this one. Its fields have defaults, are hashable and of JSON's
-    types and tuples only, and no name of :class:`EnvConfig`'s fields.
+    A suite derives its own frozen dataclass from this one. Every field has a default and a hashable value of JSON's
+    types or tuples. No field has the name of a field of :class:`EnvConfig`.
     """
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Names an environment. Hashable, and of JSON's types only: a run stores it.
+    """The configuration of an environment. It is hashable and has only JSON's types, because a run stores it.
 
-    What a task's suite adds, such as its default options, comes with :func:`prudence.envs.registry.complete`.
+    :func:`prudence.envs.registry.complete` adds the defaults of the task's suite, such as its options.
 
     Attributes:
         task: a task of :func:`prudence.envs.registry.task_ids`, any Gymnasium id, or ``module:Class``.
-        obs: observations of a task whose suite offers several; by default the first of them.
-        action_repeat: raw steps that one decision lasts; rewards and costs are summed over them.
-        costs: ``total``: one constraint, ``cost``; ``separate``: one for each cost that the task
-            reports; or the names of those wanted.
-        time_limit: raw steps until an episode is truncated; None is the task's own.
-        privileged: observations that only training has, by name; they must be among the environment's. A word alone is
-            a set that the suite defines and adds: ``paper``, what the AsymDreamer paper lists for the task (Tables 4 to
-            9), as the observation ``privileged``.
-        kwargs: arguments for the environment's constructor, a dictionary of JSON's types; kept as sorted pairs.
-        spent: adds the observation ``spent`` ``[C]``: what each cost has summed up to in the episode.
-        options: the suite's own; None for a suite without options, and for the suite's defaults.
+        obs: the observations, if the task's suite offers several. The default is the first of them.
+        action_repeat: number of raw steps in one decision. Rewards and costs are summed over them.
+        costs: ``total``: one constraint, ``cost``; ``separate``: one constraint for each cost that the task reports;
+            or a tuple of the names of the costs to use.
+        time_limit: number of raw steps until an episode is truncated. None keeps the task's own limit.
+        privileged: names of the observations that only training uses. They must be observations of the environment. A
+            single word stands for a set that the suite defines and adds. ``paper`` adds the observation
+            ``privileged``, with what the AsymDreamer paper lists for the task (Tables 4 to 9).
+        kwargs: arguments of the environment's constructor: a dictionary of JSON's types, stored as sorted pairs.
+        spent: adds the observation ``spent`` ``[C]``: the sum of each cost since the episode began.
+        options: the suite's own options. None if the suite has no options, or for the suite's defaults.
+
+    Raises:
+        EnvError: a value is not allowed.
     """
 
     task: str
@@ -242,7 +250,7 @@ class EnvConfig:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """``kwargs`` as the constructor takes them."""
+        """``kwargs`` as a dictionary for the constructor."""
         return {name: thawed(value) for name, value in cast(tuple[tuple[str, Any], ...], self.kwargs)}
 
 
@@ -254,23 +262,25 @@ def check(where: str, condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite of tasks says about itself. Its package exports it as ``SUITE``, and the registry lists it.
+    """The description of a suite of tasks. The suite's package exports it as ``SUITE``, and the registry lists it.
 
     Attributes:
-        name: as people call it.
-        summary: what its tasks are, in a line.
-        tasks: names for :class:`EnvConfig`, which no other suite has.
-        example: one of them.
-        make: the task that a completed configuration names, in the shape that :func:`prudence.envs.registry.make`
-            promises, but for ``spent``. Simulators are imported when it is called. Raises :class:`EnvError`.
-        observations: what ``EnvConfig.obs`` chooses from, the default first; empty where a task has its own.
+        name: the name of the suite for readers.
+        summary: a description of its tasks in one line.
+        tasks: task names for :class:`EnvConfig`. No other suite has them.
+        example: one of the tasks.
+        make: makes the environment of a completed configuration, in the format of
+            :func:`prudence.envs.registry.make`, but without ``spent``. It imports the simulator when it is called. It
+            raises :class:`EnvError`.
+        observations: the choices for ``EnvConfig.obs``. The default comes first. Empty if each task has fixed
+            observations.
         options: the class of the suite's own options.
-        privileged: words that ``EnvConfig.privileged`` may be, for observations that the suite adds; an asymmetric
-            system takes the first by itself.
-        arguments: names that ``EnvConfig.kwargs`` may have; None where the tasks' constructors say so themselves.
-        robots: that act in its tasks, where there are several.
-        package: the distribution that its tasks need, on the Python package index.
-        install: the line that installs this.
+        privileged: the words that ``EnvConfig.privileged`` accepts, each for observations that the suite adds. An
+            asymmetric system uses the first one by default.
+        arguments: the names that ``EnvConfig.kwargs`` accepts. None if the tasks' constructors define them.
+        robots: the robots of its tasks, if there are several.
+        package: the distribution on the Python package index that its tasks need.
+        install: the command that installs the package.
     """
 
     name: str

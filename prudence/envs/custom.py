@@ -1,4 +1,4 @@
-"""Environments of others, by any Gymnasium id or ``module:Class`` (docs/environments/custom.md)."""
+"""Environments from other packages, by Gymnasium id or ``module:Class`` (docs/environments/custom.md)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class UnknownTask(EnvError):
 
 
 def make(config: EnvConfig) -> gym.Env:
-    """The environment that ``config`` names, in the shape of :func:`prudence.envs.registry.make`.
+    """Makes the environment of ``config`` in the format of :func:`prudence.envs.registry.make`.
 
     Raises:
         UnknownTask: Gymnasium has no such id, or its module cannot be imported.
-        EnvError: there is no such module, the constructor refuses ``kwargs``, or the environment is of a shape that
-            cannot be used.
+        EnvError: the module does not exist, the constructor rejects ``kwargs``, or Prudence does not support the
+            environment's spaces.
     """
     env, time_limit = _load(config)
     env = wrappers.Costs(env, config.task, config.costs)
@@ -43,11 +43,11 @@ SUITE = Suite(
     example="module:Class",
     make=make,
 )
-"""Of whatever task no other suite has."""
+"""The suite of every task that no other suite has."""
 
 
 def exists(task: str) -> bool:
-    """Whether ``task`` may be of this suite: it names a module, or Gymnasium has the id."""
+    """Whether ``task`` can belong to this suite: it names a module, or Gymnasium has the id."""
     if ":" in task:
         return True
     try:
@@ -89,8 +89,11 @@ def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
         raise UnknownTask(str(error)) from error
     entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     kwargs = _with_render_mode(entry, {**spec.kwargs, **given})
-    # Our own wrapper applies the time limit, so that it can be changed and is known beforehand.
-    make_it = lambda: gym.make(spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
+
+    def make_it() -> gym.Env:
+        # Our own wrapper applies the time limit. So the limit can be changed and is known before the first episode.
+        return gym.make(spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
+
     return _construct(config.task, entry, kwargs, make_it), spec.max_episode_steps
 
 
@@ -99,27 +102,27 @@ def _class_of(task: str) -> Any:
     module, _, name = task.partition(":")
     if not name:
         return None
-    if os.getcwd() not in sys.path:  # An installed command does not look in the folder that it is called from.
+    if os.getcwd() not in sys.path:  # An installed command does not search the current folder by itself.
         sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         if error.name != module.split(".")[0] and error.name != module:
-            raise  # The module exists, and what it imports does not: its own message is the better one.
+            raise  # The module exists, but one of its imports does not: the original message is better.
         raise EnvError(f"{task}: there is no module {module!r} on the Python path. {error}.") from error
 
 
 def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Adds ``render_mode="rgb_array"`` where the environment offers it."""
+    """Adds ``render_mode="rgb_array"`` if the environment offers it."""
     offers = (getattr(constructor, "metadata", None) or {}).get("render_modes", ())
     return {"render_mode": "rgb_array", **kwargs} if "rgb_array" in offers else kwargs
 
 
 def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Callable[[], gym.Env]) -> gym.Env:
-    """What ``build`` returns, which calls ``constructor`` with ``kwargs``.
+    """Returns the environment that ``build`` makes. ``build`` calls ``constructor`` with ``kwargs``.
 
     Raises:
-        EnvError: the constructor does not take these arguments; the message says which it takes.
+        EnvError: the constructor does not take these arguments. The message says which arguments it takes.
     """
     parameters = _parameters(constructor)
     named = [p for p in parameters or () if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -127,7 +130,7 @@ def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Ca
     takes_any = parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
     it_takes = f"it takes {', '.join(known)}" if known else "it takes none"
     for name in kwargs:
-        if not takes_any and name not in known and name != "render_mode":  # Which Gymnasium may see to.
+        if not takes_any and name not in known and name != "render_mode":  # Gymnasium may handle render_mode.
             near = difflib.get_close_matches(name, known, n=1)
             hint = f". Did you mean {near[0]}?" if near else ""
             raise EnvError(f"{task}: its constructor takes no argument {name!r}; {it_takes}{hint}")
@@ -142,12 +145,12 @@ def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Ca
         return build()
     except TypeError as error:
         if not takes_any or "argument" not in str(error):
-            raise  # A mistake in the constructor, whose traceback its author needs.
-        raise EnvError(f"{task}: its constructor refuses kwargs {dict(kwargs)}: {error}; {it_takes}") from error
+            raise  # This is a mistake inside the constructor, and its author needs the traceback.
+        raise EnvError(f"{task}: its constructor rejects kwargs {dict(kwargs)}: {error}; {it_takes}") from error
 
 
 def _parameters(constructor: Any) -> list[inspect.Parameter] | None:
-    """None where they cannot be found out."""
+    """The constructor's parameters. None if Python cannot determine them."""
     try:
         return list(inspect.signature(constructor).parameters.values())
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Safety-Gymnasium's pseudo-lidar: rings of bins that tell how near the nearest object of a kind is."""
+"""Safety-Gymnasium's pseudo-lidar: rings of bins with the closeness of the nearest object of a kind."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 NEAREST = 0.03
-"""What counts as no distance at all in :func:`nearness`, as a share of the lidar's reach (9 cm of the suite's 3 m)."""
+"""ε of :func:`nearness`: the distance that limits it, as a share of the lidar's reach (9 cm of the suite's 3 m)."""
 
 
 def nearness(closeness: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    r"""Closeness :math:`s = 1 - d/d_{max}` as a multiple: how much nearer than the lidar's reach,
+    r"""Converts closeness :math:`s = 1 - d/d_{max}` to a ratio: how many times nearer than the lidar's reach,
 
     .. math::
         \rho = \frac{1 + ε}{1 - s + ε} - 1, \qquad
         \mathrm{symlog}(ρ) = -\ln\frac{d/d_{max} + ε}{1 + ε}
 
-    with ε = :data:`NEAREST`: 0 where nothing is within reach, 1/ε at the object. A world model sees symlog of it, so
-    the logarithm of the distance: equally well in per cent, near and far. Of closeness it would be as exact, in
-    metres, beside a hazard as far from it.
+    with ε = :data:`NEAREST`. The value is 0 if nothing is within reach, and 1/ε at the object. A world model applies
+    symlog to it and so sees the logarithm of the distance: its error is a constant percentage of the distance. With
+    closeness as input, its error in metres would be the same near a hazard and far from it.
 
     >>> nearness(np.array([0.0, 0.5, 1.0])).round(2).tolist()
     [0.0, 0.94, 33.33]
@@ -38,16 +38,18 @@ def closeness(
     r"""One ring of bins for each kind of object.
 
     An object at distance d and angle :math:`\theta` in the agent's frame gives its bin the closeness
-    :math:`s = \max(0, 1 - d / d_{max})`, and the two beside it :math:`\alpha s` and :math:`(1-\alpha) s`, with
-    :math:`\alpha` its place within the bin; a bin keeps the largest (Safety-Gymnasium's "alias"). What lies outside
-    of the arc gives nothing. All objects are done at once.
+    :math:`s = \max(0, 1 - d / d_{max})`. It gives the next bin :math:`\alpha s` and the previous bin
+    :math:`(1-\alpha) s`, where :math:`\alpha` in [0, 1) is its place within its own bin (Safety-Gymnasium's "alias").
+    A bin keeps its largest value. Objects outside of the arc are ignored. All objects are computed at once.
 
     Args:
-        positions: in the agent's frame, in metres.
-        kinds: of each object, from 0 to ``num_kinds`` - 1.
+        positions: positions of the objects in the agent's frame, in metres.
+        kinds: the kind of each object, from 0 to ``num_kinds`` - 1.
+        num_kinds: the number of kinds.
+        bins: the number of bins of a ring.
         reach: :math:`d_{max}`, in metres.
-        arc: degrees that are seen, half of them on either side of ``front``.
-        front: angle in the agent's frame, in radians.
+        arc: the field of view in degrees, half of it on each side of ``front``.
+        front: the direction of the field of view, as an angle in the agent's frame, in radians.
     """
     x, y = positions.T
     angle = np.arctan2(y, x)

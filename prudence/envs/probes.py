@@ -1,7 +1,7 @@
-"""Probe environments: small, without a simulator, each with a known answer that isolates one thing.
+"""Probe environments: small tasks without a simulator. Each isolates one problem and has a known answer.
 
-Registered in Gymnasium under the ids of ``TASKS``. In all of them L is the length of an episode.
-Continuous actions are numbers in [-1, 1]; the ``-discrete`` forms have arms instead.
+They are registered in Gymnasium under the ids of ``TASKS``. L is the length of an episode. Continuous actions are
+numbers in [-1, 1]. The ``-discrete`` variants have arms instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prudence.envs.base import Suite
 
 
 class Probe(gym.Env[Any, Any], abc.ABC):
-    """What the probes share: an episode of ``length`` steps over a small state."""
+    """The common part of the probes: an episode of ``length`` steps with a small state."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     cost_names: ClassVar[tuple[str, ...]] = ("cost",)
@@ -41,8 +41,10 @@ class Probe(gym.Env[Any, Any], abc.ABC):
 
     @abc.abstractmethod
     def advance(self, action: Any) -> tuple[float, float | np.ndarray, bool]:
-        """Moves the state; returns reward, cost and whether the episode terminated. ``self.time`` counts
-        the steps *before* this one."""
+        """Updates the state. Returns the reward, the cost and whether the episode terminated.
+
+        ``self.time`` is the number of steps *before* this one.
+        """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         gym.Env.reset(self, seed=seed)
@@ -66,10 +68,10 @@ class Probe(gym.Env[Any, Any], abc.ABC):
 
 
 class Value(Probe):
-    """Reward 1 at every step, whatever is done; truncated after L = 20 steps, never terminated.
+    """Reward 1 at every step for any action. Episodes are truncated after L = 20 steps and never terminate.
 
-    Known answer: return 20, and the value of *every* state is 1 / (1 - γ). A learner that takes
-    truncation for termination finds less.
+    Known answer: return 20, and the value of *every* state is 1 / (1 - γ). An agent that treats truncation as
+    termination finds lower values.
     """
 
     def start(self) -> None:
@@ -83,9 +85,9 @@ class Value(Probe):
 
 
 class Terminal(Probe):
-    """Reward 1 at every step; *terminates* after L = 10 steps; the observation is the time, t / L.
+    """Reward 1 at every step. Episodes *terminate* after L = 10 steps. The observation is the time, t / L.
 
-    Known answer: return 10; the value at time t is (1 - γ^(L-t)) / (1 - γ).
+    Known answer: return 10, and the value at time t is (1 - γ^(L-t)) / (1 - γ).
     """
 
     length = 10
@@ -101,10 +103,10 @@ class Terminal(Probe):
 
 
 class Policy(Probe):
-    """The observation is a sign s, drawn anew at each step; L = 20.
+    """The observation is a random sign s, new at each step. L = 20.
 
-    Continuous: reward 1 - (a - s/2)²; known answer a = s/2, return 20. Discrete: reward 1 for arm
-    [s > 0]; known answer return 20; an arm chosen at random gets 10.
+    Continuous: the reward is 1 - (a - s/2)². Known answer: a = s/2, return 20. Discrete: the reward is 1 for arm
+    [s > 0]. Known answer: return 20; random arms have return 10.
     """
 
     def start(self) -> None:
@@ -123,11 +125,12 @@ class Policy(Probe):
 
 
 class Discount(Probe):
-    """The first action chooses between reward 0.5 now (a > 0; arm 1) and reward 1 at the end (a ≤ 0;
-    arm 0), L = 5 steps, of which the last terminates. Later actions do nothing. The observation is
-    [t / L, choice]; choice is 0 before it is made, then -1 (wait) or 1 (now).
+    """The first action chooses between reward 0.5 now (a > 0; arm 1) and reward 1 at the end (a ≤ 0; arm 0).
 
-    Known answer: waiting is worth γ⁴ against 0.5 now, so wait when γ > 0.841; return 1.
+    L = 5, and the last step terminates. Later actions have no effect. The observation is [t / L, choice]. The choice
+    is 0 before the first action, then -1 (wait) or 1 (now).
+
+    Known answer: waiting is worth γ⁴, and the other choice 0.5. If γ > 0.841, the agent waits, with return 1.
     """
 
     length = 5
@@ -147,11 +150,12 @@ class Discount(Probe):
 
 
 class Memory(Probe):
-    """A sign s is shown once, at the first observation, and is to be named at the last of L = 5 steps.
-    The observation is [s at time 0, else 0; 1 when the answer is due, else 0].
+    """Only the first observation shows a sign s. The action of the last of L = 5 steps has to name it.
 
-    Continuous: the last reward is 1 - (a - s/2)²; discrete: 1 for arm [s > 0]. Known answer: return 1
-    with memory; without it 0.75 at best (continuous, a = 0) and 0.5 (discrete). The last step terminates.
+    The observation is [s at time 0, else 0; 1 at the last step, else 0]. The last step terminates.
+
+    Continuous: the last reward is 1 - (a - s/2)². Discrete: it is 1 for arm [s > 0]. Known answer: return 1 with
+    memory; without memory at best 0.75 (continuous, a = 0) or 0.5 (discrete).
     """
 
     length = 5
@@ -169,11 +173,12 @@ class Memory(Probe):
 
 
 class Cost(Probe):
-    """A safe arm and an unsafe arm that pays more; L = 20.
+    """A safe arm, and an unsafe arm with a larger reward. L = 20.
 
-    Risk is max(0, a), or arm 1; a step pays 0.5 + risk / 2 and costs ``risk``. Known answer, for a
-    budget of d an episode: return 10 + d / 2 and cost d. Without a budget: return 20, cost 20; with
-    budget zero: return 10, and no action above 0.
+    The risk is max(0, a), or 1 for arm 1. The reward of a step is 0.5 + risk / 2, and its cost is ``risk``.
+
+    Known answer, for a budget of d per episode: return 10 + d / 2 and cost d. Without a budget: return 20, cost 20.
+    With budget 0: return 10, and no action above 0.
     """
 
     def start(self) -> None:
@@ -188,12 +193,14 @@ class Cost(Probe):
 
 
 class Conflict(Probe):
-    """Two constraints that forbid opposite directions (C = 2, with ``costs="separate"``); L = 20.
+    """Two constraints that forbid opposite directions (C = 2, with ``costs="separate"``). L = 20.
 
-    Continuous: reward |a|; ``cost_left`` is max(0, -a - 1/4), ``cost_right`` max(0, a - 1/4). Discrete:
-    arms left, middle, right pay 1, 1/4, 1; left and right cost 1 of their own. Known answer, for budgets
-    (0, 0): |a| = 1/4, or the middle arm, return 5; whoever holds only one constraint takes the other
-    direction (return 20).
+    Continuous: the reward is |a|, ``cost_left`` is max(0, -a - 1/4), and ``cost_right`` is max(0, a - 1/4). Discrete:
+    the rewards of the arms left, middle and right are 1, 1/4 and 1. The left arm has ``cost_left`` 1, and the right
+    arm has ``cost_right`` 1.
+
+    Known answer, for budgets (0, 0): |a| = 1/4, or the middle arm, with return 5. An agent that keeps only one
+    constraint goes in the other direction (return 20).
     """
 
     cost_names = ("cost_left", "cost_right")
@@ -212,16 +219,16 @@ class Conflict(Probe):
 
 
 class Alike(Probe):
-    """Two states that look alike, one of them unsafe; L = 10.
+    """Two states that look alike, and only one is safe. L = 10.
 
-    A sign s is drawn with each episode. The observation ``state`` is [s at time 0 and at the last observation, else 0;
-    t / L], so that between them only memory tells s; the last look gives a model of observations reason to remember.
-    The observation ``sign``, which is privileged, is s at all times. Risk is max(0, a); a step pays 0.5 + risk / 2,
-    and costs ``risk`` where s > 0.
+    Each episode has a random sign s. The observation ``state`` is [s at time 0 and at the last observation, else 0;
+    t / L]. In between, an agent knows s only from memory. A world model has to remember s because it predicts the last
+    observation. The privileged observation ``sign`` is always s. The risk is max(0, a). The reward of a step is
+    0.5 + risk / 2. Its cost is ``risk`` if s > 0, else 0.
 
-    Known answer, without a budget: a = 1, return 10, cost 10 where s > 0 and else 0. The values of cost are then
-    1 / (1 - γ) and 0, or half of the former in both for who cannot tell them apart. With budget zero: return 5 where
-    s > 0 and else 10, by memory; without it 5 in both.
+    Known answer, without a budget: a = 1, return 10, and cost 10 if s > 0, else 0. The cost values are then
+    1 / (1 - γ) and 0; a critic that does not know s predicts half of the former in both states. With budget 0: with
+    memory return 5 if s > 0, else 10; without memory return 5 in both.
     """
 
     length = 10
@@ -229,7 +236,10 @@ class Alike(Probe):
 
     def __init__(self, *, render_mode: str | None = None):
         Probe.__init__(self, render_mode=render_mode)
-        box = lambda size: spaces.Box(-1.0, 1.0, (size,), np.float32)
+
+        def box(size: int) -> spaces.Box:
+            return spaces.Box(-1.0, 1.0, (size,), np.float32)
+
         self.observation_space = spaces.Dict({"state": box(2), "sign": box(1)})
 
     def start(self) -> None:
@@ -248,15 +258,17 @@ class Alike(Probe):
 
 
 class Ledge(Probe):
-    """Three arms: wait, walk, and a ledge, which pay 0, 1/2 and 1, and of which the ledge costs 1; L = 20.
+    """Three arms, wait, walk and ledge, with rewards 0, 1/2 and 1. The ledge costs 1. L = 20.
 
-    The observation is noise, so that no two steps are alike. Known answer, for a budget of d an episode: the ledge at a
-    share d / 20 of the steps, and else one walks; return 10 + d / 2, cost d (of the noise even a policy's mode can draw
-    lots). Without a budget: return 20, cost 20; with budget zero: return 10, cost 0.
+    The observation is noise, so no two steps are alike. Known answer, for a budget of d per episode: the agent takes
+    the ledge at a share d / 20 of the steps and walks at the others, with return 10 + d / 2 and cost d. A
+    deterministic policy can do this too, because the noise can decide. Without a budget: return 20, cost 20. With
+    budget 0: return 10, cost 0.
 
-    Made for data in which the ledge is taken once (nothing here makes it rare). Of N models, each of which learnt from
-    a sample of such data, a share p knows its cost: who holds their mean within the budget takes the ledge with
-    probability min(1, d / 20p), cost d / p; who holds the worst of them, with d / 20.
+    The probe is for data in which the ledge is taken once; the probe itself does not make it rare. Of N models, each
+    trained on a sample of such data, a share p knows the cost. An agent that keeps the models' mean cost within the
+    budget takes the ledge with probability min(1, d / 20p), with cost d / p. An agent that keeps the worst model's
+    cost within the budget takes it with probability d / 20.
     """
 
     def start(self) -> None:
@@ -271,11 +283,13 @@ class Ledge(Probe):
 
 
 class Pixels(Probe):
-    """A white square on a picture whose right half is red; the action moves it by up to 0.2 in x and y; L = 25.
+    """A white square on a picture whose right half is red. The action moves it by up to 0.2 in x and y. L = 25.
 
-    Positions lie in [-1, 1]². It starts at x = -0.7 and any height. A step pays 1 - |x - 0.5| and costs
-    1 where x > 0. Known answer: without a budget it goes to x = 0.5 and stays (return 22, cost 22); with
-    budget zero it stops at x = 0 (return 11.6, cost 0).
+    Positions lie in [-1, 1]². The square starts at x = -0.7 and a random height. The reward of a step is
+    1 - |x - 0.5|. Its cost is 1 if x > 0, else 0.
+
+    Known answer: without a budget the square goes to x = 0.5 and stays there (return 22, cost 22). With budget 0 it
+    stops at x = 0 (return 11.6, cost 0).
     """
 
     length = 25
@@ -333,7 +347,7 @@ for _id, (_probe, _kwargs) in _PROBES.items():
 
 SUITE = Suite(
     name="Probes",
-    summary="small, without a simulator, each with a known answer that isolates one thing",
+    summary="small tasks without a simulator; each isolates one problem and has a known answer",
     tasks=TASKS,
     example="probe/cost",
     make=custom.make,

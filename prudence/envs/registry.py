@@ -1,7 +1,7 @@
-"""The list of suites, and the way from a name to an environment.
+"""The list of suites, and functions that make an environment from a task's name.
 
-A new suite is a package of ``prudence/envs`` that exports a :class:`~prudence.envs.base.Suite`, and its name here;
-nothing else knows it. Whatever no suite has is looked for in Gymnasium and among modules (:mod:`prudence.envs.custom`).
+A new suite is a package of ``prudence/envs`` that exports a :class:`~prudence.envs.base.Suite`. Only this module lists
+it. If no suite has a task, Gymnasium and Python modules are searched (:mod:`prudence.envs.custom`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _COMMON = tuple(name for name in _FIELDS if name not in ("task", "obs", "options
 
 
 def task_ids() -> list[str]:
-    """The tasks that Prudence knows by name. Any other Gymnasium id and ``module:Class`` work too."""
+    """The task names of all suites. Other Gymnasium ids and ``module:Class`` work too."""
     return [task for suite in SUITES for task in suite.tasks]
 
 
 def find_suite(task: str) -> Suite:
-    """The suite that has ``task``; for all others, that of Gymnasium ids and classes."""
+    """The suite that has ``task``. If there is none, the suite of Gymnasium ids and classes."""
     return next((suite for suite in SUITES if task in suite.tasks), custom.SUITE)
 
 
 def offers_observations(task: str) -> bool:
-    """Whether ``EnvConfig.obs`` chooses what is observed."""
+    """Whether ``EnvConfig.obs`` can select the observations of ``task``."""
     return bool(find_suite(task).observations)
 
 
@@ -55,10 +55,10 @@ def configure(task: str, **settings: Any) -> EnvConfig:
 
 
 def with_settings(config: EnvConfig, **settings: Any) -> EnvConfig:
-    """``config``, complete, with other settings: fields of :class:`EnvConfig` and options of the task's suite, alike.
+    """Completes ``config`` and changes settings: fields of :class:`EnvConfig` or options of the task's suite.
 
     Raises:
-        EnvError: the task has no such setting, or no such value of one.
+        EnvError: the task has no such setting, or the setting does not accept the value.
     """
     fields = {name: value for name, value in settings.items() if name in _FIELDS}
     config = complete(dataclasses.replace(config, **fields))
@@ -70,8 +70,10 @@ def with_settings(config: EnvConfig, **settings: Any) -> EnvConfig:
 
 
 def where_offered(config: EnvConfig, **options: Any) -> EnvConfig:
-    """``config``, complete, with those of the options that its task's suite has; the others, which other suites have,
-    are left out."""
+    """Completes ``config`` and sets those of ``options`` that its task's suite has.
+
+    The other options have to belong to another suite. They are ignored.
+    """
     config = complete(config)
     offered = options_of(find_suite(config.task))
     anywhere = {name for suite in SUITES for name in options_of(suite)}
@@ -87,7 +89,7 @@ def _with_options(config: EnvConfig, options: Mapping[str, Any]) -> EnvConfig:
 
 
 def lacks(task: str, setting: str) -> str:
-    """What to say to somebody who asks ``task`` for a setting that it does not have."""
+    """The error message for a setting that ``task`` does not have."""
     if not _may_exist(task):
         return _unknown(task)
     suite = find_suite(task)
@@ -102,11 +104,11 @@ def lacks(task: str, setting: str) -> str:
 
 
 def complete(config: EnvConfig) -> EnvConfig:
-    """``config`` with what its task's suite shows and lets one choose by default.
+    """``config`` with the default observations and options of its task's suite.
 
     Raises:
-        EnvError: it has an observation, a word for privileged ones, a constructor's argument or options that the task's
-            suite does not have.
+        EnvError: the task's suite does not have an observation, a word for privileged observations, a constructor
+            argument or options of ``config``.
     """
     task, suite = config.task, find_suite(config.task)
     obs = config.obs or suite.observations[:1]
@@ -126,7 +128,7 @@ def _wrong_observations(suite: Suite, obs: tuple[str, ...]) -> str | None:
     if set(obs) <= set(suite.observations):
         return None
     if not suite.observations:
-        return f"obs={obs!r}, but it has observations of its own and shows them all: leave obs out"
+        return f"obs={obs!r}, but the task has fixed observations of its own: leave obs out"
     return f"obs={obs!r}: choose from {', '.join(suite.observations)}"
 
 
@@ -134,8 +136,8 @@ def _wrong_privileged(suite: Suite, privileged: str | tuple[str, ...]) -> str | 
     if isinstance(privileged, tuple) or privileged in suite.privileged:
         return None
     words = " or ".join(repr(word) for word in suite.privileged)
-    ask = f"say {words}, or name observations of it" if words else "name observations of it"
-    return f"privileged={privileged!r} stands for no observations there: {ask}, as a tuple"
+    ask = f"give {words}, or a tuple of its observations' names" if words else "give a tuple of its observations' names"
+    return f"privileged={privileged!r} is not a set of observations that the suite defines: {ask}"
 
 
 def _wrong_arguments(suite: Suite, arguments: Mapping[str, Any]) -> str | None:
@@ -143,27 +145,26 @@ def _wrong_arguments(suite: Suite, arguments: Mapping[str, Any]) -> str | None:
     if not unknown:
         return None
     taken = f"it takes {', '.join(suite.arguments or ())}" if suite.arguments else "it takes none"
-    return (
-        f"kwargs give its constructor {', '.join(unknown)}, and {taken}; its name and the other settings say the rest"
-    )
+    return f"kwargs give its constructor {', '.join(unknown)}, and {taken}: use the task's name and the other settings"
 
 
 def _wrong_options(suite: Suite, options: Any) -> str | None:
     if options is None or type(options) is suite.options:
         return None
     wanted = "leave them out" if suite.options is None else f"give a {suite.options.__name__}"
-    return f"options are a {type(options).__name__}, which are not those of {suite.name}: {wanted}"
+    return f"options are a {type(options).__name__}, which does not belong to {suite.name}: {wanted}"
 
 
 def make(config: EnvConfig) -> gym.Env:
-    """The environment that ``config`` names, in Prudence's shape.
+    """Makes the environment of ``config`` in Prudence's format.
 
-    Its observations are a dict (``uint8 [height, width, channels]`` pictures, ``float32 [F]`` vectors), its
-    actions ``[-1, 1]^A`` or Discrete, ``info["cost"]`` is ``float32 [C]``, and a step is one *decision*
-    of ``config.action_repeat`` raw steps.
+    Its observations are a dict of pictures (``uint8 [height, width, channels]``) and vectors (``float32 [F]``). Its
+    actions are ``[-1, 1]^A`` or Discrete. ``info["cost"]`` is ``float32 [C]``. A step is one *decision* of
+    ``config.action_repeat`` raw steps.
 
     Raises:
-        EnvError: the task is unknown, not installed, or of a shape that cannot be used; or as :func:`complete`.
+        EnvError: the task is unknown or not installed, or Prudence does not support its spaces; or as
+            :func:`complete`.
     """
     config = complete(config)
     try:
@@ -179,14 +180,16 @@ def _may_exist(task: str) -> bool:
 
 def _unknown(task: str, cause: str = "") -> str:
     near = difflib.get_close_matches(task, dict.fromkeys([*task_ids(), *gym.registry]), n=3, cutoff=0.6)
-    hint = (
-        f"Did you mean {' or '.join(near)}?" if near else f"`prudence list --tasks` names those that are known{cause}."
-    )
-    return f"There is no task {task!r}. {hint} Your own is named by module:Class."
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"`prudence list --tasks` shows the known tasks{cause}."
+    return f"There is no task {task!r}. {hint} Use module:Class for your own environment."
 
 
 def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
-    """What ``env``, made from ``config``, exchanges with an agent."""
+    """The spaces of ``env``, which was made from ``config``.
+
+    Raises:
+        EnvError: the privileged observations or the ``cost_function`` of the environment are not usable.
+    """
     assert isinstance(env.observation_space, spaces.Dict)
     observation = tuple(
         (key, ObservationSpec(tuple(space.shape or ()), str(space.dtype)))
@@ -204,23 +207,26 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
 
 
 def _privileged_of(env: gym.Env, config: EnvConfig, names: list[str]) -> tuple[str, ...]:
-    """Those of the observations ``names`` that the environment's ``privileged`` or the configuration names; without
-    that attribute, the one that is called so."""
+    """The privileged ones among the observations ``names``.
+
+    The environment's attribute ``privileged`` and the configuration name them. Without the attribute, an observation
+    with the name ``privileged`` counts.
+    """
     own = env.get_wrapper_attr("privileged") if env.has_wrapper_attr("privileged") else {PRIVILEGED} & set(names)
     if isinstance(own, str) or not isinstance(own, Collection):
-        raise EnvError(f"{config.task}: its attribute privileged is {own!r}; make it a tuple of observations' names.")
+        raise EnvError(f"{config.task}: its attribute privileged is {own!r}: make it a tuple of observations' names.")
     named = {*own, *(() if isinstance(config.privileged, str) else config.privileged)}
     if named - set(names) or named == set(names):
         more = ", or ask for more of them (obs)" if offers_observations(config.task) else ""
         raise EnvError(
-            f"{config.task}: privileged are to be {sorted(named)} of the observations {names}; name some of these, and "
-            f"leave one to act on{more}."
+            f"{config.task}: privileged={sorted(named)}, but the observations are {names}: name some of these, and "
+            f"leave at least one for the policy{more}."
         )
     return tuple(name for name in names if name in named)
 
 
 def _cost_function_of(env: gym.Env) -> CostFunction | None:
-    """What the environment has as ``cost_function``: a :class:`CostFunction`, or ``module:function`` alone."""
+    """The environment's attribute ``cost_function``: a :class:`CostFunction` or the string ``module:function``."""
     found = env.get_wrapper_attr("cost_function") if env.has_wrapper_attr("cost_function") else None
     if found is None:
         return None
@@ -236,14 +242,13 @@ def _cost_function_of(env: gym.Env) -> CostFunction | None:
 
 
 def layout_of(env: gym.Env) -> Layout:
-    """The named entries of its vector observations: those of a custom environment in its ``layout`` attribute, else
-    none.
+    """The named entries of the vector observations of ``env``, from its attribute ``layout``. Empty without it.
 
-    For each observation that is a tuple of :class:`~prudence.envs.base.Entry`, or a mapping from every part's name to
-    its length or shape, in their order.
+    ``layout`` has one value for each observation: a tuple of :class:`~prudence.envs.base.Entry`, or a mapping from
+    the name of each part to its length or shape, in order.
 
     Raises:
-        EnvError: it names an observation that there is not, or one's parts do not make up its length.
+        EnvError: the layout names an observation that does not exist, or the parts do not add up to its length.
     """
     declared = env.get_wrapper_attr("layout") if env.has_wrapper_attr("layout") else {}
     assert isinstance(env.observation_space, spaces.Dict)
@@ -253,9 +258,9 @@ def layout_of(env: gym.Env) -> Layout:
         ends, size = max(entry.stop for entry in parts), sizes.get(name, 0)
         if ends > size or not (isinstance(declared[name], tuple) or ends == size):
             raise EnvError(
-                f"the environment's layout gives {name!r} parts up to {ends}, and it has "
-                + (f"{size} numbers" if name in sizes else f"only the observations {', '.join(sizes)}")
-                + ": name every part with its length, in order, as layout = {'state': {'speed': 3, 'lidar': 16}}"
+                f"the environment's layout describes {ends} numbers of {name!r}, but "
+                + (f"it has {size}" if name in sizes else f"there are only the observations {', '.join(sizes)}")
+                + ": give the name and length of every part, in order, as layout = {'state': {'speed': 3, 'lidar': 16}}"
             )
     return placed
 
@@ -265,5 +270,5 @@ def _placed(parts: Mapping[str, int | tuple[int, ...]]) -> tuple[Entry, ...]:
 
 
 def describe(env: gym.Env, config: EnvConfig) -> Description:
-    """Spaces and layout of ``env``, made from ``config``."""
+    """Spaces and layout of ``env``, which was made from ``config``."""
     return Description(spaces_of(env, config), layout_of(env))

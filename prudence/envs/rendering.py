@@ -1,6 +1,6 @@
-"""Pictures of MuJoCo's models, drawn by its own renderer into a context that outlives episodes.
+"""Renders MuJoCo models with MuJoCo's own renderer. A rendering context is used for many episodes.
 
-A context holds textures and meshes, which are the same in every episode of a task; only the scene is updated.
+A context holds textures and meshes. They are the same in every episode of a task, so only the scene is updated.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _local = threading.local()
 
 
 def _close_renderers() -> None:
-    """Frees this thread's contexts while the libraries that do it are still there."""
+    """Frees this thread's contexts while the libraries for this are still loaded."""
     for renderer in _local.__dict__.pop("renderers", {}).values():
         renderer.close()
 
 
 class Renderer:
-    """Draws any model with the textures and meshes of the one that it was made with.
+    """Draws any model that has the same textures and meshes as the model that it was made with.
 
     ``fidelity`` draws as the suite does. ``fast`` leaves out multisampling, shadows, reflections and the (nearly
-    black) starry sky, draws round shapes of fewer faces, and skips what the camera cannot see.
+    black) starry sky. It also draws round shapes with fewer faces and skips what the camera cannot see.
     """
 
     def __init__(self, model: mujoco.MjModel, size: int, quality: Quality) -> None:
@@ -62,12 +62,12 @@ class Renderer:
     def draw(
         self, model: mujoco.MjModel, data: mujoco.MjData, camera: mujoco.MjvCamera
     ) -> UInt8[np.ndarray, "size size 3"]:
-        """What ``camera`` sees. The array is used again by the next call."""
+        """The picture of ``camera``. The next call overwrites the array."""
         self._gl.make_current()
         alpha = model.geom_rgba[:, 3]
         before = alpha.copy()
         if self._fast and camera.type == mujoco.mjtCamera.mjCAMERA_FIXED.value:
-            alpha[_unseen(model, data, camera.fixedcamid)] = 0.0  # MuJoCo passes over what is transparent.
+            alpha[_unseen(model, data, camera.fixedcamid)] = 0.0  # MuJoCo skips transparent geoms.
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self._scene)
         alpha[:] = before
@@ -76,7 +76,7 @@ class Renderer:
         return self._pixels[::-1]  # OpenGL counts rows from below.
 
     def close(self) -> None:
-        """Frees the context. May be called twice."""
+        """Frees the context. A second call does nothing."""
         if self._gl is not None:
             self._gl.make_current()
             self._context.free()
@@ -89,7 +89,7 @@ class Renderer:
 
 
 class Cameras:
-    """Pictures of a model's cameras, stacked along the channels."""
+    """The pictures of a model's cameras, stacked along the channels."""
 
     def __init__(
         self,
@@ -100,7 +100,15 @@ class Cameras:
         key: str,
         make_model: Callable[[], mujoco.MjModel],
     ) -> None:
-        """``make_model`` makes one for the context, with the textures and meshes of all that have the same ``key``."""
+        """
+        Args:
+            model: the model that has the cameras.
+            names: the names of the cameras.
+            size: height and width of a picture.
+            quality: as in :class:`Renderer`.
+            key: objects with the same key share a rendering context.
+            make_model: makes the model for that context. It has the textures and meshes of all models of this key.
+        """
         self._cameras = [fixed_camera(model, name) for name in names]
         self._key, self._make_model = key, make_model
         self._size: int = size
@@ -118,10 +126,11 @@ class Cameras:
 
 
 class Overview:
-    """An arena from above, from as high as shows the agent."""
+    """The arena from above. The camera is high enough to show the agent."""
 
     def __init__(self, extent: float, key: str, make_model: Callable[[], mujoco.MjModel]) -> None:
-        """``extent``: metres from the origin to the arena's edge; ``key`` and ``make_model`` as in :class:`Cameras`."""
+        """``extent`` is the distance from the origin to the arena's edge, in metres. The rest is as in
+        :class:`Cameras`."""
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = 90.0, -90.0
@@ -136,7 +145,7 @@ class Overview:
         seconds: float,
         radius: float | None = None,
     ) -> Overhead:
-        """The picture of a state; with a ``radius`` in metres, of what is around ``position``, where the agent is."""
+        """The picture of a state, with the agent at ``position``. ``radius`` shows so many metres around it."""
         self._camera.lookat[:] = 0.0 if radius is None else position
         seen = max(self._extent, np.abs(position[:2]).max()) + 0.2 if radius is None else radius
         self._camera.distance = 2.6 * seen  # The field of view is 45°: 2 tan⁻¹ 0.41.
@@ -155,7 +164,7 @@ class Overview:
 
 
 def _unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarray:
-    """Geoms whose bounding spheres lie outside the (square) view of ``camera``; never the floor."""
+    """Which geoms have a bounding sphere outside the (square) view of ``camera``. The floor is never among them."""
     right, up, back = ((data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
     slope = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
     reach = -back * slope + model.geom_rbound * np.sqrt(1 + slope**2)
@@ -163,6 +172,7 @@ def _unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarr
 
 
 def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
+    """The camera ``name`` of ``model``."""
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
     camera.fixedcamid = model.camera(name).id
@@ -176,7 +186,7 @@ def shared_renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: 
         renderers = _local.renderers = collections.OrderedDict()
     if key not in renderers:
         renderers[key] = Renderer(make_model(), size, quality)
-        # After the OpenGL library has registered its own, so that ours runs first.
+        # The OpenGL library has registered its exit function by now, so that ours runs before it.
         atexit.unregister(_close_renderers)
         atexit.register(_close_renderers)
     renderers.move_to_end(key)
@@ -186,13 +196,17 @@ def shared_renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: 
 
 
 def _gl_context(size: int) -> Any:
-    """An off-screen OpenGL context: of the backend that MUJOCO_GL names, else EGL, else OSMesa."""
+    """An off-screen OpenGL context, from the backend that MUJOCO_GL names, else EGL, else OSMesa.
+
+    Raises:
+        EnvError: no backend works.
+    """
     asked = os.environ.get("MUJOCO_GL", "").lower()
     if not sys.platform.startswith("linux") or asked == "glfw":
         context = mujoco.GLContext(size, size)
         context.make_current()
         return context
-    # Mesa's software renderer shares out even small pictures among threads, which costs more than it gains.
+    # Mesa's software renderer distributes even small pictures over threads, which is slower for them.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     reasons = []
     for backend in [asked] if asked in ("egl", "osmesa") else ["egl", "osmesa"]:
@@ -200,17 +214,17 @@ def _gl_context(size: int) -> Any:
             context = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
             context.make_current()
             return context
-        except Exception as error:  # The bindings raise whatever the missing library makes them raise.
+        except Exception as error:  # Which exception the bindings raise depends on the missing library.
             reasons.append(f"{backend}: {error}")
             _forget_opengl(backend)
     raise EnvError(
-        "Pictures need an off-screen OpenGL library, and none works here "
+        "Pictures need an off-screen OpenGL library, but none works here "
         f"({'; '.join(reasons)}). Install one: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6."
     )
 
 
 def _forget_opengl(backend: str) -> None:
-    """PyOpenGL binds to one platform when it is first imported; lets the next backend try."""
+    """Unloads PyOpenGL, so that the next backend can try. PyOpenGL chooses its platform when it is first imported."""
     os.environ.pop("PYOPENGL_PLATFORM", None)
     for name in [n for n in sys.modules if n.split(".")[0] == "OpenGL" or n.startswith(f"mujoco.{backend}")]:
         del sys.modules[name]

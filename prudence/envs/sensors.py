@@ -1,4 +1,4 @@
-"""The sensors that Safety-Gymnasium's robots and the quadrotor share, and what there is to choose of them."""
+"""Observations and sensor options that Safety-Gymnasium's robots and the quadrotor share."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from typing import Literal, get_args
 from prudence.envs.base import SuiteOptions, check
 
 OBSERVATIONS = ("lidar", "coordinates", "vision")
-"""A vector of the robot's own sensors and rings of bins; positions in the robot's frame; pictures."""
+"""``lidar``: a vector of the robot's own sensors and rings of bins. ``coordinates``: positions in the robot's frame.
+``vision``: pictures."""
 
 Quality = Literal["fidelity", "fast"]
 
 
 @dataclass(frozen=True)
 class SensorOptions(SuiteOptions):
-    """How a robot sees.
+    """Options of a robot's sensors.
 
     Attributes:
-        cameras: pictures of ``vision``: the front camera (3 channels), or front and back (6).
-        image_size: height and width of those pictures.
-        quality: ``fidelity`` renders as the suite does; ``fast`` without multisampling, shadows and reflections.
-        lidar_arc: degrees, around where the front camera looks, within which the lidar sees.
-        lidar_scale: what a ring's bins say of the nearest object at distance d. ``linear``: Safety-Gymnasium's
-            1 − d/d_max; ``inverse``: about d_max/d − 1 (:func:`prudence.envs.lidar.nearness`), which world models see
-            as a logarithm: 5 cm matter beside a hazard, and not at 2 m.
-        nearest_first: ``coordinates`` have the objects of a kind in the order of their distance, not in the suite's
-            fixed order: what is learned of the nearest hazard holds whichever it is.
+        cameras: the pictures of ``vision``: the front camera (3 channels), or the front and back cameras (6).
+        image_size: height and width of the pictures.
+        quality: ``fidelity`` renders as the suite does. ``fast`` leaves out multisampling, shadows and reflections.
+        lidar_arc: the lidar's field of view in degrees. Its middle is the direction of the front camera.
+        lidar_scale: the value of a bin whose nearest object is at distance d. ``linear``: Safety-Gymnasium's
+            1 − d/d_max. ``inverse``: about d_max/d − 1 (:func:`prudence.envs.lidar.nearness`). World models apply
+            symlog to it and so see log d: 5 cm matter next to a hazard, but not at 2 m.
+        lidar_nearest: ``lidar`` ends with an entry ``<kind>_nearest`` for each kind of object: the largest value of its
+            ring, which tells the distance of the nearest object. Costs depend on that distance, and a network that has
+            to find the maximum of a ring itself learns it poorly from the few costs that it sees.
+        nearest_first: ``coordinates`` sort the objects of a kind by their distance, not in the suite's fixed order.
+            What a network learns about the nearest hazard then holds for every hazard.
+
+    Raises:
+        EnvError: a value is not allowed.
     """
 
     cameras: Literal["front", "both"] = "front"
@@ -34,6 +41,7 @@ class SensorOptions(SuiteOptions):
     quality: Quality = "fast"
     lidar_arc: float = 360.0
     lidar_scale: Literal["linear", "inverse"] = "linear"
+    lidar_nearest: bool = False
     nearest_first: bool = False
 
     def __post_init__(self) -> None:

@@ -1,12 +1,12 @@
-"""Several environments stepped together, every returned row a valid replay record.
+"""Several environments that take steps together. Each returned row is a valid replay record.
 
-**Autoreset is explicit and takes a step of its own** (Gymnasium's next-step mode): after a row with
-``is_last``, the next ``step`` ignores that environment's action, resets it, and returns its ``is_first``
-row (reward, cost and previous action 0). No row mixes two episodes.
+**Autoreset is explicit and takes a separate step** (Gymnasium's next-step mode). After a row with ``is_last``, the
+next ``step`` ignores that environment's action, resets it, and returns its ``is_first`` row (reward, cost and previous
+action 0). No row mixes two episodes.
 
-**Episodes are reproducible.** Episode k of environment i is reset with a seed drawn from
-``SeedSequence([seed, i, k])``, so the state of an environment is k and the actions since its reset.
-``state`` returns these, and ``restore`` brings every environment back to exactly where it was.
+**Episodes are reproducible.** The seed of episode k of environment i comes from ``SeedSequence([seed, i, k])``. The
+number k and the actions since the reset therefore determine the state of an environment. ``state`` returns them, and
+``restore`` brings each environment back to the same state.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _log = logging.getLogger(__name__)
 
 
 def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0) -> VectorEnv:
-    """``num_envs`` environments of ``config``.
+    """Makes ``num_envs`` environments of ``config``.
 
     Args:
-        config: what to make.
-        num_envs: E.
-        seed: of the whole run of episodes; two vectors with one seed give the same episodes.
-        workers: processes beside this one, over which (and this one) the environments are spread; 0: all are stepped
-            here.
+        config: the configuration of every environment.
+        num_envs: E, the number of environments.
+        seed: the seed of all episodes. Two vectors with the same seed have the same episodes.
+        workers: number of additional processes. The environments are distributed over them and this process. With 0,
+            all run in this process.
 
     Raises:
-        EnvError: as :func:`prudence.envs.registry.make`.
+        EnvError: an argument is too small, or as :func:`prudence.envs.registry.make`.
     """
     if num_envs < 1 or workers < 0 or seed < 0:
         raise EnvError(f"make_vector: num_envs={num_envs} must be at least 1, workers={workers} and seed={seed} ≥ 0.")
@@ -52,16 +52,16 @@ def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0
 
 
 def episode_seed(seed: int, index: int, episode: int) -> int:
-    """What episode number ``episode`` of environment ``index`` is reset with, in a vector made with ``seed``."""
+    """The seed with which environment ``index`` of a vector with ``seed`` is reset for episode ``episode``."""
     return int(np.random.SeedSequence([seed, index, episode]).generate_state(1)[0])
 
 
 class VectorEnv:
-    """See :func:`make_vector`. All that it returns is NumPy with axes ``[E, ...]``.
+    """E environments that take steps together; see :func:`make_vector`. Its results are NumPy arrays ``[E, ...]``.
 
     Attributes:
-        goals: ``[E]`` that were reached in the present episodes, NaN where the environment does not say
-            (``info["goals"]``); since :meth:`restore`, if that came last.
+        goals: ``[E]`` numbers of goals reached in the current episodes (``info["goals"]``), NaN if the environment
+            does not report them. After :meth:`restore` they count from there.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int, seed: int, backend: Backend, about: Description) -> None:
@@ -80,42 +80,54 @@ class VectorEnv:
 
     @property
     def steps_per_episode(self) -> int | None:
-        """Decisions until the time limit, or None when there is none."""
+        """The number of decisions until the time limit. None if there is no limit."""
         return self.spaces.episode_steps
 
     def reset(self) -> Transition:
-        """Starts the next episode in every environment (the first, at first)."""
+        """Starts the next episode in every environment. The first call starts the first episodes."""
         nothing = np.zeros((self.num_envs, self.spaces.action.size), np.float32)
         return self._advance(nothing, np.ones(self.num_envs, bool))
 
     def step(self, actions: Float[np.ndarray, "E A"]) -> Transition:
-        """Takes one decision everywhere, except that an environment whose episode is over starts the next.
+        """Takes one decision in every environment. If an episode is over, that environment starts the next one.
 
         Raises:
-            ValueError: actions are not finite, or not ``[E, A]``.
-            EnvError: an environment crashed three times in a row without finishing an episode.
+            ValueError: actions are not finite, or their shape is not ``[E, A]``.
+            EnvError: ``reset`` was not called, or an environment crashed three times in a row without finishing an
+                episode.
         """
         if self._last is None:
-            raise EnvError("step() before reset().")
+            raise EnvError("step() was called before reset(): call reset() first.")
         return self._advance(self._executable(actions), np.array(self._last.is_last))
 
     def render(self, index: int = 0) -> np.ndarray:
-        """A picture of environment ``index``, ``uint8 [height, width, 3]``."""
+        """A picture of environment ``index``, ``uint8 [height, width, 3]``.
+
+        Raises:
+            EnvError: the environment cannot be rendered.
+        """
         picture = self._backend.execute({index: ("render",)})[index]
         if picture is None or isinstance(picture, Crash):
             raise EnvError(f"{self.config.task} cannot be rendered. {picture.reason if picture else ''}")
         return np.asarray(picture)
 
     def overhead(self, index: int = 0, radius: float | None = None) -> Overhead | None:
-        """Environment ``index`` from above, all of it or ``radius`` metres around its agent, and where the agent is
-        in the picture; None where that is not known."""
+        """Environment ``index`` from above, with the pose of its agent. None if the environment has no such view.
+
+        Args:
+            index: number of the environment.
+            radius: shows this many metres around the agent. None shows the whole arena.
+
+        Raises:
+            EnvError: rendering failed.
+        """
         overhead = self._backend.execute({index: ("overhead", radius)})[index]
         if isinstance(overhead, Crash):
             raise EnvError(f"{self.config.task} cannot be rendered. {overhead.reason}")
         return overhead
 
     def state(self) -> dict[str, np.ndarray]:
-        """Where every environment stands: episodes, their actions so far, and the last row."""
+        """The state of all environments: episode numbers, the actions of the current episodes, and the last row."""
         if self._last is None:
             return {}
         width = self.spaces.action.size
@@ -133,21 +145,21 @@ class VectorEnv:
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> Transition:
-        """Brings every environment to where ``state`` was taken, and returns the row that was last then.
+        """Brings every environment back to ``state``, and returns the last row of that time.
 
-        Each is reset with its episode's seed and repeats the actions of that episode. An environment that
-        does not arrive at the observation recorded is not deterministic: it starts its next episode
-        instead (its row is then ``is_first``), and a warning is logged.
+        Each environment is reset with its episode's seed and repeats the actions of that episode. If the observation
+        then differs from the recorded one, the environment is not deterministic. It starts its next episode instead
+        (its row is then ``is_first``), and a warning is logged.
 
         Raises:
-            EnvError: ``state`` is of another number of environments, or another seed.
+            EnvError: ``state`` has another number of environments or another seed.
         """
         if not state:
             return self.reset()
         if len(state["episode"]) != self.num_envs or int(state["seed"]) != self._seed:
             raise EnvError(
-                f"The state is of {len(state['episode'])} environments with seed {int(state['seed'])}, "
-                f"this is {self.num_envs} with seed {self._seed}: make it with the same."
+                f"The state has {len(state['episode'])} environments with seed {int(state['seed'])}, but this vector "
+                f"has {self.num_envs} with seed {self._seed}: use the same number and seed."
             )
         self._episode = np.array(state["episode"])
         self._crashes = np.array(state["crashes"])
@@ -157,11 +169,11 @@ class VectorEnv:
         return self._replay()
 
     def close(self) -> None:
-        """Frees environments and processes. May be called twice."""
+        """Closes the environments and ends the processes. A second call does nothing."""
         self._backend.close()
 
     def _replay(self) -> Transition:
-        """Repeats the current episodes, and starts the next where one does not come out the same."""
+        """Repeats the current episodes. Where an episode differs from the recorded one, starts the next."""
         assert self._last is not None
         running = np.flatnonzero(~self._last.is_last)  # A finished episode is reset next; it needs no past.
         width = self.spaces.action.size
@@ -174,8 +186,8 @@ class VectorEnv:
         strays = [i for i, row in rows.items() if not self._arrived(i, row)]
         for i in strays:
             _log.warning(
-                "%s, environment %d: repeating episode %d did not lead to the observation recorded%s. The environment "
-                "is not deterministic given its seed; its next episode is started.",
+                "%s, environment %d: repeating episode %d did not lead to the recorded observation%s. The environment "
+                "is not deterministic given its seed; it starts its next episode.",
                 self.config.task, i, self._episode[i], f" ({rows[i].reason})" if isinstance(rows[i], Crash) else "",
             )  # fmt: skip
         return self._write(self._start(strays)) if strays else self._last
@@ -187,7 +199,7 @@ class VectorEnv:
         )
 
     def _advance(self, actions: np.ndarray, fresh: np.ndarray) -> Transition:
-        """One step of every environment, or the first row of a new episode where ``fresh``."""
+        """Takes one step in every environment, or starts a new episode where ``fresh``."""
         commands: dict[int, tuple] = {}
         for i in range(self.num_envs):
             if fresh[i]:
@@ -207,7 +219,7 @@ class VectorEnv:
         return self._write(done | self._start([i for i in crashed if fresh[i]]))
 
     def _start(self, indices: list[int]) -> dict[int, Transition]:
-        """First rows of the next episodes, trying further ones where a reset crashes."""
+        """Starts the next episodes and returns their first rows. If a reset crashes, tries the following episode."""
         done: dict[int, Transition] = {}
         while indices:
             for i in indices:
@@ -238,7 +250,7 @@ class VectorEnv:
         return _row(row.observation, action, row.reward, row.cost, is_last=last, is_terminal=row.terminated)
 
     def _truncated(self, index: int, action: np.ndarray) -> Transition:
-        """The last row of an episode that a crash cut off: the last observation again, and nothing gained."""
+        """The last row of an episode that crashed: the last observation again, with reward and cost 0."""
         assert self._last is not None
         observation = {name: value[index] for name, value in self._last.observation.items()}
         return _row(observation, action, 0.0, np.zeros(self.spaces.num_costs, np.float32), is_last=True)
@@ -249,12 +261,12 @@ class VectorEnv:
         _log.warning("%s crashed in episode %d, which ends as truncated: %s", name, self._episode[index], crash.reason)
         if self._crashes[index] >= MAX_CRASHES:
             raise EnvError(
-                f"{name} crashed {MAX_CRASHES} times in a row without finishing an episode; mend it, the last "
+                f"{name} crashed {MAX_CRASHES} times in a row without finishing an episode: repair it. The last "
                 f"reason was:\n{crash.reason}"
             )
 
     def _write(self, rows: dict[int, Transition]) -> Transition:
-        """Joins rows (those of environments not in ``rows`` stay) and remembers the result."""
+        """Joins the rows and stores the result. An environment that is not in ``rows`` keeps its last row."""
         if self._last is not None:
             rows = {i: rows.get(i) or _take(self._last, i) for i in range(self.num_envs)}
         ordered = [rows[i] for i in range(self.num_envs)]
@@ -264,11 +276,11 @@ class VectorEnv:
         return self._last
 
     def _executable(self, actions: np.ndarray) -> np.ndarray:
-        """The actions as they are carried out: clipped to [-1, 1], or one-hot."""
+        """The actions that the environments execute: clipped to [-1, 1], or one-hot."""
         kind, size = self.spaces.action
         actions = np.asarray(actions, np.float32)
         if actions.shape != (self.num_envs, size):
-            raise ValueError(f"actions have shape {actions.shape}; {(self.num_envs, size)} is expected.")
+            raise ValueError(f"actions have shape {actions.shape}, but {(self.num_envs, size)} is expected.")
         if not np.isfinite(actions).all():
             raise ValueError("actions are not finite: the policy has diverged.")
         return np.eye(size, dtype=np.float32)[actions.argmax(-1)] if kind == "discrete" else np.clip(actions, -1, 1)
@@ -287,7 +299,7 @@ def _row(
     is_last: bool = False,
     is_terminal: bool = False,
 ) -> Transition:
-    """One environment's transition, without the E axis: numbers where arrays ``[E]`` will be."""
+    """One environment's transition without the E axis: a number in place of each array ``[E]``."""
     numbers: tuple[Any, ...] = (np.float32(reward), cost, is_first, is_last, is_terminal)
     return Transition(observation, prev_action, *numbers)
 

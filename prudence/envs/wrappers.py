@@ -1,6 +1,6 @@
-"""Brings any Gymnasium environment into the shape that the rest of Prudence expects.
+"""Wrappers that convert any Gymnasium environment to the format that the rest of Prudence expects.
 
-Overriding methods of a concrete class is how Gymnasium's wrappers work; it is done here and nowhere else.
+Gymnasium's wrappers override methods of a concrete class. No other module does this for Gymnasium's classes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ NO_COST = (
 
 
 class Costs(gym.Wrapper):
-    """``info["cost"]`` becomes ``float32 [C]``, C = ``len(cost_names)``. Accepts five-tuples and six-tuples.
+    """Converts ``info["cost"]`` to ``float32 [C]``, with C = ``len(cost_names)``.
+
+    ``env.step`` may return five values, or six with the cost after the reward.
 
     Args:
-        env: reports ``info["cost"]``, a float or an array in the order of its ``cost_names``.
-        task: its name in error messages.
-        costs: ``total`` sums all costs; ``separate`` keeps those of ``env.cost_names``; names are looked for
-            in ``env.cost_names`` and then as keys of ``info``.
+        env: reports ``info["cost"]``: a float, or an array in the order of its ``cost_names``.
+        task: the name of the environment in error messages.
+        costs: ``total`` sums all costs. ``separate`` keeps those of ``env.cost_names``. A sequence of names selects
+            costs: each is searched in ``env.cost_names``, then among the keys of ``info``.
 
     Raises:
-        EnvError: in ``step``, when the costs asked for are not reported.
+        EnvError: ``costs`` is ``separate`` and ``env`` has no ``cost_names``; or, in ``step``, the environment does
+            not report a selected cost.
     """
 
     def __init__(self, env: gym.Env, task: str, costs: Literal["total", "separate"] | Sequence[str]) -> None:
@@ -72,16 +75,18 @@ class Costs(gym.Wrapper):
             raise EnvError(NO_COST.format(task=self._task))
         values = np.atleast_1d(np.asarray(info["cost"], np.float64))
         if len(values) != len(self._declared):
-            raise EnvError(f"{self._task}: info['cost'] has {len(values)} numbers, cost_names {self._declared}.")
+            raise EnvError(f"{self._task}: info['cost'] has {len(values)} numbers, but cost_names is {self._declared}.")
         return float(values[self._declared.index(name)])
 
 
 class DictObservation(gym.ObservationWrapper):
-    """Observations become a dict: pictures (``uint8 [height, width, channels]``) as they are, all else a
-    ``float32`` vector. A Box that is not in a Dict is called ``image`` or ``state``.
+    """Converts observations to a dict of pictures and vectors.
+
+    Pictures (``uint8 [height, width, channels]``) stay as they are. Everything else becomes a ``float32`` vector. An
+    observation that is not in a Dict gets the name ``image`` or ``state``.
 
     Raises:
-        EnvError: for a space that is none of Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
+        EnvError: the space is not a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
     """
 
     def __init__(self, env: gym.Env, task: str) -> None:
@@ -106,10 +111,10 @@ class DictObservation(gym.ObservationWrapper):
 
 
 class RescaleAction(gym.ActionWrapper):
-    """A bounded Box of any shape becomes ``float32 [-1, 1]^A``; a Discrete space stays.
+    """Converts a bounded Box of any shape to ``float32 [-1, 1]^A``. A Discrete space stays, with actions from 0 on.
 
     Raises:
-        EnvError: for an unbounded Box or any other space.
+        EnvError: the space is an unbounded Box or of another type.
     """
 
     def __init__(self, env: gym.Env, task: str) -> None:
@@ -166,10 +171,10 @@ class ActionRepeat(gym.Wrapper):
 
 
 class Spent(gym.Wrapper):
-    """Adds the observation ``spent``, ``float32 [C]``: what each cost has summed up to since the episode began.
+    """Adds the observation ``spent``, ``float32 [C]``: the sum of each cost since the episode began.
 
     Raises:
-        EnvError: there is an observation of that name already.
+        EnvError: the environment already has an observation of that name.
     """
 
     def __init__(self, env: gym.Env, task: str) -> None:

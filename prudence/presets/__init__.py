@@ -1,9 +1,14 @@
-"""Named configurations: sizes and protocols for a system on a task.
+"""Presets: named configurations with sizes and protocols for a system on a task.
 
-``paper`` has what the papers publish, ``comparison`` that by the protocol of SafeDreamer's comparison, ``gpu`` the
-papers' sizes in bfloat16 with larger dispatches, ``suite`` Safety-Gymnasium's customary protocol, ``cpu`` learns a
-low-dimensional task in minutes on two cores, and ``debug`` runs in seconds and learns nothing. A preset is of a core
-(:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.on_policy`) and reads what a system needs, never its name.
+- ``paper``: the sizes and protocol of the papers;
+- ``comparison``: the papers' sizes with the protocol of SafeDreamer's comparison;
+- ``gpu``: the papers' sizes in bfloat16 with larger dispatches;
+- ``suite``: Safety-Gymnasium's usual protocol;
+- ``cpu``: learns a low-dimensional task in minutes on two cores;
+- ``debug``: runs in seconds and learns nothing.
+
+A preset belongs to a core (:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.on_policy`). It depends on the needs
+of a system, never on its name.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from prudence.run_config import RunConfig
 from prudence.systems import find_system
 
 Preset = Callable[[System[Any], EnvConfig], tuple[EnvConfig, Any, Any]]
-"""Environment, agent and loop for a system on a task."""
+"""Makes the configurations of environment, agent and loop for a system on a task."""
 
 _PRESETS: Mapping[type, Mapping[str, Preset]] = {DreamerConfig: dreamer.PRESETS, OnPolicyConfig: on_policy.PRESETS}
 
@@ -30,11 +35,11 @@ PRESETS = ("debug", "cpu", "paper", "gpu", "comparison", "suite")
 
 
 def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
-    """The configuration ``name`` for an agent and an environment.
+    """Makes the configuration of preset ``name`` for an agent and an environment.
 
     Raises:
-        ValueError: there is no such agent, or no such preset of it.
-        EnvError: the task's suite lacks a setting of ``env``.
+        ValueError: the agent does not exist, or it does not have this preset.
+        EnvError: the task's suite does not have a setting of ``env``.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset '{name}': choose from {', '.join(PRESETS)}")
@@ -52,7 +57,7 @@ def preset(name: str, agent: str, env: EnvConfig) -> RunConfig:
 
 
 def with_action_repeat(config: RunConfig, repeat: int) -> RunConfig:
-    """The configuration with another action repeat, and what goes with it."""
+    """``config`` with another action repeat, and with the settings that depend on it."""
     agent = config.agent
     if isinstance(agent, DreamerConfig):
         agent = dreamer.with_action_repeat(agent, repeat / config.env.action_repeat)

@@ -1,11 +1,6 @@
-"""Sizes and protocols of the Dreamer core's systems.
+"""Presets of the Dreamer core's systems (:mod:`prudence.presets` describes them).
 
-``paper`` has what a system's paper publishes, ``comparison`` that by the protocol of SafeDreamer's comparison, ``gpu``
-the papers' sizes in bfloat16 with larger dispatches, ``cpu`` learns a low-dimensional task in minutes on two cores, and
-``debug`` runs in seconds and learns nothing.
-
-A preset builds a configuration with every part that any system takes, and the system makes that its own
-(``System.compose``).
+A preset builds a configuration with the parts of all systems. ``System.compose`` then adapts it to one system.
 """
 
 from __future__ import annotations
@@ -32,9 +27,9 @@ Choices = tuple[EnvConfig, DreamerConfig, ReplayLoop]
 
 
 def with_action_repeat(agent: DreamerConfig, factor: float) -> DreamerConfig:
-    """The configuration where a decision lasts ``factor`` times as long.
+    """The configuration for decisions that last ``factor`` times as long.
 
-    A Bernoulli head's cost of a decision, which is at most one a raw step, grows with it.
+    A Bernoulli head predicts a cost of at most 1 per raw step. So its scale for a decision grows with ``factor``.
     """
     cost = agent.world_model.cost
     if cost.kind != "bernoulli":
@@ -51,7 +46,7 @@ def _paper(system: System[DreamerConfig], env: EnvConfig) -> Choices:
 
 
 def _comparison(system: System[DreamerConfig], env: EnvConfig) -> Choices:
-    """The papers' sizes by the protocol of SafeDreamer's comparison: actions repeated 4 times, a budget of 2."""
+    """The papers' sizes with the protocol of SafeDreamer's comparison: an action repeat of 4 and a budget of 2."""
     env, agent, loop = _paper(system, env)
     factor = 4 / env.action_repeat
     loop = replace(loop, steps=2_000_000)
@@ -64,8 +59,10 @@ def _comparison(system: System[DreamerConfig], env: EnvConfig) -> Choices:
 
 
 def _gpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
-    """The papers' sizes and update ratio in bfloat16, eight environments and eight updates a dispatch; and a critic of
-    costs that is not biased (:func:`_unbiased`)."""
+    """The papers' sizes and update ratio in bfloat16, with eight environments and eight updates per dispatch.
+
+    The cost critic is unbiased (:func:`_unbiased`).
+    """
     env, agent, loop = _paper(system, env)
     agent = replace(agent, cost_critic=_unbiased(agent.cost_critic), compute_dtype="bfloat16")
     loop = replace(loop, num_envs=8, workers=8, updates_per_dispatch=8, decisions_per_iteration=16, log_every=4000)
@@ -73,24 +70,27 @@ def _gpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
 
 
 def _unbiased(critic: CriticConfig) -> CriticConfig:
-    """A critic whose mean is that of its targets: two-hot in symlog space, as in the papers, values a cost that is rare
-    several times too low (docs/studies/cost-critic.md)."""
+    """A critic that learns the mean of its targets.
+
+    The papers' two-hot critic in symlog space predicts a value several times too low if costs are rare
+    (docs/studies/cost-critic.md).
+    """
     return replace(critic, head=replace(critic.head, kind="normal"))
 
 
 def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
-    """Two cores, a low-dimensional observation, minutes: see docs/algorithms/safedreamer.md for each choice."""
+    """For low-dimensional tasks, in minutes on two cores. docs/algorithms/safedreamer.md explains the choices."""
     model, actor, critic = sizes(128, 128, 32, 1, bins=63, latent="gaussian", cnn_depth=8)
-    # A mean that is right for rare costs needs no weight on them.
+    # This head predicts the right mean even if costs are rare, so unsafe steps need no extra weight.
     model = replace(model, vector_std=0.1, unsafe_weight=1.0, cost=replace(model.cost, kind="normal", out_scale=0.0))
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
-    # A policy under a budget finds whatever the model does not know of costs: it imagines less far, and its critics
-    # learn from what really came, too.
+    # A policy under a budget exploits errors of the model's costs. So it imagines fewer steps, and its critics also
+    # learn from real rewards and costs.
     horizon, starts, replay_loss = (5, 128, 0.3) if system.needs.budget else (12, 64, 0.0)
     limit, model_optimiser = 2.0, OptimiserConfig(3e-3, clip=1000.0)
     if system.needs.posterior:
         limit, starts = 25.0, 32
-        # Five raw steps a decision.
+        # A decision has five raw steps.
         model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
         model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
     search = CrossEntropy(
@@ -98,7 +98,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
     )
     # The price starts a little above the actor's own exchange rate of cost for reward after a BSRP-Lag run.
     price = PIDLagrangian(0.0, 0.01, 0.0, maximum=5.0, integral_init=1.5, cost_smoothing=0.9)
-    # A price of half the usual cost buys safety without return; what the budget takes beyond is found in the run.
+    # A high initial multiplier gives safety without return. So it starts low, and the run finds what the budget needs.
     constraint = AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=1.8)
     agent = DreamerConfig(
         model,
@@ -114,25 +114,25 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         imagination_starts=starts,
         replay_loss=replay_loss,
         planning=PlanningConfig(search, price, common_noise=True, start=23_700),
-        # The same noise for all models: a CPU's few start states would otherwise be valued by the luckiest of N samples
-        # rather than by the best of N models.
+        # All models have the same noise. Otherwise the few start states of a CPU would be valued by the luckiest of N
+        # samples, not by the best of N models.
         uncertainty=UncertaintyConfig(SWAG(warm=10), common_noise=True),
-        # A short vector is modelled: half of the other half.
+        # The privileged vector is short, so its model has half the size of the other one.
         privileged=PrivilegedConfig(replace(model.rssm, deter=64, units=64, stoch=16), mlp_units=64),
         budget=Budget(limit, discount=0.97, margin=0.2, start=2000, violation=Lived(bound=2.0)),
     )
     agent = system.compose(agent)
     plans_late = agent.planning is not None and agent.planning.start > 0
     if plans_late:
-        # Half of the few plans that a CPU has time for are the actor's, which acts until plans do, and what lies beyond
-        # a short horizon is valued under its policy: it must mind costs.
+        # The actor has to keep the budget, too: it acts until the planner starts, it proposes half of the few plans
+        # that a CPU has time for, and the critics evaluate its policy after the short horizon.
         agent = replace(agent, constraint=constraint)
     loop = ReplayLoop(
         steps=460_000 if plans_late else 400_000,
         num_envs=4,
         prefill=1000,
         updates_per_decision=0.3,
-        # XLA's CPU backend computes convolutions about ten times more slowly inside a loop of several updates.
+        # On XLA's CPU backend, convolutions are about ten times slower inside a loop of several updates.
         updates_per_dispatch=1 if "vision" in env.obs else 4,
         decisions_per_iteration=40,
         batch_length=32,
@@ -144,7 +144,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
 
 
 def _debug(system: System[DreamerConfig], env: EnvConfig) -> Choices:
-    """Tiny sizes: compiles and runs in seconds."""
+    """Tiny sizes, which compile and run in seconds."""
     model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2)
     if system.needs.posterior:
         model, actor, critic = sizes(8, 8, 4, 1, bins=11, cnn_depth=2, latent="gaussian")

@@ -1,8 +1,9 @@
-"""Sizes and protocols of the systems that learn on-policy.
+"""Presets of the on-policy systems.
 
-``debug`` runs in seconds and learns nothing; ``suite`` is Safety-Gymnasium's customary protocol (budget 25, 1e7 steps,
-20,000 an iteration; the constants are OmniSafe's); ``paper`` that of the world-model papers (budget 2, networks of
-4x512); ``cpu`` the suite's in 1e6 steps, with smaller rollouts.
+- ``debug``: runs in seconds and learns nothing;
+- ``suite``: Safety-Gymnasium's usual protocol (budget 25, 1e7 steps, 20,000 per iteration), with OmniSafe's constants;
+- ``paper``: the protocol of the world-model papers (budget 2, networks of 4x512);
+- ``cpu``: the suite's protocol with 1e6 steps and smaller rollouts.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def _paper(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:
 
 def _cpu(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:
     config = _published(system, env)
-    # Rollouts as small as these promise what is noise, the more so the more costs are priced.
+    # With such small rollouts, much of the predicted improvement is noise, especially if costs have a high price.
     improvement, priced = config.improvement, isinstance(config.constraint, DualAscent | PIDLagrangian)
     if isinstance(improvement, ConstrainedTrustRegion):
         config = replace(config, improvement=replace(improvement, discount_promises=True))
-    if isinstance(improvement, FirstOrder) and priced:  # They would go farther along it than a trust region does.
-        # FOCOPS's loss holds back by itself; its λ ≤ 2 is that of an advantage not divided by 1 + λ.
+    if isinstance(improvement, FirstOrder) and priced:  # These would follow the noise further than a trust region does.
+        # FOCOPS's loss limits the step by itself. Its λ ≤ 2 is for an advantage that is not divided by 1 + λ.
         holds_back = isinstance(improvement, PenalisedDivergence)
         config = replace(
             config,

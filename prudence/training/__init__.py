@@ -1,1 +1,1 @@
-"""Collecting experience and learning from it."""
+"""Training: collecting experience and learning from it."""

@@ -1,4 +1,4 @@
-"""Collecting experience: stepping the environments with an agent, and summing up their episodes."""
+"""Collecting experience: an agent acts in the environments, and their episodes are summarised."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from prudence.types import ActionSpec, EpisodeSummary, Key, Metrics, Observation
 
 @functools.lru_cache(maxsize=8)
 def decider(agent: Agent, structure: Any) -> Callable[..., tuple[Any, Any, Metrics]]:
-    """``agent.act`` in training, as one dispatch from the leaves of a state that has this structure.
+    """``agent.act`` in training as one dispatch. Its first argument has the leaves of a state with this structure.
 
-    A decision about small networks takes less than preparing its call does: taking apart modules, and deriving the
-    key. So a state is taken apart once for all decisions with it, and the key is derived within.
+    With small networks, a decision takes less time than the preparation of its call, which flattens modules and derives
+    the key. So a state is flattened once for all decisions with it, and the key is derived inside the dispatch.
     """
 
     def decide(
@@ -35,15 +35,16 @@ def decider(agent: Agent, structure: Any) -> Callable[..., tuple[Any, Any, Metri
 
 
 class Collector:
-    """The environments of a run, what its agent remembers of them, and their unfinished episodes.
+    """The environments of a run, the agent's carry, and the sums of the unfinished episodes.
 
     Attributes:
-        last: the newest row.
-        carry: the agent's.
-        finished: episodes that ended since :meth:`begin`.
-        recent: the last ten.
-        acting: the newest diagnostics of ``act``.
-        simulating: seconds that environments took.
+        env: the environments.
+        last: the latest row.
+        carry: the agent's carry.
+        finished: the episodes that have ended since :meth:`begin`.
+        recent: the last ten episodes.
+        acting: the latest diagnostics of ``act``.
+        simulating: time spent in the environments, in seconds.
     """
 
     last: Transition
@@ -61,15 +62,15 @@ class Collector:
         self._costs = np.zeros((env.num_envs, spaces.num_costs))
 
     def start(self) -> None:
-        """The first episodes."""
+        """Starts the first episodes."""
         self.last = self.env.reset()
 
     def begin(self) -> None:
-        """A new iteration: forgets which episodes have finished, and the agent's last state."""
+        """Begins an iteration: clears the finished episodes and the flattened state of the agent."""
         self.finished, self._held = [], None
 
     def act(self, state: Any) -> np.ndarray:
-        """What the agent chooses to do."""
+        """The agent's actions."""
         if self._held is not state:
             self._leaves, structure = jax.tree.flatten(state)
             self._held, self._decide = state, decider(self._agent, structure)
@@ -84,7 +85,7 @@ class Collector:
         return random_actions(self._spaces.action, self.env.num_envs, (self._seed, self._counters.decisions))
 
     def step(self, actions: np.ndarray) -> Transition:
-        """Carries the actions out; returns the row that arrives, which is :attr:`last` then."""
+        """Executes the actions. Returns the new row and stores it in :attr:`last`."""
         started = time.perf_counter()
         self.last = self.env.step(actions)
         self.simulating += time.perf_counter() - started
@@ -105,7 +106,7 @@ class Collector:
             self.recent.append(summary)
 
     def saved(self) -> dict[str, Any]:
-        """For a checkpoint; the carry is stored beside the agent's state."""
+        """The collector's part of a checkpoint. The carry is stored with the agent's state, not here."""
         return {
             "env": self.env.state(),
             "episodes": {"return": self._returns, "cost": self._costs, "length": self._lengths},
@@ -113,8 +114,10 @@ class Collector:
         }
 
     def restore(self, meta: Mapping[str, Any], carry: Any) -> bool:
-        """Brings back what ``saved`` described. False where an environment could not be brought back: then all begin
-        an episode, since a row is one of all environments."""
+        """Restores the result of :meth:`saved`. Returns whether every environment was restored.
+
+        If one was not, all environments begin a new episode, because a row belongs to all of them.
+        """
         self.carry = carry
         self.last = self.env.restore(meta["env"])
         episodes = meta["episodes"]

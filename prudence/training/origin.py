@@ -1,4 +1,4 @@
-"""What a run begins with: its directory, and the run that it may be a copy of."""
+"""The start of a run: its directory, and the run from which it may be copied."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from prudence.runs.provenance import FILE as PROVENANCE
 
 
 def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
-    """Writes the configuration, or checks that the directory's run has the same (a longer run may go on).
+    """Writes the configuration, or checks that the run in the directory has the same one.
+
+    The number of steps may differ, so that a run can be extended.
 
     Args:
-        origin: the run that a new one begins as a copy of.
+        origin: the run from which a new run is copied.
 
     Raises:
-        ConfigError: the run has another configuration, or it has lost its checkpoints.
+        ConfigError: the directory has a run with another configuration, or a run that lost its checkpoints.
     """
     if not run.exists or checkpoint.latest(run.checkpoints) is None:
-        # A run that never came to its first checkpoint can only begin again. A first attempt with a mistake is no run.
+        # A run that never reached its first checkpoint starts again. A failed first attempt does not count as a run.
         _refuse_lost_checkpoints(run, config, origin)
         write_config(run.config, config)
         return
@@ -35,7 +37,7 @@ def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = No
     if extended != config:
         changed = ", ".join(_differences(extended, config))
         raise ConfigError(
-            f"{run.path} holds a run with another configuration ({changed}). Repeat its command to resume it, "
+            f"{run.path} has a run with another configuration ({changed}). Repeat its command to resume it, "
             "or name another directory with --out"
         )
     write_config(run.config, config)
@@ -83,8 +85,18 @@ def restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = 
 
 
 def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwhile: contextlib.ExitStack) -> None:
-    """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint of its own yet, and
-    keeps ``origin`` from being trained on ``meanwhile``: its checkpoint and its replay must be of one moment."""
+    """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint yet.
+
+    Args:
+        origin: the run to copy.
+        run: the new run.
+        config: the configuration of the new run.
+        meanwhile: holds the lock of ``origin``. No other process can then train it, so its checkpoint and its replay
+            belong together.
+
+    Raises:
+        ConfigError: ``origin`` has no checkpoint, or its configuration does not allow the copy.
+    """
     _require_origin(origin, config)
     meanwhile.enter_context(origin.lock())
     if origin.replay.exists():
@@ -94,20 +106,20 @@ def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwh
 
 
 def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
-    """Refuses an ``origin`` that a run of ``config`` cannot start from."""
+    """Refuses an ``origin`` from which a run with ``config`` cannot start."""
     if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
         raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
     source = read_config(origin.config, RunConfig)
     if type(source.loop) is not type(config.loop) or type(source.agent) is not type(config.agent):
-        raise ConfigError(f"{origin.path} is a run of {source.agent_name}, from which no {config.agent_name} can start")
+        raise ConfigError(f"{origin.path} is a run of {source.agent_name}: {config.agent_name} cannot start from it")
     kept: dict[str, tuple[Any, Any]] = {"env": (source.env, config.env)}
     for name in ("num_envs", "updates_per_decision", "prefill"):
         kept[f"loop.{name}"] = getattr(source.loop, name, None), getattr(config.loop, name, None)
     changed = [name for name, (there, here) in kept.items() if there != here]
     if changed:
         raise ConfigError(
-            f"a run that starts from {origin.path} must have the same {', '.join(changed)}: its experience and its "
-            "count of gradient steps go on"
+            f"a run that starts from {origin.path} must have the same {', '.join(changed)}, because it continues with "
+            "the experience and the number of gradient steps of that run"
         )
 
 

@@ -1,4 +1,4 @@
-"""Where a run stands, and the random keys that follow from it."""
+"""Progress of a run, and its random keys."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ ACT, UPDATE, INIT, FORESIGHT = range(4)
 
 @dataclass
 class Counters:
-    """Where a run stands. ``decisions`` are over all environments; ``updates`` are gradient steps, or rollouts that
-    were learned from."""
+    """The progress of a run.
+
+    Attributes:
+        decisions: number of decisions in all environments.
+        updates: number of gradient steps, or of rollouts for an on-policy agent.
+        seconds: training time.
+    """
 
     decisions: int = 0
     updates: int = 0
@@ -23,7 +28,7 @@ class Counters:
 
 
 class Keys:
-    """The keys of a run, derived from its seed alone: of a purpose (``roots``), and of an index within it."""
+    """The random keys of a run. A key depends only on the run's seed, a purpose (``roots``), and an index."""
 
     def __init__(self, seed: int):
         root = jax.random.key(seed)

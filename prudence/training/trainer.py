@@ -1,8 +1,7 @@
-"""Training: experience, gradient steps, evaluation and checkpoints, resumable bit for bit.
+"""Training: experience, gradient steps, evaluation and checkpoints. A resumed run has exactly the same results.
 
-A run is a sequence of *iterations* of its way of learning (prudence/training/learning). Nothing is under way between
-two of them, which is where checkpoints are taken, so what a run computes depends neither on timing nor on
-interruptions.
+A run is a sequence of *iterations* of its learning method (prudence/training/learning). Checkpoints are taken between
+two iterations, when no work is in progress. So the results of a run do not depend on timing or interruptions.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from prudence.types import EpisodeSummary, Metrics, Spaces
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss is not finite; the message names the last good checkpoint."""
+    """A loss is not finite. The message names the last good checkpoint."""
 
 
 def train(
@@ -44,20 +43,23 @@ def train(
     start_from: Path | str | None = None,
     restart: bool = False,
 ) -> Path:
-    """Trains, or goes on training, in ``directory``; returns it.
+    """Starts or resumes the training of a run in ``directory``. Returns the directory.
 
     Args:
-        start_from: another run, which a new one in ``directory`` begins as a copy of: its weights as they were last
-            saved, its experience, steps and metrics, from there on under ``config``. It is left as it is.
-        restart: deletes the run that the directory holds, and begins anew.
+        config: the configuration of the run.
+        directory: the run's directory.
+        wandb: Weights & Biases project to which metrics are also written. None writes none.
+        start_from: another run. A new run in ``directory`` begins as a copy of it, with its last saved weights, its
+            experience, steps and metrics, and continues with ``config``. The other run does not change.
+        restart: deletes the run in ``directory``, and starts from the beginning.
 
     Raises:
-        ConfigError: the directory holds a run of another configuration or one that has lost its checkpoints, or a copy
-            would be of another kind.
-        RunDirectoryError: one of the two is a record, or a policy of one, on which nothing can be trained; or the
-            directory is in use.
-        CheckpointMismatch: networks of other sizes cannot be taken over.
-        TrainingDiverged: a loss is no longer finite.
+        ConfigError: the directory has a run with another configuration, or a run that lost its checkpoints; or a run
+            with ``config`` cannot start from ``start_from``.
+        RunDirectoryError: one of the two directories is a record or the policy of a record, which cannot be trained; or
+            a directory is in use.
+        CheckpointMismatch: the networks of ``start_from`` have other sizes.
+        TrainingDiverged: a loss is not finite.
     """
     run, origin = RunDirectory(Path(directory)), None if start_from is None else RunDirectory(Path(start_from))
     for named in (run, *([] if origin is None else [origin])):
@@ -83,7 +85,7 @@ def train(
 
 
 class Trainer:
-    """One run in this process; see the module's docstring for what an iteration is."""
+    """Trains one run in this process. The docstring of the module explains iterations."""
 
     def __init__(
         self,
@@ -101,11 +103,11 @@ class Trainer:
 
     @property
     def now(self) -> int:
-        """Progress of the run, in the unit of its way of learning."""
+        """Progress of the run, in the unit of its learning method."""
         return self._learning.now
 
     def run(self) -> None:
-        """Trains until the configured number of steps, or until SIGTERM or SIGINT asks to stop; once restored."""
+        """Trains until the configured number of steps, or until SIGTERM or SIGINT. Call :meth:`restore` first."""
         end, unit = self._learning.end, self._learning.unit
         budget = getattr(self._agent, "cost_limits", None)
         progress = Progress(end, start=self.now, budget=None if budget is None else np.asarray(budget), unit=unit)
@@ -127,15 +129,19 @@ class Trainer:
                 progress.log(f"stopped at {self.now:,} {unit} and saved; the same command goes on from here")
 
     def _planning(self) -> str:
-        """When plans begin to be acted on, if that is not at once."""
+        """A note about when the planner starts to act, if it does not act from the beginning."""
         start = self._config.planning_starts
-        return f"; its policy acts, and plans do from {start:,} steps on" if start else ""
+        return f"; its policy acts until {start:,} steps, then its planner" if start else ""
 
     # ---- between iterations ------------------------------------------------------------------
 
     def _after_iteration(self, metrics: Metrics, progress: Progress) -> None:
         loop, taken = self._config.loop, self._learning.stride
-        due = lambda every: every > 0 and self.now // every > (self.now - taken) // every
+
+        def due(every: int) -> bool:
+            """Whether this iteration passed a multiple of ``every``."""
+            return every > 0 and self.now // every > (self.now - taken) // every
+
         self._refuse_divergence(metrics)
         for summary in self._learning.finished:
             self._logger.write(self.now, _episode_metrics(summary, self._spaces))
@@ -154,8 +160,8 @@ class Trainer:
             where = f"{self._counters.updates} updates ({self.now} {self._learning.unit})"
             raise TrainingDiverged(
                 f"{', '.join(bad)} is not finite after {where}. "
-                f"Last good checkpoint: {last or 'none yet'}. Lower the learning rates, or look at the data for "
-                "values that are not finite or are huge"
+                f"Last good checkpoint: {last or 'none yet'}. Lower the learning rates, or check the data for "
+                "values that are huge or not finite"
             )
 
     def _time_metrics(self) -> Metrics:
@@ -211,15 +217,17 @@ class Trainer:
         self._learning.commit()
 
     def restore(self, origin: RunDirectory | None = None) -> None:
-        """Goes back to the run's newest checkpoint, or to that of ``origin``, which is then saved as the run's own;
-        begins anew where there is none."""
+        """Restores the run's newest checkpoint. Without a checkpoint, starts from the beginning.
+
+        With ``origin``, restores the newest checkpoint of that run and saves it as a checkpoint of this run.
+        """
         self._state = self._agent.init(key=self._init_key)
         source = (origin or self._run).checkpoints
         if checkpoint.latest(source) is None:
             self._logger.truncate(-1)
             self._learning.start()
             return
-        # Before replay is opened, since its complaint about other spaces would not name the tasks.
+        # This comes before replay is opened. Replay also checks the spaces, but its error would not name the tasks.
         (self._state, carry), meta = checkpoint.load(
             source,
             (self._state, self._learning.carry),
@@ -243,7 +251,7 @@ def _episode_metrics(summary: EpisodeSummary, spaces: Spaces) -> Metrics:
 
 @contextlib.contextmanager
 def _on_signals(react: Callable[[], None]) -> Iterator[None]:
-    """Calls ``react`` on SIGTERM or SIGINT; outside the main thread, where handlers cannot be set, never."""
+    """Calls ``react`` on SIGTERM or SIGINT. Does nothing outside the main thread, where handlers cannot be set."""
     try:
         previous = {s: signal.signal(s, lambda *_: react()) for s in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:

@@ -69,7 +69,7 @@ def test_an_environment_of_ones_own_says_itself_what_is_privileged():
 
 
 def test_it_refuses_to_do_without_privileged_observations():
-    with pytest.raises(ValueError, match=r"the environment declares none: train with `--env\.privileged paper`"):
+    with pytest.raises(ValueError, match=r"but the environment declares none: train with `--env\.privileged paper`"):
         toys.dreamer(PLAIN, "asymdreamer")
     toys.dreamer(PLAIN, "asymdreamer-o")
 

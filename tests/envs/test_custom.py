@@ -69,7 +69,7 @@ def test_arguments_come_before_those_that_an_id_was_registered_with(registered):
         (
             "Passing",
             {"payload": 1, "colour": "red"},
-            r"Passing: .* refuses kwargs .*colour.*unexpected keyword argument",
+            r"Passing: .* rejects kwargs .*colour.*unexpected keyword argument",
         ),
     ],
 )

@@ -105,7 +105,7 @@ def test_unbounded_actions_are_refused():
         ("SafetyPointGaol1-v0", "Did you mean SafetyPointGoal1-v0"),
         ("probe/cots", "Did you mean probe/cost"),
         ("no_such_module:Thing", "no module 'no_such_module'"),
-        ("xyzzy", "named by module:Class"),
+        ("xyzzy", "Use module:Class for your own"),
     ],
 )
 def test_unknown_tasks_are_met_with_a_hint(task, message):
@@ -134,18 +134,18 @@ def test_privileged_observations_are_named_by_the_class_or_the_configuration(mon
     monkeypatch.setattr("envs.custom.Mixed.privileged", ("floor",), raising=False)
     assert privileged().privileged == ("floor",)
     assert privileged(privileged=("eye",)).privileged == ("eye", "floor")
-    with pytest.raises(EnvError, match="leave one to act on"):
+    with pytest.raises(EnvError, match="leave at least one for the policy"):
         privileged(privileged=("eye", "state"))
-    with pytest.raises(EnvError, match=r"\['contacts', 'floor'\] of the observations \['eye', 'floor', 'state'\]"):
+    with pytest.raises(EnvError, match=r"\['contacts', 'floor'\], but the observations are \['eye', 'floor'"):
         privileged(privileged=("contacts",))
-    with pytest.raises(EnvError, match="'paper' stands for no observations there: name observations of it, as a tuple"):
+    with pytest.raises(EnvError, match="'paper' is not a set of observations that the suite defines: give a tuple"):
         privileged(privileged="paper")
 
 
 def test_what_is_privileged_is_a_collection_of_names(monkeypatch):
     monkeypatch.setattr("envs.custom.Mixed.privileged", "floor", raising=False)
     config = EnvConfig("envs.custom:Mixed")
-    with pytest.raises(EnvError, match="'floor'; make it a tuple"):
+    with pytest.raises(EnvError, match="'floor': make it a tuple"):
         spaces_of(make(config), config)
 
 
@@ -195,10 +195,10 @@ def test_parts_of_observations_are_named_by_lengths_or_entries(layout, found, mo
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        ({"state": {"left": 1}}, "parts up to 1, and it has 4 numbers: name every part"),
-        ({"state": {"left": 5}}, "parts up to 5, and it has 4 numbers"),
-        ({"state": (Entry("middle", 1, 5, (4,)),)}, "parts up to 5"),
-        ({"lidar": {"left": 1}}, "'lidar' parts up to 1, and it has only the observations eye, floor, state"),
+        ({"state": {"left": 1}}, "describes 1 numbers of 'state', but it has 4: give the name and length of"),
+        ({"state": {"left": 5}}, "describes 5 numbers of 'state', but it has 4"),
+        ({"state": (Entry("middle", 1, 5, (4,)),)}, "describes 5 numbers"),
+        ({"lidar": {"left": 1}}, "numbers of 'lidar', but there are only the observations eye, floor, state"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(layout, said, monkeypatch):

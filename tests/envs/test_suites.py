@@ -91,14 +91,14 @@ def test_settings_are_of_every_environment_or_of_the_suite():
             r"no setting 'lidar_scal'\. Did you mean lidar_scale\? .* are: cameras, image",
         ),
         (TASK, {"obs": ("radar",)}, r"obs=\('radar',\): choose from lidar, coordinates, vision"),
-        ("my:Arm", {"obs": ("lidar",)}, "it has observations of its own and shows them all: leave obs out"),
-        (TASK, {"kwargs": {"payload": 1}}, "kwargs give its constructor payload, and it takes none; its name and the"),
-        (TASK, {"privileged": "book"}, "'book' stands for no observations there: say 'paper', or name observations"),
-        ("my:Arm", {"privileged": "paper"}, "'paper' stands for no observations there: name observations of it"),
+        ("my:Arm", {"obs": ("lidar",)}, "the task has fixed observations of its own: leave obs out"),
+        (TASK, {"kwargs": {"payload": 1}}, "constructor payload, and it takes none: use the task's name and the other"),
+        (TASK, {"privileged": "book"}, "not a set of observations that the suite defines: give 'paper', or a tuple"),
+        ("my:Arm", {"privileged": "paper"}, "not a set of observations that the suite defines: give a tuple"),
         (
             "probe/cost",
             {"options": SensorOptions()},
-            "a SensorOptions, which are not those of Probes: leave them out",
+            "a SensorOptions, which does not belong to Probes: leave them out",
         ),
         ("SafetyPointGaol1-v0", {"lidar_arc": 90.0}, "There is no task .* Did you mean SafetyPointGoal1-v0"),
         ("SafetyPointGaol1-v0", {"obs": ("lidar",)}, "There is no task .* Did you mean SafetyPointGoal1-v0"),
@@ -142,5 +142,5 @@ def test_a_suite_is_added_by_its_name_in_the_list_alone(tmp_path, monkeypatch):
     assert registry.make(config).reset(seed=0)[0]["state"] == 2
     assert "Glide-v0" in task_ids()
     assert where_offered(config, span=3.0, cameras="both").options == Wings(3.0)
-    with pytest.raises(EnvError, match="a SensorOptions, which are not those of Glider: give a Wings"):
+    with pytest.raises(EnvError, match="a SensorOptions, which does not belong to Glider: give a Wings"):
         complete(dataclasses.replace(config, options=SensorOptions()))

@@ -57,7 +57,7 @@ def test_episodes_are_those_of_an_evaluation():
 
 
 def test_tasks_without_a_simulator_of_the_suite_are_refused():
-    with pytest.raises(EnvError, match=r"probe/cost cannot be rolled out.*Safety-Gymnasium's tasks only"):
+    with pytest.raises(EnvError, match=r"probe/cost cannot be rolled out.*only with Safety-Gymnasium's tasks"):
         simulate(SimulationConfig(EnvConfig("probe/cost")))
 
 

@@ -1,1 +1,1 @@
-"""World model, imagination, planning: what Dreamer and its kin share."""
+"""The Dreamer core: world model, imagination and planning, which Dreamer and similar algorithms share."""

@@ -24,37 +24,41 @@ from prudence.types import Spaces
 
 @dataclass(frozen=True)
 class DreamerConfig:
-    """Sizes and choices of a Dreamer-like agent. Defaults follow SafeDreamer (2023 DreamerV3 base).
+    """The configuration of a Dreamer-like agent. Defaults follow SafeDreamer (2023 DreamerV3 base).
 
     Attributes:
-        horizon: H, imagined steps.
-        imagination_starts: posterior states from which to imagine, drawn at random from the batch;
-            None takes all.
+        world_model, actor, critic, cost_critic: networks and losses of the parts.
+        model_optimiser, actor_optimiser: optimisers of the world model and of the actor.
+        constraint: how costs enter the actor's objective.
+        horizon: H, the number of imagined steps.
+        imagination_starts: number of posterior states from which trajectories are imagined, drawn at random from the
+            batch. None takes all.
         discount: γ of rewards; 1 − 1/333 in the papers.
-        lambda_: λ of both returns.
+        lambda_: λ of the λ-returns of rewards and of costs.
         entropy: weight of the policy's entropy.
-        gradient: ``pathwise`` (through the dynamics), ``reinforce``, or ``auto``: pathwise for
-            continuous and reinforce for discrete actions (DreamerV3, 2023 release).
-        normalise_returns: divides the actor's returns by their running range; LAMBDA does not.
+        gradient: ``pathwise`` (through the dynamics), ``reinforce``, or ``auto``. ``auto`` is pathwise for continuous
+            and reinforce for discrete actions (DreamerV3, 2023 release).
+        normalise_returns: divides the actor's returns by their running range. LAMBDA does not.
         return_scale_floor: smallest divisor of returns.
         budget: what episodes may cost, and how a violation is measured.
-        replay_loss: weight of the critics' loss on replayed states beside that on imagined ones (current DreamerV3:
-            .3; 2023 release and SafeDreamer: 0). Their targets hold real rewards and costs, bootstrapped from the
-            critic; unlike DreamerV3's, their gradient stops at the world model.
-        privileged: a second world model, of what only training sees, for critics and heads (AsymDreamer; then
-            ``world_model`` is that of the other observations); None has one model of what acting sees.
-        planning: how to plan what to do; None acts by the policy. A planner needs continuous actions and a time limit.
-        uncertainty: what is believed about the model, and which of the trajectories under several of its samples count
-            (LAMBDA); None imagines under the present weights alone.
-        cooldown: last share of a run over which all learning rates fall linearly to 0, so that it ends near the middle
-            of where it has been moving; 0 (the papers) keeps them.
-        averaging: per gradient step, what stays of the exponential average of the actor's weights (of a planner, also
-            of the model's and the critics') that acts in evaluation and is exported: not the last of many noisy steps.
-            None (the papers) takes the present weights.
-        evaluation: which actions of the policy are evaluated. ``mode``, or ``sample`` as SafeDreamer's released code
-            does under a budget: the stochastic policy is the one whose cost was constrained, and its mode can cost
-            far more (it may come to rest in a hazard that a sample drifts out of).
-        compute_dtype: type of activations; parameters are always float32.
+        replay_loss: weight of the critics' loss on replayed states, in addition to the loss on imagined states
+            (current DreamerV3: .3; 2023 release and SafeDreamer: 0). The targets contain real rewards and costs, and
+            bootstrap from the critic. Unlike in DreamerV3, the gradient stops at the world model.
+        privileged: a second world model, of the observations that only training uses, for critics and heads
+            (AsymDreamer). ``world_model`` is then the model of the other observations. None uses one model, of the
+            observations that the policy sees.
+        planning: how the agent plans. None acts with the policy. A planner needs continuous actions and a time limit.
+        uncertainty: the posterior over models, and which of the trajectories under its samples count (LAMBDA). None
+            imagines only with the current weights.
+        cooldown: share of the run at its end in which all learning rates fall linearly to 0. The weights then end near
+            the middle of the region in which they moved. 0 (the papers) keeps the learning rates constant.
+        averaging: share that an exponential average of weights keeps at each gradient step. The average has the actor's
+            weights and, for a planner, also the model's and the critics'. It is less noisy than the weights after the
+            last step. It acts in evaluation and is exported. None (the papers) uses the current weights.
+        evaluation: which of the policy's actions are evaluated: ``mode``, or ``sample`` as in SafeDreamer's released
+            code with a budget. The constraint holds for the stochastic policy, and its mode can cost far more. For
+            example, the mode may stop in a hazard, while samples drift out of it.
+        compute_dtype: type of activations. Parameters are always float32.
     """
 
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
@@ -84,16 +88,17 @@ class DreamerConfig:
 
     @property
     def constrained(self) -> bool:
+        """Whether the actor has a constraint."""
         return not isinstance(self.constraint, Unconstrained)
 
     @property
     def values_costs(self) -> bool:
-        """Whether anything asks for a critic of costs."""
+        """Whether the agent needs a cost critic."""
         return self.constrained or self.planning is not None
 
 
 class DreamerState(eqx.Module):
-    """Everything that training changes."""
+    """The state of the agent: everything that training changes. ``step`` is the number of gradient steps."""
 
     world_model: Optimised[AbstractWorldModel]
     posterior: Any
@@ -109,7 +114,7 @@ class DreamerState(eqx.Module):
 
 
 class DreamerCarry(NamedTuple):
-    """What acting remembers, for E environments; ``plan`` is the last one, if the agent plans."""
+    """What ``act`` remembers for E environments. ``plan`` is the last plan, or None if the agent does not plan."""
 
     latent: LatentState
     prev_action: Float[Array, "E A"]
@@ -117,20 +122,24 @@ class DreamerCarry(NamedTuple):
 
 
 def check(config: DreamerConfig, spaces: Spaces) -> None:
-    """Raises ValueError where the configuration does not suit the spaces, or itself."""
+    """Checks that the configuration is consistent and suits the spaces.
+
+    Raises:
+        ValueError: it does not.
+    """
     config.budget.check(spaces, constrained=config.constrained)
     if not 0 <= config.cooldown <= 1:
         raise ValueError(f"cooldown={config.cooldown} is a share of the run: choose a number from 0 to 1")
     if config.averaging is not None and not 0 <= config.averaging < 1:
         raise ValueError(
-            f"averaging={config.averaging} is what stays of an average at each step: choose a number from 0 to below 1 "
-            "(.999 averages over the last thousand steps or so), or None"
+            f"averaging={config.averaging} is the share that an average keeps at each step: choose a number from 0 to "
+            "below 1 (.999 averages over about the last thousand steps), or None"
         )
     hidden = sorted(set(config.world_model.encoder_keys or ()) & set(spaces.privileged))
     if hidden:
         raise ValueError(
             f"world_model.encoder_keys names {', '.join(hidden)}, which is privileged: this agent acts on what it "
-            "encodes, and the robot will not have it. Leave it out, or do not declare it privileged "
+            "encodes, but the robot will not have this observation. Leave it out, or do not declare it privileged "
             "(EnvConfig.privileged)"
         )
     if config.privileged is not None:
@@ -142,34 +151,34 @@ def check(config: DreamerConfig, spaces: Spaces) -> None:
 def _check_privileged(config: DreamerConfig, spaces: Spaces) -> None:
     if not spaces.privileged:
         raise ValueError(
-            "this agent learns from privileged observations, and the environment declares none: train with "
-            "`--env.privileged paper` on a task of the AsymDreamer paper's, or name those of your environment "
-            "(EnvConfig.privileged); asymdreamer-o needs none"
+            "this agent learns from privileged observations, but the environment declares none: train with "
+            "`--env.privileged paper` on a task of the AsymDreamer paper, or name those of your environment "
+            "(EnvConfig.privileged). asymdreamer-o needs none"
         )
     if config.planning is not None or config.uncertainty is not None:
         raise ValueError(
-            "an agent with a privileged world model has neither planning nor uncertainty: a plan would need "
-            "privileged observations where it acts, and a posterior is over one world model"
+            "an agent with a privileged world model has neither planning nor uncertainty: a planner would need "
+            "privileged observations when it acts, and a posterior is over one world model. Set both to None"
         )
 
 
 def _check_planning(config: DreamerConfig, spaces: Spaces, planning: PlanningConfig) -> None:
     if spaces.action.kind == "discrete":
-        raise ValueError("the planner searches continuous actions, and the environment's are discrete")
+        raise ValueError("the planner searches continuous actions, but the environment's are discrete")
     if spaces.episode_steps is None:
         raise ValueError(
-            "a planner holds a plan's cost against an episode's budget, but the environment has no time limit: set "
+            "a planner compares a plan's cost with an episode's budget, but the environment has no time limit: set "
             "one (EnvConfig.time_limit)"
         )
     uncertainty = config.uncertainty
     if uncertainty is not None and planning.futures != uncertainty.posterior.samples:
         raise ValueError(
-            f"each future of a plan is imagined by a model of its own: planning.futures={planning.futures} must "
-            f"be the posterior's samples={uncertainty.posterior.samples}"
+            f"a separate model imagines each future of a plan: planning.futures={planning.futures} must equal the "
+            f"posterior's samples={uncertainty.posterior.samples}"
         )
     if planning.costs == "observation" and spaces.cost_function is None:
         raise ValueError(
-            "planning.costs='observation' needs a cost function, and the environment supplies none: give it an "
+            "planning.costs='observation' needs a cost function, but the environment has none: give it an "
             "attribute cost_function = 'module:function' (Safety-Gymnasium's tasks have one for the observation "
             "'coordinates', where hazards are the only cost), or choose planning.costs='head'"
         )

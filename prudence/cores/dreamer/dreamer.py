@@ -1,8 +1,8 @@
-"""The core that SafeDreamer's BSRP-Lag, DreamerV3 and their kin share.
+"""The core of DreamerV3, SafeDreamer's BSRP-Lag and similar systems.
 
-Learn a world model from replay; improve an actor and its critics on trajectories imagined by it,
-under a constraint on imagined costs. Named systems are compositions of this core (their modules
-carry the papers' names).
+The agent learns a world model from replay. It improves an actor and its critics on trajectories that the model
+imagines, under a constraint on imagined costs. Named systems are compositions of this core; the modules of
+``prudence/agents`` have the papers' names.
 """
 
 from __future__ import annotations
@@ -35,14 +35,20 @@ from prudence.optim import Averaged, Optimised
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
 
 RUN_UPDATES = 25_000
-"""Gradient steps of a run whose length nobody says."""
+"""Number of gradient steps of a run if its length is not given."""
 
 
 @dataclass(frozen=True)
 class Dreamer(Agent):
-    """A world model, an actor trained in imagination, critics, and a constraint.
+    """An agent with a world model, an actor that is trained in imagination, critics, and a constraint.
 
-    ``run_updates`` are the gradient steps of the whole run, over which learning rates fall and prices move.
+    Attributes:
+        spaces: the environment's spaces.
+        config: the configuration.
+        run_updates: number of gradient steps of the whole run. It sets the pace of learning rates and multipliers.
+
+    Raises:
+        ValueError: the configuration does not suit the spaces.
     """
 
     spaces: Spaces
@@ -54,15 +60,18 @@ class Dreamer(Agent):
 
     @property
     def perception(self) -> Perception:
+        """The world model's functions."""
         c = self.config
         return Perception(self.spaces, c.world_model, c.privileged, c.model_optimiser, c.compute_dtype)
 
     @property
     def imagination(self) -> Imagination:
+        """The actor's learning in imagination."""
         return Imagination(self.spaces, self.config, self.run_updates)
 
     @property
     def plans(self) -> PlanActing:
+        """The planner."""
         return PlanActing(self.spaces, self.config, self.imagination)
 
     @property
@@ -75,7 +84,7 @@ class Dreamer(Agent):
         model_key, actor_key, critic_key, cost_key = jax.random.split(key, 4)
         model = self.perception.init(key=model_key)
         posterior = None
-        if c.uncertainty is not None:  # Folded by a number that ``split`` did not use.
+        if c.uncertainty is not None:  # Folded with a number that ``split`` did not use.
             posterior = c.uncertainty.posterior.init(symmetric(model), key=jax.random.fold_in(key, 4))
         actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
         cost_critic = Critic.init(model.critic_size, (num_costs,), c.cost_critic, key=cost_key)
@@ -97,14 +106,14 @@ class Dreamer(Agent):
         return _with_average(state, tuple(Averaged.init(module) for module in self._what_acts(state)))
 
     def _what_acts(self, state: DreamerState) -> tuple[Any, ...]:
-        """The networks by which decisions are taken: the actor's, and of a planner the model's and the critics'."""
+        """The networks that take decisions: the actor and, for a planner, also the model and the critics."""
         if self.config.planning is None:
             return (state.actor.module,)
         critics = [c.online.module for c in (state.critic, state.cost_critic) if c is not None]
         return (state.actor.module, state.world_model.module, *critics)
 
     def acting(self, state: DreamerState, mode: Mode) -> DreamerState:
-        """The state with the networks that act in ``mode``: in evaluation the averaged ones, if there are any."""
+        """The state with the networks that act in ``mode``. In evaluation they are the averaged ones, if they exist."""
         if state.average is None or mode != "evaluate":
             return state
         return eqx.tree_at(self._what_acts, state, tuple(averaged.module for averaged in state.average))
@@ -127,8 +136,11 @@ class Dreamer(Agent):
         key: Key,
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], DreamerCarry, Metrics]:
-        """Filters the observations, and plans or samples the policy; ``evaluate`` takes its mode, unless configured
-        to sample. The diagnostics ``plan/*`` are 0 while plans wait for their start (``plan/acting``)."""
+        """Filters the observations, then plans or samples the policy.
+
+        In mode ``evaluate`` it takes the mode of the policy if ``config.evaluation`` is ``mode``. Before the planner
+        starts, the diagnostics ``plan/*`` are 0 (``plan/acting`` says whether it has started).
+        """
         state = self.acting(state, mode)
         model, actor = self.perception.compute((state.world_model.module, state.actor.module))
         first = jnp.asarray(is_first)
@@ -136,7 +148,11 @@ class Dreamer(Agent):
         policy = actor(latent.features)
         metrics = {"policy/entropy": policy.entropy()}
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
-        follow = lambda: policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))
+
+        def follow() -> Float[Array, "E A"]:
+            """The policy's actions."""
+            return policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))
+
         if carry.plan is None:
             action = follow()
             return action, DreamerCarry(latent, action, None), metrics
@@ -158,22 +174,22 @@ class Dreamer(Agent):
         key: Key,
         mode: Mode = "evaluate",
     ) -> Preview:
-        """What ``act``, given the same arguments and key, chooses the first environment's action from.
+        """The plans from which ``act``, with the same arguments and key, chooses the first environment's action.
 
         Raises:
             ValueError: the agent does not plan.
         """
         if self.config.planning is None or carry.plan is None:
-            raise ValueError("an agent without a planner has no plans to look at")
+            raise ValueError("an agent without a planner has no plans to show")
         state, first = self.acting(state, mode), jnp.asarray(is_first)
         model = self.perception.compute(symmetric(state.world_model.module))
         latent, action_key = self._filter(model, carry, observation, first, key=key)
-        # Folded by a number that ``split`` did not use.
+        # Folded with a number that ``split`` did not use.
         futures_key = jax.random.fold_in(key, 2)
         return self.plans.preview(state, latent, carry.plan, first, key=action_key, futures_key=futures_key)
 
-    # A search step by step, for whoever must act by a deadline (prudence/deploy/deadline.py); as many iterations as
-    # configured make the action that ``act`` takes in evaluation.
+    # The three methods below search step by step, for acting by a deadline (prudence/deploy/deadline.py). With the
+    # configured number of iterations, the action is the one that ``act`` takes in evaluation.
 
     @compiled("self")
     def begin_search(
@@ -185,7 +201,7 @@ class Dreamer(Agent):
         *,
         key: Key,
     ) -> SearchState:
-        """Filters the observations and begins to search; the agent must be one that plans."""
+        """Filters the observations and begins a search. The agent must have a planner."""
         assert carry.plan is not None
         state, first = self.acting(state, "evaluate"), jnp.asarray(is_first)
         model = self.perception.compute(symmetric(state.world_model.module))
@@ -196,12 +212,12 @@ class Dreamer(Agent):
     def iterate_search(
         self, state: DreamerState, search_state: SearchState, index: int | Int[Array, ""]
     ) -> tuple[SearchState, Metrics]:
-        """One more iteration, the one numbered ``index``."""
+        """Runs iteration ``index`` of the search."""
         return self.plans.iterate(self.acting(state, "evaluate"), search_state, index)
 
     @compiled("self")
     def end_search(self, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
-        """The actions, and what the next decision remembers."""
+        """The actions, and the carry for the next decision."""
         return self.plans.end(search_state)
 
     def _filter(
@@ -223,13 +239,13 @@ class Dreamer(Agent):
             return self._update(carry, inputs[0], key=inputs[1])
 
         keys = jax.random.split(key, len(batches.reward))
-        if len(keys) == 1:  # A loop, even of one, makes convolutions on a CPU several times slower.
+        if len(keys) == 1:  # On a CPU, a loop (even with one iteration) makes convolutions several times slower.
             return self._update(state, tree_index(batches, 0), key=keys[0])
         state, metrics = jax.lax.scan(step, state, (batches, keys))
         return state, jax.tree.map(lambda x: x.mean(0), metrics)
 
     def _update(self, state: DreamerState, batch: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
-        """World model, actor and multiplier, reward critic, cost critic: the order of SafeDreamer's Algorithm 2."""
+        """Updates world model, actor and multiplier, critic, cost critic, in the order of SafeDreamer's Algorithm 2."""
         imagination, (model_key, start_key, imagine_key) = self.imagination, jax.random.split(key, 3)
         rate = imagination.rate(state)
         world_model, filtered, metrics = self.perception.learn(state.world_model, batch, rate, key=model_key)
@@ -268,11 +284,14 @@ class Dreamer(Agent):
     def _update_posterior(
         self, state: DreamerState, model: AbstractWorldModel, filtered: Any, batch: Batch, *, key: Key
     ) -> tuple[Any, Any, Metrics]:
-        """The posterior over models, and N predictors drawn from it in the type they compute in; None without one."""
+        """Updates the posterior over models and draws N predictors, cast to the type of activations.
+
+        Posterior and predictors are None if the agent has no posterior.
+        """
         if self.config.uncertainty is None:
             return None, None, {}
         posterior: ModelPosterior = self.config.uncertainty.posterior
-        # Folded by numbers that ``split`` did not use.
+        # Folded with numbers that ``split`` did not use.
         update_key, draw_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
         evidence = (filtered, batch, state.step + 1)
         updated: tuple[Any, Metrics] = posterior.update(state.posterior, symmetric(model), *evidence, key=update_key)
@@ -290,23 +309,39 @@ class Dreamer(Agent):
         rewards: Float[Array | np.ndarray, "B T *C"],
         discount: float,
     ) -> CriticBatch | None:
-        """With ``replay_loss``, what a critic of ``rewards`` (or costs) learns at replayed states: λ-returns made of
-        what really came."""
+        """The batch with which a critic of ``rewards`` (or costs) learns at replayed states. None without
+        ``replay_loss``.
+
+        The targets are λ-returns of the real rewards (or costs).
+        """
         share = self.config.replay_loss
         if not share:
             return None
-        time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)
-        number = lambda x: time_major(x).astype(jnp.float32)
+
+        def time_major(x: Any) -> Array:
+            """``[B, T, ...]`` to ``[T, B, ...]``."""
+            return jnp.swapaxes(jnp.asarray(x), 0, 1)
+
+        def number(x: Any) -> Array:
+            return time_major(x).astype(jnp.float32)
+
         features, last, terminal = time_major(seen), number(batch.is_last), number(batch.is_terminal)
         values = self.perception.compute(critic).values(features)
-        by_state = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)
+
+        def by_state(x: Array) -> Array:
+            """Repeats ``[T, B]`` for each of the values."""
+            return jnp.broadcast_to(x.reshape(*x.shape, *(1,) * (values.ndim - 2)), values.shape)
+
         lambdas = by_state(self.config.lambda_ * (1 - last))
         targets = lambda_returns(number(rewards), values, by_state(discount * (1 - terminal)), lambdas)
         return CriticBatch.flat(features[:-1], targets, share * (1 - last[:-1]))
 
     def on_episode(self, state: DreamerState, summary: EpisodeSummary) -> DreamerState:
-        """Episodes of the actor move what the actor's price rests on, planned ones the plans' price: each measures what
-        its own price does."""
+        """The state after a finished training episode.
+
+        An episode of the actor updates the running costs and the actor's constraint. An episode of the planner updates
+        the price of plans. So each multiplier depends only on the episodes that it influences.
+        """
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
         violation = self.config.budget.exceeded(state.lived, cost)
         actors = lambda s: (s.lived, s.constraint)
@@ -334,9 +369,11 @@ class Dreamer(Agent):
 
     @compiled("self")
     def foresee(self, state: DreamerState, carry: DreamerCarry, *, key: Key) -> Outlook | None:
-        """What the critics say of the states in which ``act`` left ``carry`` in evaluation, and one imagined future of
-        each under the actor, as long as training imagines. None with privileged observations: critics see more than
-        what acts."""
+        """The critics' values at the states in ``carry``, and one imagined future from each under the actor.
+
+        ``carry`` is from ``act`` in evaluation. The future has ``config.horizon`` steps. The result is None for an
+        agent with privileged observations, because its critics see more than its actor.
+        """
         if self.config.privileged is not None:
             return None
         state = self.acting(state, "evaluate")
@@ -353,10 +390,11 @@ class Dreamer(Agent):
     def predictions_by_model(
         self, state: DreamerState, batch: Batch, *, key: Key, context: int, draws: int = 4, common_noise: bool = False
     ) -> dict[str, np.ndarray]:
-        """What each of M models of the posterior foresees of ``[B, T]`` sequences after ``context`` steps, under the
-        recorded actions: ``reward [M, B, T - context]`` and ``cost [M, B, T - context, C]``.
+        """The predictions of M models of the posterior for ``[B, T]`` sequences after ``context`` steps.
 
-        M is ``draws`` times the posterior's samples. With ``common_noise`` the models differ in nothing else.
+        They predict ``reward [M, B, T - context]`` and ``cost [M, B, T - context, C]`` under the recorded actions. M is
+        ``draws`` times the posterior's number of samples. With ``common_noise`` all models have the same noise, so only
+        the models themselves differ.
 
         Raises:
             ValueError: the agent has no posterior over models.

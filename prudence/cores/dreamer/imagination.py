@@ -1,5 +1,7 @@
-"""How the Dreamer core improves its actor: along trajectories that a world model imagines, under a constraint on their
-costs (SafeDreamer section 4.3, LAMBDA section 4)."""
+"""Actor improvement of the Dreamer core (SafeDreamer section 4.3, LAMBDA section 4).
+
+The actor improves on trajectories that a world model imagines, under a constraint on their costs.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,9 @@ from prudence.types import Batch, Key, Metrics, Spaces, Trajectory
 
 
 class Dream(NamedTuple):
-    """Imagined trajectories, H steps in B columns, and what was computed along them.
+    """B imagined trajectories (columns) of H steps, and the quantities computed along them.
 
-    Returns and critic batches are of the selected trajectories.
+    Returns and critic batches belong to the selected trajectories.
     """
 
     trajectory: Trajectory
@@ -46,7 +48,7 @@ class Dream(NamedTuple):
 
 @dataclass(frozen=True)
 class Imagination:
-    """Start states, trajectories from them, what they are worth, and the actor's step on it."""
+    """Imagination of an agent: start states, trajectories, their returns and costs, and the actor's gradient step."""
 
     spaces: Spaces
     config: DreamerConfig
@@ -58,11 +60,11 @@ class Imagination:
         return self.config.budget.limits(self.spaces.num_costs)
 
     def compute(self, tree: Any) -> Any:
-        """``tree`` in the type that activations have."""
+        """Casts ``tree`` to the type of activations."""
         return cast(tree, jnp.dtype(self.config.compute_dtype))
 
     def starts(self, latents: Any, batch: Batch, *, key: Key) -> tuple[Any, Float[Array, " S"]]:
-        """Flattens posterior states to start states ``[S, ...]``; ``alive`` is 0 after a termination."""
+        """Flattens posterior states to start states ``[S, ...]``. The second result is 1, or 0 for terminal states."""
         flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), latents)
         alive = 1 - jnp.asarray(batch.is_terminal, jnp.float32).reshape(-1)
         count = self.config.imagination_starts
@@ -81,8 +83,10 @@ class Imagination:
         *,
         key: Key,
     ) -> tuple[Dream, Optimised[Actor], Metrics]:
-        """One step on −R^λ/S − η·entropy, weighted by the cumulative discount, under the constraint on imagined costs
-        (SafeDreamer eq. 9, LAMBDA eq. 10)."""
+        """Takes one gradient step of the actor (SafeDreamer eq. 9, LAMBDA eq. 10).
+
+        The loss is −R^λ/S − η·entropy, weighted by the cumulative discount, with the constraint on imagined costs.
+        """
         frozen = self.compute(state.actor.module)
         policy = lambda features, noise: jax.lax.stop_gradient(frozen(features).sample(noise))
         start, alive, noise, roll = self._rollout(state, model, predictors, policy, start, alive, key=key)
@@ -108,8 +112,10 @@ class Imagination:
         *,
         key: Key,
     ) -> tuple[Any, Float[Array, " B"], Float[Array, "H B A"], Callable[..., Trajectory]]:
-        """Start states, whether they are alive, the policy's noise, and what imagines from them given a nudge; for
-        each of N predictors, if there are any, one after the other: B = N·S columns."""
+        """Prepares imagination: start states, whether they are alive, the policy's noise, and the imagining function.
+
+        With N predictors there are B = N·S columns: the S start states are repeated for each predictor in turn.
+        """
         c, uncertainty = self.config, self.config.uncertainty
         action_key, dynamics_key = jax.random.split(key)
         noise_of = lambda columns: state.actor.module.noise(c.horizon, columns, key=action_key)
@@ -117,7 +123,11 @@ class Imagination:
             noise = noise_of(len(alive))
             return start, alive, noise, partial(model.imagine, policy, start, noise, key=dynamics_key)
         number, common = uncertainty.posterior.samples, uncertainty.common_noise
-        each = lambda x: jnp.tile(x, (number, *(1,) * (x.ndim - 1)))
+
+        def each(x: Array) -> Array:
+            """Repeats the start states ``[S, ...]`` for each of the N predictors."""
+            return jnp.tile(x, (number, *(1,) * (x.ndim - 1)))
+
         noise = jnp.tile(noise_of(len(alive)), (1, number, 1)) if common else noise_of(number * len(alive))
         start, alive = jax.tree.map(each, (start, alive))
         roll = partial(
@@ -128,7 +138,7 @@ class Imagination:
     def dream(
         self, state: DreamerState, trajectory: Trajectory, alive: Float[Array, " B"]
     ) -> tuple[Float[Array, ""], Dream]:
-        """The actor's objective along imagined trajectories (a loss), and everything computed for it."""
+        """The actor's objective on imagined trajectories (a loss), and everything that was computed for it."""
         c = self.config
         discounts = c.discount * trajectory.continues
         values = self.compute(state.critic).values(trajectory.critic_features)
@@ -164,17 +174,24 @@ class Imagination:
         cost_returns: Float[Array, "H B C"],
         cost_values: Float[Array, "H+1 B C"],
     ) -> tuple[Selection, list[Selection], Metrics]:
-        """Which trajectories count for the task and for each constraint: under one model all of them."""
+        """Selects the trajectories that count for the task and for each constraint: with one model, all of them."""
         uncertainty, constraints = self.config.uncertainty, range(self.spaces.num_costs)
         if uncertainty is None:
             return Selection(None), [Selection(None) for _ in constraints], {}
         by_returns = uncertainty.of == "returns"
         rewards, costs = (returns, cost_returns) if by_returns else (values[:-1], cost_values[:-1])
-        by_model = lambda x: x.mean(0).reshape(uncertainty.posterior.samples, -1)
+
+        def by_model(x: Float[Array, "H B"]) -> Float[Array, "N S"]:
+            """The mean along each trajectory, by model and start state."""
+            return x.mean(0).reshape(uncertainty.posterior.samples, -1)
+
+        def above(of: Selection, x: Float[Array, "H B"]) -> Float[Array, ""]:
+            """How much the selected trajectories exceed the mean of all."""
+            return of(x).mean() - x.mean()
+
         scores = by_model(rewards), [by_model(costs[..., i]) for i in constraints]
         task = select(scores[0], uncertainty.task, larger_is_better=True)
         safety = [select(cost, uncertainty.safety, larger_is_better=False) for cost in scores[1]]
-        above = lambda of, x: of(x).mean() - x.mean()
         metrics = {
             "posterior/return_std": scores[0].std(0).mean(),
             "posterior/cost_std": jnp.stack(scores[1]).sum(0).std(0).mean(),
@@ -185,7 +202,7 @@ class Imagination:
 
     @property
     def scores(self) -> bool:
-        """Whether the actor learns by the score of its actions (REINFORCE)."""
+        """Whether the actor learns with the score-function gradient (REINFORCE)."""
         discrete = self.spaces.action.kind == "discrete"
         return self.config.gradient == "reinforce" or (self.config.gradient == "auto" and discrete)
 
@@ -196,16 +213,18 @@ class Imagination:
 
     @property
     def cost_unit(self) -> float:
-        """Factor from the mean cost return to the unit of ``budget.estimate``."""
+        """The factor that converts the mean cost return to the unit of ``budget.estimate``."""
         c = self.config
         if c.budget.estimate == "episode" and self.spaces.episode_steps is not None:
             return (1 - c.budget.discount) * self.spaces.episode_steps
         return float(c.horizon) if c.budget.estimate == "sum" else 1.0
 
     def exchange_rate(self, state: DreamerState) -> Float[Array, " C"]:
-        """What the actor gives in return for a unit of cost return, λ · unit · S: a planner's price of 1. λ counts as
-        at least λ0: a factor on a price that has fallen to nothing could never raise it. Where prices have a unit (the
-        papers), 1."""
+        """The return that the actor gives up for one unit of cost return, λ · unit · S.
+
+        A planner's price is a multiple of this rate. λ is at least λ0 here, because a multiple of 0 would always be 0.
+        If violations are not relative (the papers), the rate is 1.
+        """
         constraint, budget = self.config.constraint, self.config.budget
         if not budget.relative or isinstance(constraint, Unconstrained):
             return jnp.ones(self.spaces.num_costs)
@@ -216,25 +235,27 @@ class Imagination:
         return state.step >= self.config.budget.start
 
     def update_constraint(self, state: DreamerState, violation: Float[Array, " C"]) -> Any:
-        """One dual step, while the actor is what acts: episodes that were planned say nothing of its costs."""
+        """Takes one dual step while the actor acts. The episodes of a planner do not show the actor's costs."""
         pace = 1 / self.run_updates if self.config.budget.relative else 1.0
         updated = self.config.constraint.update(state.constraint, violation, pace)
         moves = self._constraint_active(state) & ~self.acts_by_plan(state)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state.constraint)
 
     def acts_by_plan(self, state: DreamerState) -> Bool[Array, ""]:
-        """Whether plans are acted on by now."""
+        """Whether the planner acts, not the policy."""
         planning = self.config.planning
         return jnp.asarray(False) if planning is None else state.step >= planning.start
 
     def planning_price(self, state: DreamerState) -> Float[Array, " C"]:
-        """What a plan pays for a unit of cost return."""
+        """The return that a plan gives up for one unit of cost return."""
         assert self.config.planning is not None
         return self.config.planning.price.multiplier(state.price) * self.exchange_rate(state)
 
     def rate(self, state: DreamerState) -> Float[Array, ""] | None:
-        """Factor on all learning rates: 1, then falling linearly to 0 over the cooldown at the run's end; None if there
-        is none."""
+        """Factor on all learning rates: 1, then a linear decrease to 0 over the cooldown at the end of the run.
+
+        It is None without a cooldown.
+        """
         last = self.config.cooldown * self.run_updates
         return jnp.clip((self.run_updates - state.step) / last, 0.0, 1.0) if last else None
 
@@ -250,8 +271,11 @@ class Imagination:
         task: Selection,
         safety: list[Selection],
     ) -> Float[Array, "H B"]:
-        """For the score-function gradient: (R^λ − V)/S and C^λ − V_c, weighted by the derivatives of the constraint's
-        loss, to whose own gradient this is equal to first order; 0 where a trajectory is not selected."""
+        """The advantage for the score-function gradient: (R^λ − V)/S and C^λ − V_c with their weights.
+
+        The weights are the derivatives of the constraint's loss, so the gradient equals that of the loss to first
+        order. A trajectory that is not selected has weight 0.
+        """
         active, constraint = self._constraint_active(state), self.config.constraint
         reward_weight, cost_weights = constraint.weights(state.constraint, violation)
         reward_weight, cost_weights = jnp.where(active, reward_weight, 1.0), active * cost_weights
@@ -285,7 +309,7 @@ def _cost_critic_batch(
     weights: Float[Array, "H B"],
     selections: list[Selection],
 ) -> CriticBatch:
-    """The critic of each constraint's cost learns from the trajectories that count for it."""
+    """The batch of the cost critic: for each constraint, the trajectories that count for it."""
     if len({id(of.columns) for of in selections}) == 1:
         of = selections[0]
         return CriticBatch.flat(of(features), of(returns), of(weights))

@@ -1,4 +1,4 @@
-"""A world model as an agent has it: how it begins, filters, learns, and foresees recorded sequences."""
+"""An agent's world model: initialisation, filtering, learning, and open-loop predictions of recorded sequences."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from prudence.types import Batch, Key, Metrics, Observation, Spaces
 
 @dataclass(frozen=True)
 class Perception:
-    """What any agent with a latent world model shares.
+    """The functions that every agent with a latent world model needs.
 
     Attributes:
-        world_model: sizes and losses; of the observations that acting has.
-        privileged: a second model, of the observations that only training has; None for none.
-        optimiser: of the model.
+        spaces: the environment's spaces.
+        world_model: sizes and losses of the model of the observations that the policy sees.
+        privileged: a second model, of the observations that only training uses. None if there is none.
+        optimiser: the model's optimiser.
         compute_dtype: type of activations.
     """
 
@@ -40,17 +41,17 @@ class Perception:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def init(self, *, key: Key) -> AbstractWorldModel:
-        """A fresh model. This is the only place that knows which kind of world model an agent has."""
+        """A new model. No other code decides which kind of world model an agent has."""
         if self.privileged is None:
             return WorldModel(self.spaces, self.world_model, key=key)
         return PairedModel(self.spaces, self.world_model, self.privileged, key=key)
 
     def compute(self, tree: Any) -> Any:
-        """``tree`` in the type of activations."""
+        """Casts ``tree`` to the type of activations."""
         return cast(tree, jnp.dtype(self.compute_dtype))
 
     def first_latent(self, num_envs: int) -> LatentState:
-        """The states of E environments before an episode."""
+        """The latent states of E environments before an episode."""
         rssm, dtype = self.world_model.rssm, jnp.dtype(self.compute_dtype)
         return LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
 
@@ -64,19 +65,27 @@ class Perception:
         *,
         key: Key,
     ) -> tuple[LatentState, Key]:
-        """The states after these observations, and a key for choosing actions."""
+        """The latent states after these observations, and a key for choosing actions."""
         filter_key, action_key = jax.random.split(key)
         return model.filter_step(latent, prev_action, observation, is_first, key=filter_key), action_key
 
     def learn(
         self, world_model: Optimised[AbstractWorldModel], batch: Batch, rate: Float[Array, ""] | None, *, key: Key
     ) -> tuple[Optimised[AbstractWorldModel], Any, Metrics]:
-        """One gradient step on ``[B, T]`` sequences: the model, the filtered sequences, and metrics.
+        """Takes one gradient step on ``[B, T]`` sequences.
 
         Args:
-            rate: factor on the learning rate.
+            world_model: the model and its optimiser.
+            batch: the sequences.
+            rate: factor on the learning rate; None is 1.
+
+        Returns:
+            The model after the step, the filtered sequences, and metrics.
         """
-        loss = lambda model: self.compute(model).loss(batch, key=key)
+
+        def loss(model: AbstractWorldModel) -> Any:
+            return self.compute(model).loss(batch, key=key)
+
         (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
         world_model, more = world_model.descend(gradient, "model", rate)
         return world_model, jax.lax.stop_gradient(filtered), metrics | more
@@ -101,6 +110,6 @@ def _mean_open_loop(model: AbstractWorldModel, batch: Batch, context: int, keys:
     def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
         return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
 
-    # One future after the other: those of images do not fit side by side.
+    # One future after the other, because the images of all futures together need too much memory.
     total, _ = jax.lax.scan(add, model.open_loop(batch, context, key=keys[0]), keys[1:])
     return jax.tree.map(lambda x: x / len(keys), total)

@@ -1,4 +1,4 @@
-"""Acting by plans: which networks a search imagines with, and the search of one decision, whole or step by step."""
+"""Acting with a planner: the networks for a search, and the search of one decision, at once or step by step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from prudence.types import Key, Metrics, Spaces, tree_index
 
 @dataclass(frozen=True)
 class PlanActing:
-    """The planner of an agent; see prudence/cores/dreamer/planning.py for what a plan is worth."""
+    """The planner of an agent. prudence/cores/dreamer/planning.py defines the score of a plan."""
 
     spaces: Spaces
     config: DreamerConfig
@@ -45,7 +45,7 @@ class PlanActing:
         *,
         key: Key,
     ) -> Plans:
-        """Plans for E environments from these latent states; ``last`` are their previous plans."""
+        """Plans for E environments from the latent states. ``last`` has their previous plans."""
         networks, limits = self.networks(state), self.imagination.cost_limits
         return plan(self._planning, networks, self._discounts, latent, last, is_first, limits, key=key)
 
@@ -59,7 +59,7 @@ class PlanActing:
         key: Key,
         futures_key: Key,
     ) -> Preview:
-        """What the first environment's decision is chosen from; ``futures_key`` imagines it once more."""
+        """The candidates for the first environment's decision. They are imagined again with ``futures_key``."""
         found = self.plan(state, latent, last, is_first, key=key)
         latent, executed, candidates = tree_index((latent, found.plan, found.candidates), 0)
         limits, networks = self.imagination.cost_limits, self.networks(state)
@@ -80,22 +80,22 @@ class PlanActing:
     def iterate(
         self, state: DreamerState, search: SearchState, index: int | Int[Array, ""]
     ) -> tuple[SearchState, Metrics]:
-        """One more iteration, the one numbered ``index``."""
+        """Runs iteration ``index`` of the search."""
         limits = self.imagination.cost_limits
         return iterate(self._planning, self.networks(state), self._discounts, search, index, limits)
 
     def end(self, found: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
-        """The actions, and what the next decision remembers."""
+        """The actions, and the carry for the next decision."""
         search = self._planning.search
         action = jax.vmap(lambda search_state, key: search.action(search_state, key=key))(found.search, found.key)
         return action, DreamerCarry(found.latent, action, jax.vmap(search.executed)(found.search))
 
     def networks(self, state: DreamerState) -> PlannerNetworks:
-        """What plans are judged by."""
+        """The networks and the price that give plans their scores."""
         parts = (symmetric(state.world_model.module), state.actor.module, state.critic, state.cost_critic)
         compute, uncertainty, predictors = self.imagination.compute, self.config.uncertainty, None
         networks = compute(parts)
-        if uncertainty is not None:  # The same ones until the next update: all plans are judged alike.
+        if uncertainty is not None:  # The key is the same until the next update, so all plans have the same models.
             key = jax.random.fold_in(jax.random.key(0), state.step)
             predictors = compute(uncertainty.posterior.sample(state.posterior, parts[0], key=key))
         reads = partial(self._read_costs, networks[0]) if self._planning.costs == "observation" else None
@@ -114,10 +114,14 @@ class PlanActing:
         return Discounts(c.discount, c.budget.discount, c.lambda_, self.spaces.episode_steps)
 
     def _read_costs(self, model: WorldModel, features: Float[Array, "*batch F"]) -> Float[Array, "*batch C"]:
-        """The costs that the environment's cost function finds in the decoded observations."""
+        """The costs that the environment's cost function computes from the decoded observations."""
         lead, specs, function = features.shape[:-1], self.spaces.observations, self.spaces.cost_function
         assert function is not None
-        restore = lambda name, x: x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)
+
+        def restore(name: str, x: Array) -> Array:
+            """A decoded observation as the environment has it: not in symlog space, and in its own shape."""
+            return x if specs[name].is_image else symexp(x).reshape(*lead, *specs[name].shape)
+
         costs = function({name: restore(name, x) for name, x in model.decoder(features).items()})
         if costs.shape != (*lead, self.spaces.num_costs):
             raise ValueError(

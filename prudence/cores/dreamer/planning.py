@@ -1,7 +1,7 @@
-"""Acting by planning in a world model: SafeDreamer's online planning and its relatives.
+"""Planning in a world model: SafeDreamer's online planning and similar planners.
 
-What differs between them is configuration: the elite rule of the cross-entropy search, the price of cost in a plan's
-score, whether critics value what lies beyond the horizon, and how many futures of each plan are imagined.
+The planners differ in their configuration: the elite rule of the cross-entropy search, the price of cost in a plan's
+score, whether critics evaluate the time after the horizon, and how many futures of each plan are imagined.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from prudence.types import Key, Metrics, Trajectory
 
 @dataclass(frozen=True)
 class PlanningConfig:
-    """How an agent plans.
+    """The configuration of a planner.
 
     Attributes:
         search: the cross-entropy method and its elite rule.
-        price: the multiplier λ of costs in a plan's score R^λ − λ C^λ; Unconstrained is a price of 0.
-        beyond: what follows the horizon in a plan's score: the critics' ``value``, or ``nothing`` (sums of rewards and
-            costs alone, as CEM-MPC has it).
-        futures: imagined futures of each plan; its score is their mean.
-        common_noise: all plans of a round are imagined with the same noise, so that they differ by their actions only;
-            with noise of their own (the papers) the best of N plans is partly the luckiest.
+        price: the multiplier λ of costs in a plan's score R^λ − λ C^λ. Unconstrained is a price of 0.
+        beyond: what a plan's score has for the time after the horizon: the critics' ``value``, or ``nothing``. The
+            latter uses only sums of rewards and costs, as in CEM-MPC.
+        futures: number of imagined futures of each plan. Its score is their mean.
+        common_noise: whether all plans of an iteration have the same noise, so that they differ only by their actions.
+            With separate noise (the papers), the best of N plans is partly the luckiest.
         pessimism: the cost of a plan is the ``mean`` over its futures, or their ``max``.
-        costs: a plan's costs are predicted by the model's ``head``, or read off the ``observation`` that it decodes, by
-            the environment's :class:`~prudence.types.CostFunction` (SafeDreamer's low-dimensional planner).
-        start: gradient steps before plans are acted on (0 in the papers). Until then the policy acts, which is much
-            quicker, and no episode moves the price: searching a model that has seen little finds its errors.
+        costs: where a plan's costs come from: the model's ``head``, or the decoded ``observation``, to which the
+            environment's :class:`~prudence.types.CostFunction` is applied (SafeDreamer's low-dimensional planner).
+        start: number of gradient steps before the planner acts (0 in the papers). Until then the policy acts, which is
+            much faster, and episodes do not change the price. An earlier search would exploit the errors of a model
+            that has seen little data.
     """
 
     search: CrossEntropy = field(default_factory=CrossEntropy)
@@ -55,9 +56,15 @@ class PlanningConfig:
 
 
 class PlannerNetworks(NamedTuple):
-    """What a plan is judged by: the networks, in the type they compute in, and the price of cost ``[C]``; with
-    ``costs_of``, which is given features ``[*batch, F]``, if costs are not the model's head's; and with ``predictors``
-    ``[N, ...]`` of a posterior over models if each of a plan's futures is imagined by another."""
+    """Everything that the score of a plan depends on.
+
+    Attributes:
+        model, actor, critic, cost_critic: the networks, cast to the type of activations.
+        price: ``[C]`` price of each cost.
+        costs_of: computes costs from features ``[*batch, F]``. None uses the model's head.
+        predictors: ``[N, ...]`` samples of a posterior over models, one for each future of a plan. None if one model
+            imagines all futures.
+    """
 
     model: WorldModel
     actor: Actor
@@ -69,7 +76,7 @@ class PlannerNetworks(NamedTuple):
 
 
 class Discounts(NamedTuple):
-    """Discounts of the λ-returns, and the decisions in an episode (what turns a plan's cost into an episode's)."""
+    """Discounts of the λ-returns, and the number of decisions in an episode, to scale a plan's cost to an episode."""
 
     discount: float
     cost_discount: float
@@ -78,17 +85,19 @@ class Discounts(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What one decision was chosen from, and what the model foresees of it: N candidates of the search's last
-    iteration, and the plan that was made of them.
+    """The candidates of one decision, and what the model predicts for them.
+
+    The N candidates are those of the search's last iteration. The executed plan was made from them.
 
     Attributes:
-        forecast: of the candidates, by which the elites were chosen.
-        safe, elite: which of them keep within the budgets, and to which the search was refitted.
-        price: of cost in a score.
-        plan: the executed one: what the search was refitted to.
-        observations: decoded vectors by name, in symlog space, from the present on: along each candidate and, last,
-            the executed plan.
-        cost: predicted for each decision of the executed plan.
+        forecast: scores and costs of the candidates. They determined the elites.
+        safe: which candidates keep within the budgets.
+        elite: which candidates are elites, to which the search was refitted.
+        price: price of each cost in the score.
+        plan: the executed plan, the result of the search.
+        observations: decoded vectors by name, in symlog space, from the current state on: along each candidate and,
+            as the last entry, along the executed plan.
+        cost: predicted costs of each decision of the executed plan.
     """
 
     forecast: Forecast
@@ -101,8 +110,10 @@ class Preview(NamedTuple):
 
 
 class Plans(NamedTuple):
-    """What planning for E environments gives: actions, plans (the next warm starts), diagnostics ``[E]``, and the
-    last candidates."""
+    """The result of planning for E environments: actions, plans, diagnostics ``[E]``, and the last candidates.
+
+    The next search starts from the plans.
+    """
 
     action: Float[Array, "E A"]
     plan: Float[Array, "E H A"]
@@ -121,9 +132,9 @@ def plan(
     *,
     key: Key,
 ) -> Plans:
-    """Plans for E environments, each by itself.
+    """Plans for each of E environments separately.
 
-    An environment's outcome depends on its own state and number only.
+    The result for an environment depends only on its own state and index.
     """
 
     def one(search_state: SearchState) -> Plans:
@@ -136,7 +147,7 @@ def plan(
 
 
 class SearchState(NamedTuple):
-    """A search between two iterations, for E environments."""
+    """The state of a search between two iterations, for E environments."""
 
     latent: LatentState
     proposals: Float[Array, "E M H A"]
@@ -153,7 +164,7 @@ def begin(
     *,
     key: Key,
 ) -> SearchState:
-    """The search that :func:`plan` does with the same arguments, before its first iteration."""
+    """The search of :func:`plan` with the same arguments, before its first iteration."""
 
     def one(latent: LatentState, last: Array, first: Array, key: Key) -> SearchState:
         actor_key, search_key = jax.random.split(key)
@@ -171,7 +182,7 @@ def iterate(
     index: int | Int[Array, ""],
     limits: Float[Array, " C"],
 ) -> tuple[SearchState, Metrics]:
-    """Iteration ``index`` of a search, and its diagnostics ``[E]``."""
+    """Runs iteration ``index`` of a search. Returns the next state of the search, and diagnostics ``[E]``."""
 
     def one(u: SearchState) -> tuple[SearchState, Metrics]:
         foresee = lambda plans, key: forecast(config, networks, discounts, u.latent, plans, key=key)
@@ -192,8 +203,9 @@ def forecast(
 ) -> Forecast:
     r"""Imagines every plan from one state (SafeDreamer Algorithm 1).
 
-    Score: the λ-return at the state, less price × the cost λ-return (section 4.2). Cost: :math:`\frac{T}{H}\sum_t c_t`
-    up to an imagined end, what an episode of T decisions would cost if it went on like this.
+    The score of a plan is the λ-return at the state minus price × the cost λ-return (section 4.2). Its cost is
+    :math:`\frac{T}{H}\sum_t c_t` until an imagined end of the episode: the cost of an episode of T decisions at the
+    same rate.
     """
     number, length, _ = plans.shape
     repeated = jnp.tile(plans, (config.futures, 1, 1)).swapaxes(0, 1)
@@ -206,7 +218,11 @@ def forecast(
         dream = imagine_each(networks.model, networks.predictors, follow, start, repeated, key=key, alike=alike)
     step_costs = _step_costs(networks, dream)
     alive = _alive(dream.continues)
-    by_future = lambda x: x.reshape(config.futures, number, *x.shape[1:])
+
+    def by_future(x: Array) -> Array:
+        """``[futures·N, ...]`` to ``[futures, N, ...]``."""
+        return x.reshape(config.futures, number, *x.shape[1:])
+
     costs = by_future((alive[..., None] * step_costs[1:]).sum(0) * (discounts.episode_steps / length))
     score = _score(config, networks, discounts, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
@@ -224,14 +240,19 @@ def preview(
     key: Key,
     futures: int = 16,
 ) -> Preview:
-    """Imagines the candidates of one state once more, in one future each, and decodes it. The executed plan's
-    observations and costs are means over ``futures``.
+    """Imagines the candidates of one state again, with one future each, and decodes the trajectories.
+
+    The executed plan's observations and costs are means over ``futures`` futures.
     """
     number = len(candidates.plans)
     plans = jnp.concatenate([candidates.plans, jnp.broadcast_to(executed, (futures, *executed.shape))]).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number + futures, *x.shape)), latent)
     dream = networks.model.imagine(lambda _, action: action, start, plans, key=key)
-    summarise = lambda x: jnp.concatenate([x[:number], x[number:].mean(0, keepdims=True)])
+
+    def summarise(x: Array) -> Array:
+        """Replaces the futures of the executed plan by their mean."""
+        return jnp.concatenate([x[:number], x[number:].mean(0, keepdims=True)])
+
     decoded = networks.model.decoder(dream.actor_features)
     vectors = {name: summarise(decoded[name].swapaxes(0, 1)) for name, _ in networks.model.decoder.sizes}
     elite = config.search.elite(candidates.forecast, limits)
@@ -247,8 +268,10 @@ def preview(
 
 
 def _alive(continues: Float[Array, "states N"]) -> Float[Array, "states-1 N"]:
-    """Probability that the episode still goes on when decision t = 1 … H is taken: what arrives with state t counts
-    even where the episode ends there."""
+    """The probability that the episode has not ended when decision t = 1 … H is taken.
+
+    The reward and costs that arrive with state t count even if the episode ends in that state.
+    """
     return jnp.cumprod(jnp.concatenate([jnp.ones_like(continues[:1]), continues[1:-1]]), 0)
 
 
@@ -279,7 +302,7 @@ def _score(
 def _proposals(
     config: PlanningConfig, networks: PlannerNetworks, latent: LatentState, *, key: Key
 ) -> Float[Array, "M H A"]:
-    """Plans that the actor would follow, rolled out once."""
+    """Plans that the actor proposes: its actions along imagined trajectories."""
     search, actor = config.search, networks.actor
     if not search.num_proposals:
         return jnp.zeros((0, search.horizon, actor.action.size))

@@ -1,4 +1,4 @@
-"""Sizes of the Dreamer core, and those that SafeDreamer publishes for it."""
+"""Network sizes of the Dreamer core, and the sizes and protocol that SafeDreamer publishes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sizes(
     latent: Literal["discrete", "gaussian"] = "discrete",
     head_layers: int = 2,
 ) -> tuple[WorldModelConfig, ActorConfig, CriticConfig]:
-    """World model, actor and critic of one size."""
+    """The configurations of a world model, an actor and a critic of one size."""
     head = HeadConfig(layers=head_layers, units=units, bins=bins)
     model = WorldModelConfig(
         rssm=RSSMConfig(deter=deter, units=units, latent=latent, stoch=stoch, classes=classes),
@@ -50,10 +50,11 @@ def privileged_half(model: WorldModelConfig) -> PrivilegedConfig:
 
 
 def safedreamer_published(vision: bool) -> Published[DreamerConfig]:
-    """SafeDreamer's Appendix C, for itself and for the baselines that it trains likewise.
+    """SafeDreamer's Appendix C: the sizes and protocol of SafeDreamer and of its baselines.
 
-    48x48 latents and 512 units from pixels, 16x16 and 256 from vectors; its planner as CrossEntropy's defaults have it,
-    with plans of the actor from vectors only. It has every part that a system may take.
+    With pixels, the model has 48x48 latents and 512 units. With vectors it has 16x16 latents and 256 units. The planner
+    has CrossEntropy's defaults; only with vectors does the actor propose plans. The configuration has the parts of all
+    systems.
     """
     if vision:
         model, actor, critic = sizes(512, 512, 48, 48, mlp_layers=5, mlp_units=1024)

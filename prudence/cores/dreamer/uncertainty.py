@@ -1,7 +1,7 @@
 """Optimism and pessimism over a posterior of world models (LAMBDA section 4.2).
 
-Every start state is imagined under N models. Which of these N trajectories count is decided by a *statistic* of what
-they promise: once for the return, and once for each constraint's cost.
+N models imagine a trajectory from every start state. A *statistic* of their imagined returns or costs decides which of
+the N trajectories count: once for the return, and once for each constraint's cost.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from prudence.models.ensemble import Ensemble
 from prudence.models.swag import SWAG
 
 Statistic = Literal["optimistic", "pessimistic", "mean"] | float
-"""The best of N trajectories, the worst, all of them, or the one at a quantile in [0, 1] of what is imagined (of the
-cost: 1 is the costliest, and pessimistic)."""
+"""The best of N trajectories, the worst, all of them, or the one at a quantile in [0, 1] of the imagined returns or
+costs. For costs, the quantile 1 is the highest cost, as in ``pessimistic``."""
 
 
 @dataclass(frozen=True)
 class UncertaintyConfig:
-    """What is believed about the world model, and how trajectories under its samples count.
+    """The posterior over world models, and which trajectories under its samples count.
 
     Attributes:
-        posterior: over models.
-        task: statistic of returns. safety: statistic of each constraint's costs.
-        of: what it is a statistic of: the sum of the λ-returns along a trajectory (LAMBDA Algorithm 1), or of the
-            critics' ``values`` (its released code).
-        common_noise: imagines all N trajectories of a state with the same noise, so that only the models differ between
-            them. With noise of their own (LAMBDA) the best of N is partly the luckiest.
+        posterior: the posterior over models.
+        task: statistic of returns.
+        safety: statistic of each constraint's costs.
+        of: what the statistic is computed from: the sum of the λ-returns along a trajectory (LAMBDA Algorithm 1), or
+            the sum of the critics' ``values`` (LAMBDA's released code).
+        common_noise: whether all N trajectories of a state have the same noise, so that they differ only by their
+            models. With separate noise (LAMBDA), the best of N trajectories is partly the luckiest.
+
+    Raises:
+        ValueError: a quantile is not between 0 and 1.
     """
 
     posterior: SWAG | Ensemble = field(default_factory=SWAG)
@@ -46,7 +50,7 @@ class UncertaintyConfig:
 
 
 class Selection(NamedTuple):
-    """Which of B imagined columns count; None: all of them."""
+    """The M of B imagined trajectories (columns) that count. None selects all of them."""
 
     columns: Int[Array, " M"] | None
 
@@ -54,14 +58,20 @@ class Selection(NamedTuple):
         return x if self.columns is None else x[:, self.columns]
 
     def share(self, number: int) -> Float[Array, " B"]:
-        """Weights of ``number`` columns with which a mean over all of them is one over those that count."""
+        """Weights of all ``number`` columns. The weighted mean over all columns is the mean over the selected ones."""
         if self.columns is None:
             return jnp.ones(number)
         return jnp.zeros(number).at[self.columns].set(number / len(self.columns))
 
 
 def select(scores: Float[Array, "N S"], statistic: Statistic, *, larger_is_better: bool) -> Selection:
-    """Which of the columns ``nS + s`` count: one for each start state, or all of them for ``mean``."""
+    """Selects one trajectory (column ``nS + s``) for each start state s, or all of them for ``mean``.
+
+    Args:
+        scores: the score of each of N models at each of S start states.
+        statistic: which trajectory to select.
+        larger_is_better: whether a larger score is better. True for returns, False for costs.
+    """
     number, starts = scores.shape
     if statistic == "mean":
         return Selection(None)

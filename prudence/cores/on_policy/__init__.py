@@ -1,1 +1,1 @@
-"""Rollouts and rules of improvement: what PPO and its kin share."""
+"""The on-policy core: rollouts and improvement rules, which PPO and similar algorithms share."""

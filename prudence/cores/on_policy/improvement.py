@@ -1,11 +1,11 @@
-"""How a policy improves on a rollout: one frozen dataclass for each rule.
+"""Improvement rules: how a policy improves on a rollout. Each rule is a frozen dataclass.
 
-A rule is given what the policy did and how much better than expected each decision turned out (:class:`Rollout`), and
-returns the policy after it. ``ClippedSurrogate`` is PPO, ``PenalisedDivergence`` FOCOPS; they descend on minibatches.
-``TrustRegion`` is TRPO and ``ConstrainedTrustRegion`` CPO; they take one natural-gradient step.
+A rule gets the decisions of the policy and their advantages (:class:`Rollout`), and returns the improved policy.
+``ClippedSurrogate`` is PPO, and ``PenalisedDivergence`` is FOCOPS. Both use gradient descent on minibatches.
+``TrustRegion`` is TRPO, and ``ConstrainedTrustRegion`` is CPO. Both take one natural-gradient step.
 
-With ρ the ratio of an action's probabilities under the new and the old policy, all want
-:math:`\\max_π \\mathbb E[ρ A]` without going far from the old policy.
+Let ρ be the ratio of an action's probabilities under the new and the old policy. All rules maximise
+:math:`\\max_π \\mathbb E[ρ A]` and stay near the old policy.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ class Rollout(NamedTuple):
     """N decisions of a rollout, flattened.
 
     Attributes:
-        inputs: what the policy saw, leading axis N.
-        actions: ``[N, A]`` as they were executed.
-        old: the policy's distributions when it acted, and their log-probabilities of the actions, ``[N]``.
-        advantages: ``[N]`` of reward, less the priced advantages of costs.
-        cost_advantages: ``[N, C]``.
-        weights: ``[N]`` 1, and 0 where nothing was decided (an episode had ended).
-        violation: ``[C]`` the mean episode cost minus the budget, per decision: a change of the mean cost advantage
-            by as much mends it.
+        inputs: the policy's inputs, with leading axis N.
+        actions: ``[N, A]`` executed actions.
+        old: the policy's distributions when it acted.
+        log_probs: ``[N]`` log-probabilities of the actions under ``old``.
+        advantages: ``[N]`` advantages of reward, minus the priced advantages of costs.
+        cost_advantages: ``[N, C]`` advantages of costs.
+        weights: ``[N]`` 1 for a decision, and 0 for a row that is none, because an episode had ended.
+        violation: ``[C]`` mean episode cost minus the budget, per decision. If the mean cost advantage falls by this
+            amount, the constraint holds.
         rate: factor on learning rates.
     """
 
@@ -55,22 +56,22 @@ class Rollout(NamedTuple):
     rate: Scalar
 
     def minibatch(self, index: Array) -> Rollout:
-        """The decisions with these numbers."""
+        """The decisions with the indices ``index``."""
         of_each = tree_index(self._replace(violation=None, rate=None), index)
         return of_each._replace(violation=self.violation, rate=self.rate)
 
     @property
     def halves(self) -> tuple[Rollout, Rollout]:
-        """The earlier decisions and the later ones."""
+        """The first and the second half of the decisions."""
         middle = len(self.weights) // 2
         return self.minibatch(jnp.arange(middle)), self.minibatch(jnp.arange(middle, 2 * middle))
 
     def mean(self, values: Float[Array, "N *C"]) -> Float[Array, "*C"]:
-        """Over the decisions that count."""
+        """The weighted mean over the decisions."""
         return jnp.tensordot(self.weights, values, 1) / jnp.maximum(self.weights.sum(), 1.0)
 
     def ratios(self, policy: Policy) -> Float[Array, " N"]:
-        """ρ."""
+        """ρ, the ratios of the actions' probabilities under ``policy`` and under the old policy."""
         return jnp.exp(policy.log_prob(self.actions) - self.log_probs)
 
     def divergence(self, policy: Policy) -> Scalar:
@@ -79,16 +80,16 @@ class Rollout(NamedTuple):
 
 
 class Improvement(abc.ABC):
-    """A rule of improvement; see the module's docstring."""
+    """An improvement rule; see the docstring of the module."""
 
     @property
     @abc.abstractmethod
     def values_costs(self) -> bool:
-        """Whether it looks at ``cost_advantages`` itself."""
+        """Whether the rule itself uses ``cost_advantages``."""
 
     @abc.abstractmethod
     def improve(self, actor: Optimised[P], rollout: Rollout, *, key: Key) -> tuple[Optimised[P], Metrics]:
-        """The policy after one rollout. The module maps ``rollout.inputs`` to a :class:`Policy`."""
+        """The improved policy and metrics. The actor's module maps ``rollout.inputs`` to a :class:`Policy`."""
 
 
 # ---- first order -----------------------------------------------------------------------------
@@ -96,13 +97,12 @@ class Improvement(abc.ABC):
 
 @dataclass(frozen=True)
 class FirstOrder(Improvement):
-    """Passes of gradient descent on a loss over minibatches, until the mean divergence from the old policy is too
-    large.
+    """Gradient descent on a loss over minibatches, until the mean divergence from the old policy is too large.
 
     Attributes:
-        passes: over the rollout, at the most.
-        batch_size: decisions of a minibatch; what is left over in a pass is another one's turn in the next.
-        kl_limit: no further pass once the mean KL(old ‖ new) exceeds this.
+        passes: largest number of passes over the rollout.
+        batch_size: number of decisions in a minibatch. An incomplete minibatch at the end of a pass is left out.
+        kl_limit: passes stop when the mean KL(old ‖ new) exceeds this.
     """
 
     passes: int = 40
@@ -115,7 +115,7 @@ class FirstOrder(Improvement):
 
     @abc.abstractmethod
     def loss(self, policy: Policy, rollout: Rollout) -> Scalar:
-        """Of a minibatch."""
+        """The loss of a minibatch."""
 
     def improve(self, actor: Optimised[P], rollout: Rollout, *, key: Key) -> tuple[Optimised[P], Metrics]:
         arrays, rest = eqx.partition(actor, eqx.is_array)
@@ -133,7 +133,10 @@ class FirstOrder(Improvement):
             kl = rollout.divergence(eqx.combine(arrays, rest).module(rollout.inputs))
             return number + 1, arrays, losses.mean(), kl
 
-        goes_on = lambda state: (state[0] < self.passes) & (state[3] <= self.kl_limit)
+        def goes_on(state: tuple[Array, PyTree, Scalar, Scalar]) -> Bool[Array, ""]:
+            number, _, _, kl = state
+            return (number < self.passes) & (kl <= self.kl_limit)
+
         start = (jnp.asarray(0), arrays, jnp.zeros(()), jnp.zeros(()))
         number, arrays, value, kl = jax.lax.while_loop(goes_on, again, start)
         metrics = {"actor/loss": value, "actor/kl": kl, "actor/passes": number.astype(jnp.float32)}
@@ -142,8 +145,9 @@ class FirstOrder(Improvement):
 
 @dataclass(frozen=True)
 class ClippedSurrogate(FirstOrder):
-    r"""Proximal policy optimisation (Schulman et al. 2017, equation 7), descending on
-    :math:`-\min(ρA, \mathrm{clip}(ρ, 1-ε, 1+ε) A)`.
+    r"""Proximal policy optimisation (Schulman et al. 2017, equation 7).
+
+    The loss is :math:`-\min(ρA, \mathrm{clip}(ρ, 1-ε, 1+ε) A)`.
 
     Attributes:
         clip: ε.
@@ -159,12 +163,13 @@ class ClippedSurrogate(FirstOrder):
 
 @dataclass(frozen=True)
 class PenalisedDivergence(FirstOrder):
-    r"""First-order constrained optimisation in policy space (FOCOPS: Zhang et al. 2020, equation 12), descending on
-    :math:`\big(\mathrm{KL}(π ‖ π_{old}) - \tfrac1β ρ A\big)\, 1\{\mathrm{KL} ≤ δ\}`.
+    r"""First-order constrained optimisation in policy space (FOCOPS: Zhang et al. 2020, equation 12).
+
+    The loss is :math:`\big(\mathrm{KL}(π ‖ π_{old}) - \tfrac1β ρ A\big)\, 1\{\mathrm{KL} ≤ δ\}`.
 
     Attributes:
         temperature: β, the price of divergence (the paper's λ).
-        divergence_limit: δ: decisions at which the policy has gone farther teach nothing.
+        divergence_limit: δ. Decisions with a larger divergence do not contribute to the loss.
     """
 
     temperature: float = 1.5
@@ -177,7 +182,7 @@ class PenalisedDivergence(FirstOrder):
 
 
 def minibatches(number: int, size: int, *, key: Key) -> Array:
-    """The numbers 0 ... number - 1 in random order, as ``[M, size]``; less than a minibatch is left out."""
+    """The indices 0 ... number - 1 in random order, as ``[M, size]``. An incomplete minibatch is left out."""
     size = min(size, number)
     return jax.random.permutation(key, number)[: number - number % size].reshape(-1, size)
 
@@ -186,30 +191,30 @@ def minibatches(number: int, size: int, *, key: Key) -> Array:
 
 
 class _Flat(Generic[P]):
-    """A policy as a function of one vector of parameters, and the problem of :mod:`prudence.ops.trust_region`."""
+    """A policy as a function of one parameter vector, with the functions that the trust-region step needs."""
 
     def __init__(self, actor: Optimised[P], rollout: Rollout):
         params, rest = eqx.partition(actor.module, eqx.is_inexact_array)
         self.at, unravel = ravel_pytree(params)
-        self._actor, self._lesson, self._rest, self._unravel = actor, rollout, rest, unravel
+        self._actor, self._rollout, self._rest, self._unravel = actor, rollout, rest, unravel
 
     def module(self, vector: Vector) -> Any:
         return eqx.combine(self._unravel(vector), self._rest)
 
     def policy(self, vector: Vector) -> Policy:
-        return self.module(vector)(self._lesson.inputs)
+        return self.module(vector)(self._rollout.inputs)
 
     def divergence(self, vector: Vector) -> Scalar:
-        return self._lesson.divergence(self.policy(vector))
+        return self._rollout.divergence(self.policy(vector))
 
     def surrogate(self, vector: Vector) -> Scalar:
-        """Mean of ρA."""
-        return self._lesson.mean(self._lesson.ratios(self.policy(vector)) * self._lesson.advantages)
+        """The mean of ρA."""
+        return self._rollout.mean(self._rollout.ratios(self.policy(vector)) * self._rollout.advantages)
 
     def costs(self, vector: Vector) -> Float[Array, " C"]:
-        """Mean of ρA for each cost."""
-        ratios = self._lesson.ratios(self.policy(vector))
-        return self._lesson.mean(ratios[:, None] * self._lesson.cost_advantages)
+        """The mean of ρA for each cost."""
+        ratios = self._rollout.ratios(self.policy(vector))
+        return self._rollout.mean(ratios[:, None] * self._rollout.cost_advantages)
 
     def moved(self, step: Vector) -> Optimised[P]:
         return eqx.tree_at(lambda actor: actor.module, self._actor, self.module(self.at + step))
@@ -217,13 +222,14 @@ class _Flat(Generic[P]):
 
 @dataclass(frozen=True)
 class SecondOrder(Improvement):
-    """One natural-gradient step within a trust region, cut back by a line search.
+    """One natural-gradient step within a trust region. A line search shortens it if necessary.
 
     Attributes:
-        kl_limit: δ.
-        damping: added to the Fisher matrix's diagonal.
-        iterations: of conjugate gradients.
-        shrink, attempts: the line search tries 1, ``shrink``, ``shrink``² ... of the step.
+        kl_limit: δ, the largest mean KL divergence of a step.
+        damping: number that is added to the diagonal of the Fisher matrix.
+        iterations: number of conjugate-gradient iterations.
+        shrink, attempts: the line search tries the fractions 1, ``shrink``, ``shrink``², ... of the step, at most
+            ``attempts`` of them.
     """
 
     kl_limit: float = 0.01
@@ -235,8 +241,10 @@ class SecondOrder(Improvement):
 
 @dataclass(frozen=True)
 class TrustRegion(SecondOrder):
-    r"""Trust-region policy optimisation (Schulman et al. 2015, appendix C): the step
-    :math:`\sqrt{2δ / g^\top H^{-1} g}\, H^{-1} g`, cut back until the surrogate improves and the mean KL is within δ.
+    r"""Trust-region policy optimisation (Schulman et al. 2015, appendix C).
+
+    The step is :math:`\sqrt{2δ / g^\top H^{-1} g}\, H^{-1} g`. The line search shortens it until the surrogate improves
+    and the mean KL is within δ.
     """
 
     @property
@@ -259,21 +267,23 @@ class TrustRegion(SecondOrder):
 
 @dataclass(frozen=True)
 class ConstrainedTrustRegion(SecondOrder):
-    r"""Constrained policy optimisation (Achiam et al. 2017, algorithm 1): :func:`prudence.ops.trust_region.cpo_step`,
-    then a line search in which the costs' surrogates may not rise by more than their budgets have left.
+    r"""Constrained policy optimisation (Achiam et al. 2017, algorithm 1).
 
-    The closed form has one constraint. Of several it is given those that are exceeded together, weighted by their
-    violations (one by one they would undo each other's steps), or else the one that is the nearest to being exceeded;
-    the line search looks at the rest.
+    The step is :func:`prudence.ops.trust_region.cpo_step`. In the line search, the surrogate of a cost may rise by at
+    most the rest of its budget.
 
-    The closed form believes that a step changes the mean cost advantage by bᵀθ. Of a rollout with no more decisions
-    than the policy has parameters most of that is noise: it is promised, and does not come. With ``discount_promises``
-    the violation is divided by the share of the promise that also comes in data apart, estimated by
-    :math:`b_1^\top H^{-1} b_2 / b^\top H^{-1} b` with the gradients of the rollout's two halves: where little comes,
-    more has to be promised.
+    The closed form has one constraint. If several budgets are exceeded, their constraints are combined into one, with
+    their violations as weights; steps for one at a time would undo each other. If none is exceeded, the closed form
+    gets the constraint that is nearest to its budget. The line search checks all constraints.
+
+    The closed form predicts that a step θ changes the mean cost advantage by bᵀθ. If a rollout has no more decisions
+    than the policy has parameters, most of the predicted change is noise and does not occur. With
+    ``discount_promises``, the violation is divided by the share of the predicted change that also occurs in independent
+    data. The share is estimated by :math:`b_1^\top H^{-1} b_2 / b^\top H^{-1} b`, where b₁ and b₂ are the gradients of
+    the two halves of the rollout. The smaller the share, the larger the predicted change has to be.
 
     Attributes:
-        discount_promises: see above; the paper believes them.
+        discount_promises: whether the predicted change is corrected as described above. The paper does not correct it.
     """
 
     attempts: int = 20
@@ -305,7 +315,7 @@ class ConstrainedTrustRegion(SecondOrder):
             within = (shares @ rise <= jnp.maximum(-violation, 0.0)) & (
                 (rise <= -rollout.violation) | (rollout.violation > 0)
             ).all()
-            # Where nothing feasible is near, or first has to be reached, reward may be given up.
+            # If no feasible policy is near, or the current one is infeasible, the step may reduce the return.
             improves = (flat.surrogate(there) > before) | (dual.case <= 1)
             return within & improves & (flat.divergence(there) <= self.kl_limit)
 
@@ -315,12 +325,12 @@ class ConstrainedTrustRegion(SecondOrder):
 
 
 def _cost_gradient(flat: _Flat[Any], shares: Float[Array, " C"]) -> Vector:
-    """b, of the constraints in these shares."""
+    """b, the gradient of the costs' surrogates, combined with the weights ``shares``."""
     return jax.grad(lambda at: shares @ flat.costs(at))(flat.at)
 
 
 def _shares(violation: Float[Array, " C"]) -> Float[Array, " C"]:
-    """Weights, summing to 1, of the constraints that are exceeded; of the nearest to it alone if none is."""
+    """Weights of the exceeded constraints, with sum 1. If there is none, the one nearest to its budget has weight 1."""
     exceeded = jnp.maximum(violation, 0.0)
     nearest = jax.nn.one_hot(jnp.argmax(violation), len(violation))
     return jnp.where(exceeded.sum() > 0, exceeded / jnp.maximum(exceeded.sum(), 1e-12), nearest)

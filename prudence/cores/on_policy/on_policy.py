@@ -1,9 +1,9 @@
-"""The core that PPO, TRPO, CPO, FOCOPS, their Lagrangian and their Sautéed forms share.
+"""The core of PPO, TRPO, CPO, FOCOPS, and of their Lagrangian and Sautéed variants.
 
-Collect a rollout with the present policy; estimate advantages of reward and of costs (generalised advantage
-estimation); move the price of cost; improve the policy; fit the critics. A named system is an *improvement* (how the
-policy moves, prudence/cores/on_policy/improvement.py) and a *constraint* (how costs are minded,
-:mod:`prudence.constraints`).
+An iteration has five parts. It collects a rollout with the current policy, estimates the advantages of reward and costs
+(generalised advantage estimation), updates the multiplier, improves the policy, and fits the critics. A system combines
+an *improvement* (how the policy changes, prudence/cores/on_policy/improvement.py) and a *constraint* (how costs enter
+the objective, :mod:`prudence.constraints`).
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Obs
 
 @dataclass(frozen=True)
 class ValueConfig:
-    """A value function and how it is fitted to a rollout's returns: least squares, with shrinkage of the weights.
+    """A value function, and how it is fitted to a rollout's returns: least squares with weight decay.
 
     Attributes:
-        passes: over the rollout.
-        batch_size: of the minibatches.
-        shrinkage: factor on Σθ² in the loss.
+        layers, units: size of the network.
+        optimiser: optimiser of the network.
+        passes: number of passes over the rollout.
+        batch_size: number of decisions in a minibatch.
+        shrinkage: factor on Σθ² in the loss (weight decay).
     """
 
     layers: int = 2
@@ -68,18 +70,22 @@ class ValueConfig:
 
 @dataclass(frozen=True)
 class OnPolicyConfig:
-    """Sizes and choices of an on-policy agent. Defaults follow OmniSafe's PPO-Lag on Safety-Gymnasium.
+    """The configuration of an on-policy agent. Defaults follow OmniSafe's PPO-Lag on Safety-Gymnasium.
 
     Attributes:
-        improvement: how the policy moves.
-        constraint: how costs are minded.
-        actor_optimiser: of first-order improvements.
-        cnn_depth: channels of the first convolution, for images. Policy and values have their own.
+        improvement: how the policy changes.
+        constraint: how costs enter the objective.
+        actor: the policy's network.
+        critic: the value functions of reward and costs.
+        actor_optimiser: the policy's optimiser, for first-order improvements.
+        cnn_depth: number of channels of the first convolution, for images. Policy and value functions have separate
+            convolutions.
         discount: γ of rewards.
-        lambda_, cost_lambda: λ of their generalised advantage estimates.
-        budget: what episodes may cost. A memory of 0.02 is as old on average as the mean of the last 100 episodes.
-        final_rate: what the actor's learning rate has fallen to, linearly, when the run ends, as a share of itself.
-        evaluation: which actions are evaluated; ``sample``, since it is the stochastic policy whose cost was held.
+        lambda_, cost_lambda: λ of the generalised advantage estimates of reward and of costs.
+        budget: what episodes may cost. A memory of 0.02 has the same mean age as a mean of the last 100 episodes.
+        final_rate: the actor's learning rate at the end of the run, as a share of the initial one. It falls linearly.
+        evaluation: which actions are evaluated. The default is ``sample``, because the constraint holds for the
+            stochastic policy.
     """
 
     improvement: ClippedSurrogate | PenalisedDivergence | TrustRegion | ConstrainedTrustRegion = field(
@@ -107,19 +113,19 @@ class OnPolicyConfig:
 
     @property
     def values_costs(self) -> bool:
-        """Whether anything asks for a critic of costs."""
+        """Whether the agent needs a cost critic."""
         return self.improvement.values_costs or not isinstance(self.constraint, Unpriced)
 
 
 class Inputs(NamedTuple):
-    """What networks see: all vectors in one, normalised, and images as they are."""
+    """The inputs of the networks: all vector observations in one normalised vector, and the unchanged images."""
 
     vector: Float[Array, "*batch F"]
     images: dict[str, Array]
 
 
 class Senses(eqx.Module):
-    """:class:`Inputs` to one vector of features: convolutions for images, vectors as they are."""
+    """The encoder from :class:`Inputs` to one feature vector: convolutions for images, and the unchanged vector."""
 
     images: dict[str, ConvEncoder]
     out_size: int = eqx.field(static=True)
@@ -136,7 +142,7 @@ class Senses(eqx.Module):
 
 
 class PolicyNet(eqx.Module):
-    """What is seen to a distribution over actions."""
+    """The policy: from :class:`Inputs` to a distribution over actions."""
 
     senses: Senses
     actor: Actor
@@ -146,7 +152,7 @@ class PolicyNet(eqx.Module):
 
 
 class ValueNet(eqx.Module):
-    """What is seen to K expected returns."""
+    """A value function: from :class:`Inputs` to K expected returns."""
 
     senses: Senses
     net: MLP
@@ -156,7 +162,7 @@ class ValueNet(eqx.Module):
 
 
 class OnPolicyState(eqx.Module):
-    """Everything that training changes; ``step`` counts rollouts."""
+    """The state of the agent: everything that training changes. ``step`` is the number of rollouts."""
 
     actor: Optimised[PolicyNet]
     critic: Optimised[ValueNet]
@@ -168,7 +174,7 @@ class OnPolicyState(eqx.Module):
 
 
 class Advantages(NamedTuple):
-    """Of one quantity along a rollout (K = 1 for reward, C for costs), flattened: N = T·E decisions."""
+    """Advantages, value targets and values of N = T·E decisions. K is 1 for reward, and C for costs."""
 
     advantages: Float[Array, "N K"]
     targets: Float[Array, "N K"]
@@ -176,14 +182,20 @@ class Advantages(NamedTuple):
 
 
 RUN_UPDATES = 500
-"""Rollouts of a run whose length nobody says."""
+"""Number of rollouts of a run if its length is not given."""
 
 
 @dataclass(frozen=True)
 class OnPolicy(Agent):
-    """A policy, value functions of reward and of costs, an improvement and a constraint.
+    """An agent with a policy, value functions of reward and costs, an improvement and a constraint.
 
-    ``run_updates`` are the rollouts of the whole run, over which the learning rate falls.
+    Attributes:
+        spaces: the environment's spaces.
+        config: the configuration.
+        run_updates: number of rollouts of the whole run. The learning rate falls over this time.
+
+    Raises:
+        ValueError: the configuration does not suit the spaces.
     """
 
     spaces: Spaces
@@ -193,7 +205,9 @@ class OnPolicy(Agent):
     def __post_init__(self) -> None:
         self.config.budget.check(self.spaces, constrained=False)
         if isinstance(self.config.budget.violation, Imagined):
-            raise ValueError("without a model no costs are imagined: choose budget.violation=Lived(relative=False)")
+            raise ValueError(
+                "an agent without a world model cannot imagine costs: choose budget.violation=Lived(relative=False)"
+            )
         if self.config.improvement.values_costs and self.spaces.episode_steps is None:
             raise ValueError(
                 "CPO spreads an episode's budget over its decisions, but the environment has no time limit: set one "
@@ -201,8 +215,8 @@ class OnPolicy(Agent):
             )
         if isinstance(self.config.constraint, Saute) and SPENT not in self.spaces.observations:
             raise ValueError(
-                f"a Sautéed agent has to see what the episode has cost so far, and the environment shows no '{SPENT}': "
-                "set EnvConfig.spent (--env.spent)"
+                "a Sautéed agent has to observe the costs of the episode so far, but the environment has no "
+                f"observation '{SPENT}': set EnvConfig.spent (--env.spent)"
             )
 
     @property
@@ -237,7 +251,7 @@ class OnPolicy(Agent):
     # --- acting -------------------------------------------------------------------------------
 
     def init_carry(self, num_envs: int) -> tuple[()]:
-        """Nothing is remembered between decisions."""
+        """Empty: the agent remembers nothing between decisions."""
         return ()
 
     def act(
@@ -250,9 +264,9 @@ class OnPolicy(Agent):
         key: Key,
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], tuple[()], Metrics]:
-        """Samples the policy; ``evaluate`` takes its mode if so configured."""
+        """Samples the policy. In mode ``evaluate`` it takes the distribution's mode if ``evaluation`` is ``mode``."""
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
-        # Without the optimisers' states, which would be taken apart at every call.
+        # The optimisers' states are left out, because every call would flatten them.
         action, entropy = self._act(state.actor.module, state.moments, observation, key=key, greedy=greedy)
         return action, carry, {"policy/entropy": entropy}
 
@@ -270,7 +284,7 @@ class OnPolicy(Agent):
         return Inputs(moments.normalise(vector), images)
 
     def _split(self, observation: Observation) -> tuple[Float[Array, "*batch F"], dict[str, Array]]:
-        """All vectors in one, before they are normalised; and the images."""
+        """All vector observations in one vector, not normalised, and the images."""
         shown, specs = self.config.constraint.observed(observation, self.cost_limits), self.spaces.unprivileged
         some = next(iter(specs))
         batch = jnp.shape(shown[some])[: jnp.ndim(shown[some]) - len(specs[some].shape)]
@@ -282,7 +296,7 @@ class OnPolicy(Agent):
 
     @compiled("self")
     def update(self, state: OnPolicyState, batches: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
-        """Learns from each of U rollouts ``[U, E, T+1, ...]``; its last row only ends the decision before it."""
+        """Learns from U rollouts ``[U, E, T+1, ...]``. The last row of a rollout only has the result of decision T."""
         metrics = {}
         for index in range(len(batches.reward)):
             rows = jax.tree.map(lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1), tree_index(batches, index))
@@ -290,7 +304,7 @@ class OnPolicy(Agent):
         return state, metrics
 
     def _update(self, state: OnPolicyState, rows: Batch, *, key: Key) -> tuple[OnPolicyState, Metrics]:
-        """One rollout ``[T+1, E, ...]``: the multiplier, then the policy, then the critics (OmniSafe's order)."""
+        """Learns from one rollout ``[T+1, E, ...]``: first the multiplier, then policy and critics, as in OmniSafe."""
         c = self.config
         actor_key, critic_key, cost_key = jax.random.split(key, 3)
         vector, images = self._split(rows.observation)
@@ -310,7 +324,7 @@ class OnPolicy(Agent):
         if cost_critic is not None and cost is not None:
             cost_critic, cost_metrics = self._fit(cost_critic, rollout, cost, "cost_critic", key=cost_key)
         metrics |= {"policy/std": _mean_std(actor.module)} if actor.module.actor.log_std is not None else {}
-        # The policy acted with the moments from before the rollout, so it has learnt with them, too.
+        # The policy acted with the moments from before the rollout, so it also learns with them.
         moments = state.moments.update(_joined(vector[:-1]))
         after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.lived, state.step + 1)
         return after, metrics | critic_metrics | cost_metrics | self._metrics(constraint)
@@ -326,24 +340,31 @@ class OnPolicy(Agent):
     ) -> Advantages:
         r"""Generalised advantage estimates (Schulman et al. 2016), :math:`A^λ_t = R^λ_t - V(s_t)`.
 
-        A truncated episode bootstraps from the value of its last observation, a terminated one from nothing, and so
-        does the end of the rollout.
+        A truncated episode and the end of the rollout bootstrap from the value of the last observation. A terminated
+        episode has no value after its end.
         """
         values = critic.module(inputs)
-        spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32)[..., None], values.shape)
-        discounts = discount * (1 - spread(rows.is_terminal))
-        returns = lambda_returns(rewards, values, discounts, lambda_ * (1 - spread(rows.is_last)))
-        flat = lambda x: x.reshape(-1, x.shape[-1])
+
+        def like_values(x: Any) -> Array:
+            """Repeats ``[states, E]`` for each of the K values."""
+            return jnp.broadcast_to(jnp.asarray(x, jnp.float32)[..., None], values.shape)
+
+        def flat(x: Array) -> Array:
+            """``[T, E, K]`` to ``[T·E, K]``."""
+            return x.reshape(-1, x.shape[-1])
+
+        discounts = discount * (1 - like_values(rows.is_terminal))
+        returns = lambda_returns(rewards, values, discounts, lambda_ * (1 - like_values(rows.is_last)))
         return Advantages(flat(returns - values[:-1]), flat(returns), flat(values[:-1]))
 
     def _move_price(self, state: OnPolicyState) -> Any:
-        """The constraint's state after this rollout's episodes; as it was before any has finished."""
+        """The constraint's state after this rollout's episodes. It stays unchanged until an episode has finished."""
         constraint, known = self.config.constraint, state.lived.recent.weight > 0
         moved = constraint.update(state.constraint, self._violation(state))
         return jax.tree.map(lambda new, old: jnp.where(known, new, old), moved, state.constraint)
 
     def _violation(self, state: OnPolicyState) -> Float[Array, " C"]:
-        """Of the mean cost of recent episodes."""
+        """The violation of the mean cost of recent episodes."""
         return self.config.budget.exceeded(state.lived, state.lived.recent.mean)
 
     def _rollout(
@@ -380,7 +401,7 @@ class OnPolicy(Agent):
     def _fit(
         self, critic: Optimised[ValueNet], rollout: Rollout, told: Advantages, name: str, *, key: Key
     ) -> tuple[Optimised[ValueNet], Metrics]:
-        """Least squares on the returns, in shuffled minibatches."""
+        """Fits a value function to the returns by least squares, in shuffled minibatches."""
         c = self.config.critic
         arrays, rest = eqx.partition(critic, eqx.is_array)
 
@@ -396,11 +417,17 @@ class OnPolicy(Agent):
             critic, _ = critic.descend(gradient, name)
             return eqx.filter(critic, eqx.is_array), value
 
-        shuffle = lambda number: minibatches(len(rollout.weights), c.batch_size, key=jax.random.fold_in(key, number))
+        def shuffle(number: Array) -> Array:
+            return minibatches(len(rollout.weights), c.batch_size, key=jax.random.fold_in(key, number))
+
+        def squared_deviations(x: Float[Array, "N K"]) -> Float[Array, ""]:
+            """Weighted sum of squared deviations from the mean."""
+            return (rollout.weights @ jnp.square(_centred(x, rollout.weights))).sum()
+
         orders = jax.vmap(shuffle)(jnp.arange(c.passes))
         arrays, losses = jax.lax.scan(step, arrays, orders.reshape(-1, orders.shape[-1]))
-        spread = lambda x: (rollout.weights @ jnp.square(_centred(x, rollout.weights))).sum()
-        explained = 1 - spread(told.targets - told.values) / jnp.maximum(spread(told.targets), 1e-8)
+        unexplained, total = squared_deviations(told.targets - told.values), squared_deviations(told.targets)
+        explained = 1 - unexplained / jnp.maximum(total, 1e-8)
         metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
         return eqx.combine(arrays, rest), metrics
 
@@ -421,12 +448,12 @@ class OnPolicy(Agent):
     def report(
         self, state: OnPolicyState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
     ) -> dict[str, np.ndarray]:
-        """Empty: there is no model that could foresee anything."""
+        """Empty, because the agent has no world model."""
         return {}
 
 
 def _joined(x: Array) -> Array:
-    """``[T, E, ...]`` to ``[T·E, ...]``. (Not by -1, which says nothing where there are no vectors, F = 0.)"""
+    """``[T, E, ...]`` to ``[T·E, ...]``. The size -1 would be ambiguous if there are no vectors, F = 0."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
@@ -452,13 +479,13 @@ def _standardised(values: Float[Array, " N"], weights: Float[Array, " N"]) -> Fl
 def compose(
     name: str, spaces: Spaces, config: OnPolicyConfig, improvement: type[Improvement], *constraints: type[Constraint]
 ) -> OnPolicy:
-    """The agent called ``name``, which is one of this improvement under one of these constraints.
+    """Makes the agent ``name``, which requires this improvement and one of these constraints.
 
     Raises:
-        ValueError: ``config`` has another improvement or constraint.
+        ValueError: ``config`` has another improvement or constraint, or does not suit the spaces.
     """
     if not isinstance(config.improvement, improvement) or not isinstance(config.constraint, constraints):
         wanted = f"improvement={improvement.__name__} and constraint={' or '.join(c.__name__ for c in constraints)}"
         found = f"{type(config.improvement).__name__} and {type(config.constraint).__name__}"
-        raise ValueError(f"{name} is {wanted}; the configuration has {found}")
+        raise ValueError(f"{name} needs {wanted}, but the configuration has {found}")
     return OnPolicy(spaces, config)

@@ -1,4 +1,4 @@
-"""Constants that several on-policy systems share; all are OmniSafe's for Safety-Gymnasium."""
+"""Constants that several on-policy systems share. All are OmniSafe's for Safety-Gymnasium."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prudence.loops import RolloutLoop
 from prudence.optim import OptimiserConfig
 
 SECOND_ORDER_CRITIC = ValueConfig(optimiser=OptimiserConfig(1e-3, clip=40.0), batch_size=128)
-"""The value functions beside a trust-region step."""
+"""The value functions of systems with a trust-region step."""
 
-# Episodes move it, of which there are twenty in an iteration of the suite's protocol.
+# It is updated after each episode. An iteration of the suite's protocol has twenty episodes.
 PID = PIDLagrangian(0.1, 5e-4, 0.01, maximum=100.0, smoothing=0.95, cost_smoothing=0.95, delay=20)
 """The multiplier of the systems whose name ends in ``pid`` (Stooke et al. 2020)."""
 
 
 def published(config: OnPolicyConfig) -> Callable[[bool], Published[OnPolicyConfig]]:
-    """``config`` in the suite's customary protocol."""
+    """A function for ``System.published``: ``config`` with the suite's usual protocol, with or without pictures."""
     return lambda vision: Published(config, RolloutLoop())

@@ -1,6 +1,6 @@
 """SafetyQuadrotorGoal: reaching goals in the air without flying through hazards (docs/environments/quadrotor.md).
 
-Importing this package registers ``TASKS`` in Gymnasium; MuJoCo is imported when one of them is made.
+This package registers ``TASKS`` in Gymnasium when it is imported. It imports MuJoCo when a task is made.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prudence.envs.base import EnvConfig, EnvError, Suite
 from prudence.envs.sensors import OBSERVATIONS, SensorOptions
 
 TIME_LIMIT = 1000
-"""Raw steps of an episode."""
+"""Number of raw steps in an episode."""
 
 _TASKS: dict[str, dict[str, Any]] = {
     f"SafetyQuadrotor{name}Goal{level}-v0": {"level": level, "actions": actions}
@@ -24,8 +24,8 @@ _TASKS: dict[str, dict[str, Any]] = {
 }
 
 TASKS = tuple(_TASKS)
-"""``SafetyQuadrotorGoal{level}-v0``: actions are the four rotors' forces, as in the AsymDreamer paper;
-``SafetyQuadrotorVelocityGoal{level}-v0``: they are velocities, which an inner loop holds."""
+"""In ``SafetyQuadrotorGoal{level}-v0`` actions are the four rotors' forces, as in the AsymDreamer paper.
+In ``SafetyQuadrotorVelocityGoal{level}-v0`` they are velocities, which an inner control loop tracks."""
 
 for _id, _kwargs in _TASKS.items():
     if _id not in gym.registry:  # The module may be imported twice by a process that spawns workers.
@@ -36,10 +36,10 @@ INSTALL = "pip install 'mujoco>=4.0'"
 
 
 def make(config: EnvConfig) -> gym.Env:
-    """The task that ``config`` names.
+    """Makes the task of ``config``.
 
     Raises:
-        EnvError: MuJoCo is not installed; the message holds the line that installs it.
+        EnvError: MuJoCo is not installed. The message has the command that installs it.
     """
     try:
         from prudence.envs.quadrotor.env import QuadrotorEnv  # Simulators are imported when they are used.

@@ -18,20 +18,21 @@ from prudence.envs.sensors import OBSERVATIONS, Quality
 from prudence.types import PRIVILEGED
 
 MARGIN, CEILING = 1.0, 2.5
-"""Metres beyond the arena's extent, and above the floor, at which an episode ends."""
+"""An episode ends this many metres beyond the arena's extent, or this many metres above the floor."""
 
 
 class QuadrotorEnv(gym.Env[Any, Any]):
-    """Fly to the goal, a sphere in the air, again and again; do not fly through hazards, cylinders on the floor.
+    """The task: fly to the goal, a sphere in the air, without flying through hazards, which are cylinders on the floor.
 
-    A step is one decision: ``action_repeat`` raw steps of 20 ms, of which only the last is observed.
-    ``info["cost"]`` counts the raw steps in a hazard, ``info["goals"]`` the goals reached.
+    A new goal appears whenever one is reached. A step is one decision: ``action_repeat`` raw steps of 20 ms. Only the
+    state after the last one is observed. ``info["cost"]`` is the number of raw steps in a hazard, and
+    ``info["goals"]`` the number of goals reached.
 
     Attributes:
         flight: the physics, and the airframe for controllers.
-        time_limit: raw steps until truncation.
-        layout: named entries of the vector observations.
-        privileged: names of the observations that only training has.
+        time_limit: number of raw steps until truncation.
+        layout: the named entries of the vector observations.
+        privileged: names of the observations that only training uses.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
@@ -51,25 +52,31 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         paper_privileged: bool = False,
         lidar_arc: float = 360.0,
         lidar_scale: Literal["linear", "inverse"] = "linear",
+        lidar_nearest: bool = False,
         nearest_first: bool = False,
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ) -> None:
         """
         Args:
-            level: 0 without hazards, 1 with eight, 2 with fourteen, of which four move, in a larger arena.
-            actions: ``rotors``: the force of each, from half to one and a half times what hovering takes;
-                ``velocity``: forward, to the left and up, and turning to the left, which an inner loop holds.
+            level: 0 has no hazards, and 1 has eight. 2 has fourteen, of which four move, and a larger arena.
+            actions: ``rotors``: the force of each rotor, from .5 to 1.5 times its hovering force. ``velocity``: the
+                velocities forward, to the left and upwards, and the turning rate to the left. An inner control loop
+                tracks them.
             obs: any of ``vision``, ``coordinates`` and ``lidar``.
-            cameras, image_size, quality: of ``vision``, as in :class:`~prudence.envs.sensors.SensorOptions`.
-            paper_privileged: adds the observation ``privileged``: what the AsymDreamer paper's Table 5 lists.
-            lidar_arc: degrees around straight ahead within which the lidar sees.
-            lidar_scale: of the lidar's bins, as in :class:`~prudence.envs.sensors.SensorOptions`.
-            nearest_first: ``coordinates`` have the hazards in the order of their distance.
-            render_size: height and width of what ``render`` draws.
+            action_repeat: number of raw steps in one decision.
+            cameras, image_size, quality: options of ``vision``, as in :class:`~prudence.envs.sensors.SensorOptions`.
+            time_limit: number of raw steps until truncation.
+            paper_privileged: adds the observation ``privileged``, with what the AsymDreamer paper lists in Table 5.
+            lidar_arc: the lidar's field of view in degrees. Its middle is straight ahead.
+            lidar_scale: the scale of the lidar's bins, as in :class:`~prudence.envs.sensors.SensorOptions`.
+            lidar_nearest: ``lidar`` ends with the largest value of each ring.
+            nearest_first: ``coordinates`` sort the hazards by their distance.
+            render_mode: ``rgb_array``, or None for no pictures from ``render``.
+            render_size: height and width of the pictures from ``render``.
 
         Raises:
-            EnvError: there is no such observation, level, kind of action, camera, quality or arc.
+            EnvError: the value of an argument does not exist or is not allowed.
         """
         choices = {
             "obs": (bool(obs) and set(obs) <= set(OBSERVATIONS), obs, f"any of {', '.join(OBSERVATIONS)}"),
@@ -82,7 +89,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         }
         for name, (is_one, value, known) in choices.items():
             if not is_one:
-                raise EnvError(f"SafetyQuadrotorGoal: {name}={value!r} is to be {known}.")
+                raise EnvError(f"SafetyQuadrotorGoal: {name}={value!r} must be {known}.")
         self.flight, self._level = Flight(task.LEVELS[level], actions), task.LEVELS[level]
         self._repeat, self.time_limit, self._arc = action_repeat, time_limit, lidar_arc
         self._scale = lidar_scale
@@ -94,7 +101,13 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         self.privileged = (PRIVILEGED,) * paper_privileged
         self._start(np.random.default_rng(0))
         self._seen = self._situation()
-        self._vectors = sensing.selections(lambda: self._seen, obs, paper=paper_privileged, nearest_first=nearest_first)
+        self._vectors = sensing.selections(
+            lambda: self._seen,
+            obs,
+            paper=paper_privileged,
+            nearest_first=nearest_first,
+            lidar_nearest=lidar_nearest,
+        )
         self.layout: Layout = {key: chosen.entries for key, chosen in self._vectors.items()}
         self.observation_space = gym.spaces.Dict({key: _space_of(value) for key, value in self._observe().items()})
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -102,7 +115,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """``seed`` decides the whole episode; without it the stream of episodes goes on."""
+        """Starts an episode. ``seed`` determines the whole episode. Without it the random stream continues."""
         gym.Env.reset(self, seed=seed)
         self._start(self.np_random)
         return self._observe(), {}
@@ -128,7 +141,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         return self._observe(), total_reward, terminated, truncated, {"cost": float(cost), "goals": goals}
 
     def render(self) -> UInt8[np.ndarray, "size size 3"] | None:
-        """The arena from outside, aslant, with shadows; None without a render mode."""
+        """A picture of the arena, diagonally from above, with shadows. None without a render mode."""
         if self.render_mode is None:
             return None
         camera = mujoco.MjvCamera()
@@ -140,8 +153,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         return renderer.draw(self.flight.model, self.flight.data, camera).copy()
 
     def overhead(self, radius: float | None = None) -> Overhead:
-        """The arena straight from above, or ``radius`` metres around the quadrotor, with what it takes to draw into
-        it."""
+        """The arena from straight above. ``radius`` shows so many metres around the quadrotor instead."""
         flight, seconds = self.flight, self.flight.seconds_per_step * self._repeat
         mujoco.mj_forward(flight.model, flight.data)
         x, y, _ = flight.rotation[:, 0]
@@ -169,7 +181,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         return task.reward(nearer, angle, action, before, flight.rates, alive=alive, reached=reached)
 
     def _has_crashed(self) -> bool:
-        """Touched the floor, turned over, or flew away."""
+        """Whether the quadrotor touched the floor, turned over, or flew out of the arena."""
         position = self.flight.position
         outside = np.abs(position[:2]).max() > self._level.extent + MARGIN or position[2] > CEILING
         return bool(self.flight.touches or self.flight.rotation[2, 2] <= 0 or outside)
@@ -182,7 +194,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         return observation
 
     def _situation(self) -> dict[str, np.ndarray]:
-        """Brings all that MuJoCo derives from the state, for pictures too, up to date."""
+        """All quantities that vector observations use. Reading them also updates what MuJoCo derives from the state."""
         flight = self.flight
         return sensing.situation(
             flight.sensors(),

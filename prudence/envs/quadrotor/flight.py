@@ -14,23 +14,24 @@ from prudence.envs.quadrotor.task import Arena, Level
 
 Actions = Literal["rotors", "velocity"]
 SUBSTEPS = 2
-"""Of the physics' 10 ms in a raw step: few, since they are of the fourth order."""
+"""Physics steps of 10 ms in a raw step. Two are enough, because the integrator is of fourth order."""
 SWING = 0.5
-"""The share of its hovering force by which a rotor's force can be changed."""
+"""The largest change of a rotor's force, as a share of its hovering force."""
 MAX_VELOCITY = np.array([1.5, 1.5, 1.0])
 MAX_TURNING = 2.0
-"""Forward, to the left and up in m/s, and to the left in rad/s: what actions of 1 ask for."""
+"""The meaning of an action of 1: ``MAX_VELOCITY`` forward, to the left and upwards in m/s, and ``MAX_TURNING`` to the
+left in rad/s."""
 
 
 class Flight:
-    """Holds the model, which is the same in every episode of a level, and the state.
+    """The physics model and its state. The model is the same in every episode of a level.
 
     Attributes:
-        arena: the episode's.
-        goal: ``[3]`` in the world.
-        hazards: ``[n, 3]`` the middles of the hazards, where they are now.
-        airframe: for controllers.
-        seconds_per_step: that a raw step lasts.
+        arena: the arena of the episode.
+        goal: ``[3]`` position of the goal in the world, in metres.
+        hazards: ``[n, 3]`` current positions of the hazards' centres in the world, in metres.
+        airframe: properties of the quadrotor, for controllers.
+        seconds_per_step: duration of a raw step.
     """
 
     arena: Arena
@@ -46,7 +47,7 @@ class Flight:
         self.seconds_per_step = self.model.opt.timestep * SUBSTEPS
 
     def begin(self, arena: Arena) -> None:
-        """Level and at rest where ``arena`` says. The goal has to be placed next."""
+        """Starts an episode: the quadrotor is level and at rest at the start of ``arena``. Place the goal next."""
         mujoco.mj_resetData(self.model, self.data)
         self.arena = arena
         self.data.qpos[:3] = arena.start
@@ -59,7 +60,7 @@ class Flight:
         self.data.mocap_pos[0] = goal
 
     def advance(self, action: Float[np.ndarray, " 4"]) -> None:
-        """One raw step."""
+        """Takes one raw step."""
         for _ in range(SUBSTEPS):
             self.data.ctrl[:] = self._rotors(action)
             mujoco.mj_step(self.model, self.data)
@@ -68,40 +69,43 @@ class Flight:
 
     @property
     def position(self) -> Float[np.ndarray, " 3"]:
-        """In the world, in metres."""
+        """The quadrotor's position in the world, in metres."""
         return self.data.qpos[:3].copy()
 
     @property
     def velocity(self) -> Float[np.ndarray, " 3"]:
-        """In the world, in m/s."""
+        """The quadrotor's velocity in the world, in m/s."""
         return self.data.qvel[:3].copy()
 
     @property
     def rates(self) -> Float[np.ndarray, " 3"]:
-        """About the body's axes, in rad/s."""
+        """The angular velocity about the body's axes, in rad/s."""
         return self.data.qvel[3:].copy()
 
     @property
     def rotation(self) -> Float[np.ndarray, "3 3"]:
-        """Of the body; its columns are the body's axes. Taken from the state, since ``xmat`` is of the last substep."""
+        """The body's rotation matrix; its columns are the body's axes.
+
+        It is computed from the state, because MuJoCo's ``xmat`` is not up to date after a step.
+        """
         matrix = np.empty(9)
         mujoco.mju_quat2Mat(matrix, self.data.qpos[3:])
         return matrix.reshape(3, 3)
 
     @property
     def touches(self) -> bool:
-        """Whether the quadrotor touches the floor, the only thing that it can touch."""
+        """Whether the quadrotor touches the floor. It cannot touch anything else."""
         return self.data.ncon > 0
 
     def sensors(self) -> Float[np.ndarray, "3 3"]:
-        """Velocimeter, accelerometer and gyro, of the present state and the forces that led to it."""
+        """Velocimeter, accelerometer and gyro, for the current state and the last control forces."""
         mujoco.mj_forward(self.model, self.data)
         return self.data.sensordata.reshape(3, 3).copy()
 
     def _place_hazards(self) -> None:
         places = self.arena.hazards(self.data.time)
         self.hazards = np.concatenate([places, np.full((len(places), 1), HAZARD_HEIGHT / 2)], axis=1)
-        self.data.mocap_pos[1:] = self.hazards  # Mocap bodies are numbered as they were added: the goal first.
+        self.data.mocap_pos[1:] = self.hazards  # Mocap bodies have the order in which they were added: the goal first.
 
     def _rotors(self, action: Float[np.ndarray, " 4"]) -> Float[np.ndarray, " 4"]:
         hover = self.airframe.hover
@@ -111,7 +115,7 @@ class Flight:
         return control.feasible(forces, hover * (1 - SWING), hover * (1 + SWING))
 
     def _hold(self, wanted: Float[np.ndarray, " 3"], turning: float) -> Float[np.ndarray, " 4"]:
-        """Forces that hold a velocity, given along the body's heading, to its left and upwards."""
+        """Rotor forces that track a velocity, given along the body's heading, to its left and upwards."""
         rotation = self.rotation
         x, y = rotation[:2, 0] / np.hypot(rotation[0, 0], rotation[1, 0])
         forward, left, up = wanted

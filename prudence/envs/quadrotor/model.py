@@ -1,4 +1,4 @@
-"""The quadrotor's MuJoCo model, and what follows from it for whoever flies it."""
+"""The quadrotor's MuJoCo model, and the properties of it that controllers need."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ _XML = Path(__file__).parent.parent / "assets" / "quadrotor.xml"
 HAZARD_RADIUS, HAZARD_HEIGHT = 0.1, 1.0
 GOAL_RADIUS = 0.3
 BODY_RADIUS = 0.18
-"""From the centre to the tip of a propeller."""
+"""Distance from the centre to the tip of a propeller, in metres."""
 ROTORS = ("front_left", "back_left", "back_right", "front_right")
 
 
 def make_spec(hazards: int) -> mujoco.MjSpec:
-    """The quadrotor, the goal and so many hazards, ``hazard0`` and on; hazards and goal are moved as mocap bodies."""
+    """The model of the quadrotor, the goal and ``hazards`` hazards with the names ``hazard0``, ``hazard1``, ...
+
+    The goal and the hazards are mocap bodies, so they can be moved.
+    """
     spec = mujoco.MjSpec.from_file(str(_XML))
     style = spec.find_default("hazard")
     for i in range(hazards):
@@ -29,13 +32,13 @@ def make_spec(hazards: int) -> mujoco.MjSpec:
 
 @dataclass(frozen=True, eq=False)
 class Airframe:
-    """What a controller has to know of the quadrotor.
+    """The properties of the quadrotor that a controller needs.
 
     Attributes:
-        mass: kg.
-        inertia: ``[3]`` about the body's axes, kg m².
-        mixing: ``[4, 4]`` from the rotors' forces (N) to thrust (N) and torque about x, y, z (N m).
-        allocation: ``[4, 4]`` its inverse: the only forces that make a thrust and torques.
+        mass: mass in kg.
+        inertia: ``[3]`` moments of inertia about the body's axes, in kg m².
+        mixing: ``[4, 4]`` matrix from the rotors' forces (N) to thrust (N) and torques about x, y, z (N m).
+        allocation: ``[4, 4]`` inverse of ``mixing``: from thrust and torques to the rotors' forces.
     """
 
     mass: float
@@ -45,18 +48,18 @@ class Airframe:
 
     @property
     def hover(self) -> float:
-        """Force of each rotor that carries a quarter of the weight, in N."""
+        """The force of each rotor in hovering flight, a quarter of the weight, in N."""
         return self.mass * 9.81 / 4
 
 
 def airframe(model: mujoco.MjModel) -> Airframe:
-    """Read off the model's body, sites and actuators."""
+    """Reads the airframe from the model's body, sites and actuators."""
     body = model.body("agent").id
     x, y, _ = np.array([model.site(name).pos for name in ROTORS]).T
     twist = np.array([model.actuator(name).gear[5] for name in ROTORS])
     # A force at (x, y) along z has the torque (y, -x, 0).
     mixing = np.stack([np.ones(4), y, -x, twist])
-    # The principal axes are the body's own, but MuJoCo lists them by size.
+    # The principal axes are the body's axes, but MuJoCo sorts them by size.
     turn = np.zeros(9)
     mujoco.mju_quat2Mat(turn, model.body_iquat[body])
     turn = turn.reshape(3, 3)

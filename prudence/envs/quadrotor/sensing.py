@@ -24,7 +24,7 @@ PAPERS = {
     **{f"past_{i}_action": f"past_{i}_action" for i in range(1, PAST_ACTIONS + 1)},
     "euler": "euler",
 }
-"""AsymDreamer's Table 5, in its order and by its names, with ours."""
+"""The entries of AsymDreamer's Table 5, in its order: its names, and our name for each."""
 
 
 def situation(
@@ -37,20 +37,26 @@ def situation(
     arc: float,
     scale: str = "linear",
 ) -> dict[str, np.ndarray]:
-    """Everything that an observation may hold, by name.
+    """All quantities that an observation can contain, by name.
 
-    In the body's frame: ``velocimeter`` (m/s), ``accelerometer`` (m/s², with what holds it up), ``gyro`` (rad/s),
-    ``goal`` and ``hazards`` (their middles, in metres), ``hazards_nearest_first``, ``up`` (the world's z axis).
-    ``rotation`` is the body's, of which the columns are its axes; ``euler`` roll and pitch (rad). ``altitude``, and
-    ``goal_height`` above the body, in metres. ``goal_lidar`` and ``hazards_lidar`` are rings in the horizontal plane,
-    in which the lidar is kept; ``past_1_action`` is the last decision's action.
+    - In the body's frame: ``velocimeter`` (m/s), ``accelerometer`` (m/s², including the force against gravity),
+      ``gyro`` (rad/s), ``goal`` and ``hazards`` (positions of their centres, in metres), ``hazards_nearest_first``,
+      and ``up`` (the world's z axis).
+    - ``rotation``, whose columns are the body's axes, and ``euler``, roll and pitch (rad).
+    - ``altitude``, and ``goal_height``, the height of the goal above the body (both in metres).
+    - ``goal_lidar`` and ``hazards_lidar``: rings in the horizontal plane, for any tilt of the body.
+      ``goal_nearest`` and ``hazards_nearest``: their largest values.
+    - ``past_1_action``, the action of the last decision, and so on.
 
     Args:
         sensors: velocimeter, accelerometer and gyro.
-        position: the body's, as ``goal`` and ``hazards`` in the world.
-        past: actions, the last first.
-        arc: degrees around straight ahead within which the lidar sees.
-        scale: of its bins (``SensorOptions.lidar_scale``).
+        position: the body's position in the world, in metres.
+        rotation: the body's rotation matrix.
+        goal: the goal's position in the world, in metres.
+        hazards: the hazards' positions in the world, in metres.
+        past: past actions, the latest first.
+        arc: the lidar's field of view in degrees. Its middle is straight ahead.
+        scale: the scale of the lidar's bins (``SensorOptions.lidar_scale``).
     """
     away = np.concatenate([goal[None], hazards]) - position
     x, y = rotation[:2, 0] / np.hypot(*rotation[:2, 0])
@@ -71,14 +77,29 @@ def situation(
         NEAREST: body[1:][np.argsort(np.linalg.norm(away[1:], axis=1))],
         "goal_lidar": rings[0],
         "hazards_lidar": rings[1],
+        "goal_nearest": rings[0].max(keepdims=True),
+        "hazards_nearest": rings[1].max(keepdims=True),
         **{f"past_{i + 1}_action": action for i, action in enumerate(past)},
     }
 
 
 def selections(
-    read: Callable[[], dict[str, np.ndarray]], modes: tuple[str, ...], *, paper: bool, nearest_first: bool
+    read: Callable[[], dict[str, np.ndarray]],
+    modes: tuple[str, ...],
+    *,
+    paper: bool,
+    nearest_first: bool,
+    lidar_nearest: bool = False,
 ) -> dict[str, Selection]:
-    """The vector observations among ``modes``, and what the paper's critics see if ``paper``, by their keys."""
+    """The vector observations by their keys: those among ``modes`` and, with ``paper``, the privileged one.
+
+    Args:
+        read: returns the result of :func:`situation`.
+        modes: names of observations. Pictures are ignored.
+        paper: adds the privileged observation of the AsymDreamer paper.
+        nearest_first: ``coordinates`` sort the hazards by their distance.
+        lidar_nearest: ``lidar`` ends with the largest value of each ring.
+    """
     placed = entries((name, value.shape) for name, value in read().items())
 
     def whole() -> Float[np.ndarray, " F"]:
@@ -86,6 +107,8 @@ def selections(
 
     names = {"coordinates": COORDINATES, "lidar": LIDAR}
     chosen = {mode: {name: name for name in names[mode]} for mode in modes if mode in names}
+    if lidar_nearest and "lidar" in chosen:
+        chosen["lidar"] |= {name: name for name in ("goal_nearest", "hazards_nearest")}
     if nearest_first and "coordinates" in chosen:
         chosen["coordinates"]["hazards"] = NEAREST
     if paper:

@@ -1,4 +1,4 @@
-"""What is to be done, and what is not: layouts, reward and cost of SafetyQuadrotorGoal (AsymDreamer, Appendix B)."""
+"""Layouts, reward and cost of SafetyQuadrotorGoal (AsymDreamer, Appendix B)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from prudence.envs.quadrotor.model import BODY_RADIUS, HAZARD_HEIGHT, HAZARD_RADIUS
 
 KEEPOUT = 0.4
-"""Metres that objects are further apart than, in the plane (B.1)."""
+"""Smallest horizontal distance between objects, in metres (B.1)."""
 GOAL_HEIGHTS = (0.3, 1.7)
 START_HEIGHTS = (0.5, 1.0)
 TRAVEL, TURNING = 0.35, 1.0
@@ -19,13 +19,19 @@ TRAVEL, TURNING = 0.35, 1.0
 PROGRESS, PERCEPTION, EFFORT, CHANGE = 0.5, 0.025, 5e-4, 2e-4
 """λ1 to λ4 of eq. 21."""
 SPIN = 5e-4
-"""λ5, which the paper does not state."""
+"""λ5. The paper does not give its value."""
 ALIVE, REACHED = 0.01, 4.0
 
 
 @dataclass(frozen=True)
 class Level:
-    """How many hazards there are, of which the last ``moving`` move, and how far the arena reaches from its centre."""
+    """A difficulty level.
+
+    Attributes:
+        hazards: number of hazards.
+        moving: number of hazards that move. They are the last ones.
+        extent: distance from the arena's centre to its edge, in metres.
+    """
 
     hazards: int
     moving: int
@@ -40,11 +46,11 @@ class Arena:
     """The objects of one episode.
 
     Attributes:
-        places: ``[n, 2]`` of the hazards, or the middles of their circles.
-        reaches: ``[n]`` radii of those circles; 0 for those that stand.
-        phases: ``[n]`` angles at time 0.
-        start: ``[3]`` where the quadrotor begins.
-        yaw: the way that it looks then.
+        places: ``[n, 2]`` positions of the hazards, in metres. For moving hazards, the centres of their circles.
+        reaches: ``[n]`` radii of the circles, in metres. 0 for hazards that do not move.
+        phases: ``[n]`` angles on the circles at time 0, in radians.
+        start: ``[3]`` the quadrotor's initial position, in metres.
+        yaw: the quadrotor's initial heading, in radians.
     """
 
     places: Float[np.ndarray, "n 2"]
@@ -54,13 +60,16 @@ class Arena:
     yaw: float
 
     def hazards(self, seconds: float) -> Float[np.ndarray, "n 2"]:
-        """Where the hazards are."""
+        """The positions of the hazards ``seconds`` after the start of the episode."""
         angles = self.phases + TURNING * seconds
         return self.places + self.reaches[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def draw_arena(level: Level, rng: np.random.Generator) -> Arena:
-    """Objects, by rejection: each further than KEEPOUT from all before it, and moving ones by their reach more."""
+    """Samples an arena by rejection.
+
+    Each object is more than ``KEEPOUT`` away from all earlier ones. For moving hazards their radius is added.
+    """
     reaches = np.r_[np.full(level.moving, TRAVEL), np.zeros(level.hazards - level.moving), 0.0]  # The last: the start.
     while True:
         places = np.empty((0, 2))
@@ -84,7 +93,7 @@ def draw_arena(level: Level, rng: np.random.Generator) -> Arena:
 def draw_goal(
     level: Level, arena: Arena, agent: Float[np.ndarray, " 3"], rng: np.random.Generator
 ) -> Float[np.ndarray, " 3"]:
-    """A goal away from the hazards, wherever they may move, and from the agent."""
+    """Samples a goal that keeps its distance from the agent and from all places that hazards can reach."""
     others = np.concatenate([arena.places, agent[None, :2]])
     place = None
     while place is None:
@@ -95,7 +104,7 @@ def draw_goal(
 def free_place(
     extent: float, others: Float[np.ndarray, "n 2"], apart: Float[np.ndarray, " n"], rng: np.random.Generator
 ) -> Float[np.ndarray, " 2"] | None:
-    """A point that is further than ``apart`` from the others; None if a hundred are not."""
+    """Samples a point that is more than ``apart[i]`` away from each ``others[i]``. None after a hundred failures."""
     for _ in range(100):
         place = rng.uniform(-extent, extent, 2)
         if (np.hypot(*(others - place).T) > apart).all():
@@ -113,7 +122,9 @@ def reward(
     alive: bool,
     reached: bool,
 ) -> float:
-    r"""Eq. 21, with its signs mended: the turning rate is subtracted once, and progress is a term of its own.
+    r"""The reward of a raw step: eq. 21 with corrected signs.
+
+    Here the turning rate is subtracted once, and progress is a separate term.
 
     .. math::
         r = \lambda_1 (d_{t-1} - d_t) + \lambda_2 e^{-\delta^4} - \lambda_3 \|a_t\| - \lambda_4 \|a_t - a_{t-1}\|^2
@@ -121,9 +132,11 @@ def reward(
 
     Args:
         nearer: :math:`d_{t-1} - d_t`, distances to the goal in metres.
-        camera_angle: :math:`\delta` between the camera's axis and the direction of the goal, in radians.
+        camera_angle: :math:`\delta`, the angle between the camera's axis and the direction of the goal, in radians.
         action, before: :math:`a_t` and :math:`a_{t-1}`, in [-1, 1].
         rates: :math:`\omega`, in rad/s.
+        alive: whether the episode has not terminated.
+        reached: whether the goal is reached.
     """
     change = action - before
     gained = PROGRESS * nearer + PERCEPTION * np.exp(-(camera_angle**4)) + ALIVE * alive + REACHED * reached
@@ -132,6 +145,9 @@ def reward(
 
 
 def in_hazard(position: Float[np.ndarray, " 3"], hazards: Float[np.ndarray, "n 2"]) -> bool:
-    """Whether any of the quadrotor's circle, as wide as its propellers reach, is in a hazard."""
+    """Whether the quadrotor's circle, which reaches to the tips of its propellers, overlaps a hazard.
+
+    Above the height of the hazards it never does.
+    """
     near = np.hypot(*(hazards - position[:2]).T) <= HAZARD_RADIUS + BODY_RADIUS
     return bool(near.any() and position[2] <= HAZARD_HEIGHT)

@@ -1,4 +1,4 @@
-"""Safety-Gymnasium's tasks on a current stack (docs/environments/safety-gymnasium.md)."""
+"""Safety-Gymnasium's tasks with current versions of their libraries (docs/environments/safety-gymnasium.md)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TASKS = tuple(
 
 
 def make(config: EnvConfig) -> gym.Env:
-    """The task that ``config`` names.
+    """Makes the task of ``config``.
 
     Raises:
-        EnvError: the simulator or the suite is not installed; the message holds the line that installs them.
+        EnvError: the simulator or the suite is not installed. The message has the command that installs them.
     """
     try:
         from prudence.envs.safety_gymnasium.env import SafetyEnv  # Simulators are imported when they are used.

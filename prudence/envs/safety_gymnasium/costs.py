@@ -1,7 +1,7 @@
-"""The suite's costs, computed on arrays.
+"""The suite's costs, computed with arrays.
 
-The suite looks up the names of both geoms of every contact for every kind of object at every step. Here
-each geom's kind is looked up once. Values are the suite's up to rounding, their indicators equal.
+At every step the suite looks up the names of both geoms of every contact, for every kind of object. Here the kind of
+each geom is looked up once. The values equal the suite's up to rounding, and their indicators are equal.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ COSTS = {
 
 
 def cost_names(task: Any) -> tuple[str, ...]:
-    """The costs that the suite's ``task`` can report, in the suite's order."""
+    """The names of the costs that the suite's ``task`` can report, in the suite's order."""
     constrained = (o for o in task._obstacles if getattr(o, "is_constrained", False))
     return tuple(name for obstacle in constrained for name in COSTS[obstacle.name])
 
 
 class Costs:
-    """Computes the costs of one task; ids hold for every episode, since only positions change."""
+    """Computes the costs of one task. Ids of geoms and bodies hold for every episode, because only positions change."""
 
     def __init__(self, task: Any) -> None:
         self._task = task
@@ -53,7 +53,7 @@ class Costs:
         self._velocities = [model.jnt_dofadr[model.body_jntadr[i]] for i in self._bodies.get("vases", ())]
 
     def __call__(self) -> dict[str, float]:
-        """The suite's cost dictionary, with their sum, before the indicator."""
+        """The suite's costs by name, and their sum, ``cost_sum``, before the suite converts them to indicators."""
         data = self._task.data
         costs: dict[str, float] = {}
         for obstacle, term in self._terms:
@@ -61,7 +61,7 @@ class Costs:
         return {**costs, "cost_sum": sum(costs.values())}
 
     def goal_button_pressed(self) -> bool:
-        """Whether the agent touches the button that is the goal."""
+        """Whether the agent touches the goal button."""
         return self._pressed(self._task.data, lambda goal: goal) > 0
 
     def _hazards_cost(self, hazards: Any, data: mujoco.MjData) -> dict[str, float]:
@@ -94,13 +94,16 @@ class Costs:
         return {"cost_out_of_boundary": float(beyond)}
 
     def _touches(self, data: mujoco.MjData, kind: str) -> int:
-        """Contacts between the agent and objects of ``kind``."""
+        """The number of contacts between the agent and objects of ``kind``."""
         both = _KINDS[kind] | AGENT
         geoms = data.contact.geom
         return int(np.count_nonzero((self._kind[geoms[:, 0]] | self._kind[geoms[:, 1]]) & both == both))
 
     def _pressed(self, data: mujoco.MjData, select: Callable[[np.ndarray], np.ndarray]) -> int:
-        """Contacts between the agent and buttons; ``select`` is given which are with the goal button."""
+        """The number of contacts between the agent and buttons.
+
+        ``select`` gets a mask of the contacts with the goal button, and returns a mask of the contacts to count.
+        """
         geoms = data.contact.geom
         both = _KINDS["button"] | AGENT
         pressed = (self._kind[geoms[:, 0]] | self._kind[geoms[:, 1]]) & both == both

@@ -18,20 +18,24 @@ from prudence.envs.sensors import SensorOptions
 from prudence.types import PRIVILEGED, CostFunction
 
 HAZARD_MARGIN = 0.05
-"""Metres that hazards are widened by where their cost is read off positions (SafeDreamer's code: .25 for .2)."""
+"""Metres by which ``cost_function`` enlarges the radius of hazards (SafeDreamer's code uses .25 for .2)."""
 
 
 class SafetyEnv(gym.Env[Any, Any]):
-    """Rewards, costs and terminations are the suite's, for the same seed and actions.
+    """A task of the suite. Rewards, costs and terminations equal the suite's, for the same seed and actions.
 
-    A step is one decision: ``action_repeat`` raw steps, of which only the last is observed. ``info["goals"]`` counts
-    the goals that were reached in it, where a task has some.
+    A step is one decision: ``action_repeat`` raw steps. Only the state after the last one is observed. If the task has
+    goals, ``info["goals"]`` is the number of goals that the step reached.
 
     Attributes:
-        cost_names: the columns of ``info["cost"]``, each the number of raw steps at which that cost arose.
-        time_limit: raw steps until truncation.
-        layout: named entries of ``lidar`` and ``coordinates``.
-        cost_function: reads the cost off ``coordinates``, where hazards are the task's only cost; else None.
+        cost_names: the names of the columns of ``info["cost"]``. Each column is the number of raw steps with that
+            cost.
+        time_limit: number of raw steps until truncation.
+        layout: the named entries of ``lidar``, ``coordinates`` and the privileged observation.
+        cost_function: computes the cost from ``coordinates`` if hazards are the task's only cost; else None.
+
+    Raises:
+        EnvError: the task does not report the costs that the configuration selects.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
@@ -46,7 +50,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         if config.time_limit is not None:
             self._task.num_steps = config.time_limit
         self.time_limit = int(self._task.num_steps)
-        self._builder.reset(seed=0)  # The world must stand before bodies can be named.
+        self._builder.reset(seed=0)  # This builds the world, so that its bodies can be looked up by name.
         self._observers = self._make_observers()
         self.layout: Layout = {
             name: observer.entries for name, observer in self._observers.items() if not isinstance(observer, Vision)
@@ -64,7 +68,7 @@ class SafetyEnv(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """``seed`` decides the whole episode; without it the suite's stream goes on."""
+        """Starts an episode. ``seed`` determines the whole episode. Without it the suite's random stream continues."""
         self._builder.reset(seed=seed)
         return self._observe(), {}
 
@@ -80,20 +84,23 @@ class SafetyEnv(gym.Env[Any, Any]):
             if terminated or truncated:
                 break
         info: dict[str, Any] = {"cost": np.array(total_cost, np.float32)}
-        if hasattr(self._task, "goal") or hasattr(self._task, "buttons"):  # Circle and Run have none.
+        if hasattr(self._task, "goal") or hasattr(self._task, "buttons"):  # Circle and Run have no goals.
             info["goals"] = goals
         return self._observe(), total_reward, bool(terminated), bool(truncated), info
 
     def rollouts(self, *, sleeping: bool = True) -> Rollouts:
-        """What plans would lead to, by simulating them from wherever this environment then is."""
+        """A simulator of plans. Every call starts from the state that this environment has at that time.
+
+        ``sleeping`` is as in :class:`~prudence.envs.safety_gymnasium.rollout.Rollouts`.
+        """
         return Rollouts(self._builder, self._control, self._cost_keys, self._config.action_repeat, sleeping=sleeping)
 
     def render(self) -> Any:
-        """The arena from above, ``uint8 [256, 256, 3]``."""
+        """A picture of the arena from above, ``uint8 [256, 256, 3]``."""
         return self.overhead().picture
 
     def overhead(self, radius: float | None = None) -> Overhead:
-        """:meth:`render`, or ``radius`` metres around the agent, with what it takes to draw into it."""
+        """The picture of :meth:`render` with the agent's pose. ``radius`` shows so many metres around the agent."""
         if self._from_above is None:
             physics = self._task.sim_conf
             raw_step = self._task.model.opt.timestep * physics.frameskip_binom_n * physics.frameskip_binom_p
@@ -101,11 +108,11 @@ class SafetyEnv(gym.Env[Any, Any]):
         return self._from_above(radius)
 
     def _control(self, action: np.ndarray) -> np.ndarray:
-        """In the actuators' unit."""
+        """Converts an action in [-1, 1] to the actuators' unit."""
         return self._centre + self._span * np.asarray(action, np.float64)
 
     def _observe(self) -> dict[str, np.ndarray]:
-        mujoco.mj_forward(self._task.model, self._task.data)  # The sensors' values belong to the new state.
+        mujoco.mj_forward(self._task.model, self._task.data)  # Updates the sensors to the new state.
         return {name: observer() for name, observer in self._observers.items()}
 
     def _make_observers(self) -> dict[str, Any]:
@@ -113,7 +120,10 @@ class SafetyEnv(gym.Env[Any, Any]):
         assert isinstance(options, SensorOptions)
         size, quality = options.image_size, options.quality
         makers = {
-            "lidar": ("lidar", lambda: sensing.Lidar(task, options.lidar_arc, options.lidar_scale)),
+            "lidar": (
+                "lidar",
+                lambda: sensing.Lidar(task, options.lidar_arc, options.lidar_scale, options.lidar_nearest),
+            ),
             "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, options.nearest_first)),
             "vision": ("image", lambda: Vision(task, config.task, options.cameras, size, quality)),
         }
@@ -123,7 +133,10 @@ class SafetyEnv(gym.Env[Any, Any]):
         return observers
 
     def _hazards_in_coordinates(self) -> CostFunction | None:
-        """A decision that ends in a hazard, or within HAZARD_MARGIN of one, is taken to cost as much as one can."""
+        """The cost function on ``coordinates``.
+
+        A decision that ends in a hazard, or within ``HAZARD_MARGIN`` of one, gets the largest cost of a decision.
+        """
         if (
             "coordinates" not in self._observers
             or "coordinates" in self._config.privileged
@@ -141,7 +154,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         return CostFunction("prudence.ops.danger:near", tuple(arguments.items()))
 
     def _select_costs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the constraints, and the suite's keys that hold them."""
+        """The names of the constraints, and the suite's key for each of them."""
         known, wanted = costs.cost_names(self._task), self._config.costs
         if wanted == "total":
             return ("cost",), ("cost_sum",)

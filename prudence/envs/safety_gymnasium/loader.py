@@ -1,8 +1,8 @@
-"""Imports Safety-Gymnasium's task classes on a current stack.
+"""Imports Safety-Gymnasium's task classes with current versions of their libraries.
 
-The package (1.0.0 on PyPI, 1.2.0 as sources) pins libraries of 2022, and its top-level module imports parts of
-them that are gone. Its tasks need none of these, so its submodules are imported past that module. This is
-done in one place, once, and changes none of its files.
+The package (1.0.0 on PyPI, 1.2.0 as sources) requires library versions of 2022. Its top-level module imports parts of
+them that no longer exist. Its tasks do not need these parts, so its submodules are imported without the top-level
+module. None of its files is changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def suite() -> types.SimpleNamespace:
     """The suite's modules ``builder``, ``tasks``, ``agents``, ``world`` and ``random_generator``.
 
     Raises:
-        EnvError: Safety-Gymnasium or what its tasks need is not installed.
+        EnvError: Safety-Gymnasium, or a library that its tasks need, is not installed.
     """
     names = {
         "builder": "safety_gymnasium.builder",
@@ -49,7 +49,7 @@ def suite() -> types.SimpleNamespace:
 
 
 def _bypass_top_level() -> None:
-    """Puts a module with the package's real path in the place of its top-level module."""
+    """Replaces the package's top-level module by an empty module with the package's path."""
     if "safety_gymnasium" in sys.modules:
         return
     spec = importlib.util.find_spec("safety_gymnasium")
@@ -57,14 +57,14 @@ def _bypass_top_level() -> None:
         raise ImportError("there is no package safety_gymnasium")
     package = types.ModuleType("safety_gymnasium")
     package.__path__ = list(spec.submodule_search_locations or ())
-    package.__file__ = spec.origin  # Its modules find their XML files beside it.
+    package.__file__ = spec.origin  # Its modules look for their XML files next to it.
     package.__spec__ = spec
     sys.modules["safety_gymnasium"] = package
 
 
 @contextlib.contextmanager
 def _arrays_as_field_defaults() -> Iterator[None]:
-    """Lets dataclasses have NumPy arrays as defaults, which Python 3.11 rejects as unhashable."""
+    """Allows NumPy arrays as defaults of dataclass fields. Python 3.11 rejects them because they are not hashable."""
     get_field: Any = dataclasses._get_field  # type: ignore[attr-defined]
 
     def accept_arrays(cls: type, name: str, *args: Any) -> Any:

@@ -13,7 +13,10 @@ from prudence.envs.sensors import Quality
 
 
 class Vision:
-    """First-person pictures, front and (``cameras="both"``) back, stacked along the channels."""
+    """First-person pictures of the front camera and, with ``cameras="both"``, the back camera.
+
+    They are stacked along the channels.
+    """
 
     def __init__(self, task: Any, key: str, cameras: str, size: int, quality: Quality) -> None:
         names = ("vision",) if cameras == "front" else ("vision", "vision_back")
@@ -22,25 +25,25 @@ class Vision:
         self.shape = self._cameras.shape
 
     def __call__(self) -> UInt8[np.ndarray, "size size channels"]:
-        """The pictures of the present state."""
+        """The pictures of the current state."""
         return self._cameras(self._task.model, self._task.data)
 
 
 class FromAbove:
-    """The arena from above; the camera follows the agent where the floor is long (Run)."""
+    """The arena from above. If the floor is long (Run), the camera follows the agent."""
 
     def __init__(self, task: Any, decision: float) -> None:
-        """``decision``: seconds that one lasts."""
+        """``decision`` is the duration of a decision in seconds."""
         circle = getattr(getattr(task, "circle", None), "radius", 0.0)
         extent = float(max(np.abs(task.placements_conf.extents).max(), circle))
         self._task, self._decision = task, decision
         self._usual_radius = extent + 0.2 if task.floor_conf.size[0] > 5.0 else None
-        # Without the sky, which is not seen from here, so that the context is made in no time.
+        # The sky is not visible from above. Without it the context is made much faster.
         name = f"{type(task).__name__}/{type(task.agent).__name__}"
         self._overview = Overview(extent, name, task.scene.spec.compile)
 
     def __call__(self, radius: float | None = None) -> Overhead:
-        """The present state; with a ``radius`` in metres, what is around the agent."""
+        """The picture of the current state. ``radius`` shows so many metres around the agent."""
         task, radius = self._task, self._usual_radius if radius is None else radius
         x, y, _ = task.agent.mat[:, 0]
         return self._overview(task.model, task.data, task.agent.pos, float(np.arctan2(y, x)), self._decision, radius)

@@ -1,11 +1,12 @@
-"""Plans rolled out in the simulator itself: what each would earn and cost from the present state on.
+"""Simulates plans in the simulator itself, and computes their rewards and costs from the current state on.
 
-``mujoco.rollout`` steps many copies of the state over all cores. Sensors that are added to a copy of the model say
-where the agent and what it moves are, and whom it touches, in every state; rewards and costs of all plans and steps are
-then a few array expressions. They are the environment's own: tests/envs/test_rollout.py steps plans both ways.
+``mujoco.rollout`` simulates many copies of the state on all cores. The plans use a copy of the model with additional
+sensors. These measure, in every state, the positions of the agent and of the objects that it moves, and the contacts of
+the agent. A few array expressions then give the rewards and costs of all plans and steps. They equal the environment's:
+tests/envs/test_rollout.py compares both.
 
-Nearly all of a decision's time is MuJoCo's, and most of a step's is not spent on physics where there is as little of it
-as in the Point's tasks. So the copy lacks what no plan can feel, and MuJoCo's profiling is off.
+Nearly all the time of a decision is spent in MuJoCo. In simple models, such as those of the Point's tasks, physics is
+the smaller part of a step. So the copy leaves out everything that cannot affect a plan, and MuJoCo's profiling is off.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from prudence.envs.safety_gymnasium.sensing import body_names
 from prudence.envs.safety_gymnasium.task import gremlin_position
 
 ANT_FALLS = 0.08
-"""Height of the Ant's torso at which its episode ends."""
+"""The episode ends if the Ant's torso is at this height or lower, in metres."""
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 _CONTROLS = int(mujoco.mjtState.mjSTATE_CTRL) | int(mujoco.mjtState.mjSTATE_MOCAP_POS)
@@ -34,26 +35,26 @@ _SENSOR, _OBJECT = mujoco.mjtSensor, mujoco.mjtObj
 _TOUCHED = ("buttons", "gremlins", "pillars", "vases")
 
 Seen = dict[str, Float[np.ndarray, "N R n d"]]
-"""What the sensors of each group of n bodies read after each of R raw steps of N plans."""
+"""The sensor values, by group of n bodies, after each of R raw steps of N plans."""
 
 
 class Rollouts:
-    """Foresees plans from a task's present state, without disturbing it or its random stream.
+    """Simulates plans from a task's current state. The task and its random stream do not change.
 
-    What nobody can know beforehand is left out: where the next goal will be. After a plan's first reached goal its
-    rewards are 0, and in Button tasks any button then counts as a wrong one. Steps after the episode's end, by the time
-    limit or an Ant's fall, earn and cost nothing.
+    Nobody can know the place of the next goal. So after the first goal that a plan reaches, its rewards are 0, and in
+    Button tasks every button counts as a wrong one. Steps after the end of the episode, by the time limit or the fall
+    of an Ant, have reward and cost 0.
 
     Args:
-        builder: the suite's environment, which is reset and stepped by others.
-        control: from actions in [-1, 1] to the actuators' unit.
-        cost_keys: the suite's names of the costs wanted, C.
-        action_repeat: raw steps of a decision.
-        sleeping: objects at rest are not simulated until something touches them: several times as fast where there
-            are many, and equal until one is touched, then within about 5 mm.
+        builder: the suite's environment. Other code resets it and takes its steps.
+        control: converts actions in [-1, 1] to the actuators' unit.
+        cost_keys: the suite's names of the C costs to return.
+        action_repeat: number of raw steps in a decision.
+        sleeping: objects at rest are not simulated until something touches them. If there are many, this is several
+            times faster. Results are equal until an object is touched; after that, positions agree within about 5 mm.
 
     Raises:
-        EnvError: the rewards of the task are not known here.
+        EnvError: the rewards of the task are not implemented here.
     """
 
     def __init__(
@@ -82,13 +83,19 @@ class Rollouts:
         self._original: mujoco.MjModel | None = None
 
     def __call__(self, plans: Float[np.ndarray, "N H A"]) -> Outcome:
-        """What each plan of H decisions leads to, its actions in [-1, 1].
+        """Simulates N plans of H decisions.
+
+        Args:
+            plans: ``[N, H, A]`` actions in [-1, 1].
+
+        Returns:
+            The rewards and costs of each decision.
 
         Raises:
             ValueError: the episode is over.
         """
         if self._builder.done:
-            raise ValueError("the episode is over: reset the environment before rolling plans out")
+            raise ValueError("the episode is over: reset the environment before you roll out plans")
         task = self._task
         self._follow_model()
         seen = self._simulate(np.asarray(plans, np.float64))
@@ -106,11 +113,11 @@ class Rollouts:
         )
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._pool.close()
 
     def _follow_model(self) -> None:
-        """Makes the copy equal to the task's model: a new one for each episode, buttons moved within it."""
+        """Updates the copy of the model: a new copy for each episode, and new body positions within an episode."""
         model = self._task.model
         if self._original is not model:
             self._original = model
@@ -123,11 +130,14 @@ class Rollouts:
         places = model.body_pos[self._bodies]
         if not self._data or (self._model.body_pos != places).any():
             self._model.body_pos[:] = places
-            # With sleep, static bodies are placed once in an MjData's life.
+            # With sleep, MuJoCo computes the places of static bodies once for each MjData.
             self._data = [mujoco.MjData(self._model) for _ in range(self._threads)]
 
     def _simulate(self, plans: Float[np.ndarray, "N H A"]) -> Seen:
-        """A step's sensors see the state that it starts from, so one step more than the plans' is taken."""
+        """Simulates the plans and reads the sensors.
+
+        The sensors of a physics step measure the state before it. So one step more than the plans have is taken.
+        """
         model, data = self._task.model, self._task.data
         number, length, _ = plans.shape
         substeps = int(self._task.sim_conf.frameskip_binom_n)
@@ -142,7 +152,7 @@ class Rollouts:
                 initial_state=np.tile(state, (number, 1)),
                 control=self._controls(plans, steps),
                 control_spec=_CONTROLS,
-                skip_checks=True,  # With checks, states are written too, which is a hundred megabytes.
+                skip_checks=True,  # With checks, MuJoCo also writes the states, which take a hundred megabytes.
                 nstep=steps,
                 initial_warmstart=np.tile(data.qacc_warmstart, (number, 1)),
                 sensordata=sensors,
@@ -150,7 +160,7 @@ class Rollouts:
         return self._by_group(sensors[:, substeps::substeps])
 
     def _controls(self, plans: Float[np.ndarray, "N H A"], steps: int) -> Float[np.ndarray, "N steps K"]:
-        """Actuators, then where the gremlins' guides are, whose path is a function of time."""
+        """Controls of the actuators, then positions of the gremlins' guides, which are a function of time."""
         space, data = self._task.action_space, self._task.data
         actuators = np.clip(self._control(plans), space.low, space.high)
         each = (steps - 1) // plans.shape[1]
@@ -172,7 +182,7 @@ class Rollouts:
         return seen
 
     def _going_on(self, seen: Seen) -> Bool[np.ndarray, "N R"]:
-        """At which raw steps the episode is not over yet."""
+        """Whether the episode is not over yet, at each raw step."""
         height = seen["agent"][..., 0, 2]
         remaining = self._task.num_steps - self._builder.steps
         lasts = np.broadcast_to(np.arange(height.shape[1]) < remaining, height.shape)
@@ -187,14 +197,14 @@ _DIMENSION = {_SENSOR.mjSENS_FRAMEPOS: 3, _SENSOR.mjSENS_FRAMELINVEL: 3, _SENSOR
 
 
 def _sensor_groups(task: Any) -> dict[str, tuple[Any, list[str]]]:
-    """By name: the kind of sensor, and the bodies that it is put on."""
+    """The groups of sensors by name. A group is a kind of sensor, and the bodies that have one."""
     groups = {"agent": (_SENSOR.mjSENS_FRAMEPOS, ["agent"])}
     for obstacle in task._obstacles:
         if obstacle.name == "circle":
             groups["velocity"] = (_SENSOR.mjSENS_FRAMELINVEL, ["agent"])
         if obstacle.name == "push_box":
             groups["push_box"] = (_SENSOR.mjSENS_FRAMEPOS, ["push_box"])
-        # Whoever touches the button that is the goal is rewarded, so that buttons matter always.
+        # Touching the goal button gives a reward, so buttons always need sensors.
         if obstacle.name in _TOUCHED and (obstacle.is_constrained or obstacle.name == "buttons"):
             groups[obstacle.name] = (_SENSOR.mjSENS_CONTACT, body_names(obstacle))
             if obstacle.name == "vases":
@@ -203,10 +213,9 @@ def _sensor_groups(task: Any) -> dict[str, tuple[Any, list[str]]]:
 
 
 def _model_for_plans(spec: mujoco.MjSpec, groups: dict[str, tuple[Any, list[str]]]) -> mujoco.MjModel:
-    """The model of ``spec`` with these sensors, in this order, in the place of its own, and the same motion.
+    """The model of ``spec`` with other sensors, in the order of ``groups``. Its motion is the same.
 
-    Without hazards, goals, cameras and lights, which every step would place anew though they stay where they are
-    or nobody looks through them.
+    Hazards, goals, cameras and lights are left out. Every step would compute their places, but plans do not need them.
     """
     spec = spec.copy()
     marks = [body for body in spec.worldbody.bodies if _only_marks_a_place(body)]
@@ -215,28 +224,28 @@ def _model_for_plans(spec: mujoco.MjSpec, groups: dict[str, tuple[Any, list[str]
     for kind, bodies in groups.values():
         for body in bodies:
             if kind == _SENSOR.mjSENS_CONTACT:
-                # XBODY is here the agent with all its limbs; intprm: how many contacts were found, and nothing else.
+                # XBODY is the agent with all its limbs. intprm selects the number of contacts, without other data.
                 pair = {"objname": "agent", "reftype": _OBJECT.mjOBJ_BODY, "refname": body, "intprm": [1, 0, 1]}
             else:
                 pair = {"objname": body}
             spec.add_sensor(type=kind, objtype=_OBJECT.mjOBJ_XBODY, **pair)
-    # Trees of boxes within a body pay for bodies of many shapes. The contacts found are the same.
+    # Bounding-box trees within a body are only useful for bodies of many geoms. The contacts are the same without.
     spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
     return spec.compile()
 
 
 def _only_marks_a_place(body: mujoco.MjsBody) -> bool:
-    """Whether it stands still and nothing can touch it, as hazards and goals, whose places are read off the task."""
+    """Whether a body cannot move or touch anything, such as a hazard or a goal. Their places are read from the task."""
     moves = body.mocap or body.joints or body.bodies
     return not moves and not any(geom.contype or geom.conaffinity for geom in body.geoms)
 
 
 @contextlib.contextmanager
 def _still_clock() -> Iterator[None]:
-    """Lets MuJoCo read a clock that stands still, a C function that returns a constant.
+    """Replaces MuJoCo's clock by a C function that returns a constant.
 
-    For ``MjData.timer``, which nobody reads here, it asks for the time two dozen times a step: a fifth of a small
-    model's step.
+    MuJoCo reads the clock about 24 times in a step for ``MjData.timer``, which is not used here. That takes a fifth of
+    the time of a small model's step.
     """
     clock = mujoco.get_mjcb_time()
     mujoco.set_mjcb_time(ctypes.pythonapi.PyFloat_GetMax)
@@ -247,7 +256,7 @@ def _still_clock() -> Iterator[None]:
 
 
 # --- rewards ----------------------------------------------------------------------------------
-# Each returns the rewards [N, R] of the suite's calculate_reward, and whether the goal is reached [N, R].
+# Each function returns the rewards [N, R] of the suite's calculate_reward, and whether the goal is reached [N, R].
 
 Reward = tuple[Float[np.ndarray, "N R"], Bool[np.ndarray, "N R"]]
 
@@ -292,7 +301,7 @@ def _run_reward(task: Any, seen: Seen) -> Reward:
 
 
 _REWARDS: dict[str, Callable[[Any, Seen], Reward]] = {
-    "GoalLevel0": _goal_reward,  # And Fading, which differs in what is seen only.
+    "GoalLevel0": _goal_reward,  # Also for Fading, which differs only in its observations.
     "ButtonLevel0": _button_reward,
     "PushLevel0": _push_reward,
     "CircleLevel0": _circle_reward,
@@ -301,7 +310,7 @@ _REWARDS: dict[str, Callable[[Any, Seen], Reward]] = {
 
 
 def _approach(before: float, distance: Float[np.ndarray, "N R"]) -> Float[np.ndarray, "N R"]:
-    """By how much each raw step shortens a distance."""
+    """The decrease of a distance at each raw step."""
     return -np.diff(distance, axis=1, prepend=before)
 
 
@@ -316,7 +325,7 @@ def _distance_xy(
 
 
 def _costs(task: Any, seen: Seen, met_before: Bool[np.ndarray, "N R"]) -> dict[str, Bool[np.ndarray, "N R"]]:
-    """Whether each of the suite's costs arises, and ``cost_sum`` whether any does."""
+    """Whether each of the suite's costs occurs, and in ``cost_sum`` whether any of them does."""
     costs: dict[str, Any] = {}
     for obstacle in task._obstacles:
         name = obstacle.name
@@ -343,7 +352,7 @@ def _costs(task: Any, seen: Seen, met_before: Bool[np.ndarray, "N R"]) -> dict[s
 
 
 def _wrong_button(buttons: Any, seen: Seen, met_before: Bool[np.ndarray, "N R"]) -> Bool[np.ndarray, "N R"]:
-    """Pressing any but the goal costs, unless the timer runs, which a pressed goal starts."""
+    """Whether a wrong button is pressed and the timer does not run. Pressing the goal button starts the timer."""
     touched = seen["buttons"][..., 0] > 0
     is_goal = np.arange(touched.shape[-1]) == buttons.goal_button
     wrong = (touched & (met_before[..., None] | ~is_goal)).any(-1)
@@ -353,7 +362,7 @@ def _wrong_button(buttons: Any, seen: Seen, met_before: Bool[np.ndarray, "N R"])
 
 
 def _earlier(event: Bool[np.ndarray, "N R"]) -> Bool[np.ndarray, "N R"]:
-    """Whether it happened at an earlier raw step."""
+    """Whether the event happened at an earlier raw step."""
     so_far = np.logical_or.accumulate(event, axis=1)
     return np.concatenate([np.zeros_like(so_far[:, :1]), so_far[:, :-1]], axis=1)
 

@@ -1,8 +1,8 @@
-"""The MuJoCo model of a task, built once and then only rearranged.
+"""The MuJoCo model of a task. It is built once; later episodes only rearrange it.
 
-The suite writes and parses XML and reads every texture again at each reset (a quarter of a second). Between
-episodes only positions and rotations change, so later episodes move the bodies of the parsed
-specification and compile that: the same model, and so the same trajectories, in a millisecond.
+At each reset the suite writes and parses XML and reads every texture (a quarter of a second). But only positions and
+rotations differ between episodes. So later episodes move the bodies of the parsed specification and compile it. This
+gives the same model, and so the same trajectories, in a millisecond.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import mujoco
 import numpy as np
 import yaml
 
-# Rear cameras as version 1.2.0 of the suite has them (position, x axis, y axis, fovy); those of Doggo and
-# Ant, which it lacks, are their front cameras turned round.
+# Rear cameras of version 1.2.0 of the suite (position, x axis, y axis, fovy). It has none for Doggo and Ant; theirs
+# are the front cameras, turned round.
 REAR_CAMERAS = {
     "Point": ((0, 0, 0.15), (0, 1, 0), (0, 0, 1), 90),
     "Car": ((0, 0, 0.2), (1, 0, 0), (0, 0, 1), 90),
@@ -31,10 +31,10 @@ PLACEHOLDER = {"@type": "skybox", "@builtin": "flat", "@width": "8", "@height": 
 
 
 class Scene:
-    """Holds the parsed specification of one task's world."""
+    """The parsed specification of one task's world."""
 
     def __init__(self, world: Any, agent: Any, config: dict[str, Any]) -> None:
-        """``world`` is the suite's ``World`` of ``agent``, parsed with ``config``; it is built here."""
+        """Builds ``world``, the suite's ``World`` of ``agent``, which was parsed with ``config``."""
         with _placeholder_skybox(world):
             world.build()
         self.spec = mujoco.MjSpec.from_string(world.xml_string)
@@ -47,7 +47,7 @@ class Scene:
             _add_rear_camera(self._bodies["agent"], type(agent).__name__)
 
     def arrange(self, config: dict[str, Any]) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """A new model and its state, for the positions and rotations of the suite's world ``config``."""
+        """A new model and its state, with the positions and rotations of the suite's world ``config``."""
         agent = self._bodies["agent"]
         agent.pos = np.r_[config["agent_xy"], self._agent_height]
         agent.quat = _about_z(config["agent_rot"])
@@ -88,7 +88,7 @@ def asset_table() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _placeholder_skybox(world: Any) -> Iterator[None]:
-    """Lets ``world`` read a table whose sky is a small flat texture, in the place of 75 MB of stars."""
+    """Gives ``world`` a table of assets whose sky is a small flat texture, instead of 75 MB of stars."""
     from prudence.envs.safety_gymnasium.loader import suite
 
     table = asset_table()

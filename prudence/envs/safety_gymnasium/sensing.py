@@ -1,4 +1,4 @@
-"""Vector observations of the suite's tasks: its own lidar vector, and ego-frame coordinates."""
+"""Vector observations of the suite's tasks: the suite's lidar vector, and coordinates in the agent's frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PLANAR = ("Point", "Car", "Racecar")
 
 
 def body_names(obstacle: Any) -> list[str]:
-    """The MuJoCo bodies of one of the suite's objects, in its own (fixed) order."""
+    """The names of the MuJoCo bodies of one of the suite's objects, in the suite's fixed order."""
     if obstacle.name == "circle":
-        return ["world"]  # The suite states its position as the origin; its body is only drawn there.
+        return ["world"]  # The suite reports the origin as its position. Its own body is only for display.
     suffix = "obj" if obstacle.type == "mocaps" else ""
     count = getattr(obstacle, "num", None)
     if count is None:
@@ -27,8 +27,10 @@ def body_names(obstacle: Any) -> list[str]:
 
 
 class Ego:
-    """Positions of bodies in the agent's frame: the first two of :math:`R^T (p - x)`, with x and R the
-    agent's position and rotation."""
+    """Positions of bodies in the agent's frame, in metres.
+
+    They are the first two entries of :math:`R^T (p - x)`, where x and R are the agent's position and rotation.
+    """
 
     def __init__(self, task: Any, names: list[str]) -> None:
         self._task = task
@@ -36,7 +38,7 @@ class Ego:
         self._ids = np.array([task.model.body(name).id for name in names], int)
 
     def __call__(self, *, flat: bool) -> Float[np.ndarray, "n 2"]:
-        """``flat`` takes the bodies' heights as 0, as the suite's lidar does."""
+        """The positions in the current state. ``flat`` treats the bodies' heights as 0, as the suite's lidar does."""
         data = self._task.data
         positions = data.xpos[self._ids]
         if flat:
@@ -45,14 +47,17 @@ class Ego:
 
 
 def camera_direction(task: Any) -> float:
-    """Where the front camera looks, as an angle in the agent's frame, in radians (a car drives and looks along -y)."""
+    """The direction of the front camera, as an angle in the agent's frame, in radians.
+
+    For example, a car drives and looks along -y.
+    """
     camera, agent = task.model.camera("vision").id, task.model.body("agent").id
     x, y, _ = -task.data.cam_xmat[camera].reshape(3, 3)[:, 2] @ task.data.xmat[agent].reshape(3, 3)
     return float(np.arctan2(y, x))
 
 
 class Sensors:
-    """The agent's sensors as the suite presents them: hinges as sine and cosine, balls as rotation matrices."""
+    """The agent's sensors in the suite's format: hinges as sine and cosine, ball joints as rotation matrices."""
 
     def __init__(self, task: Any) -> None:
         self._task = task
@@ -68,11 +73,11 @@ class Sensors:
         self._hinges, self._balls = info.hinge_pos_names, info.ballquat_names
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each."""
+        """The shape of each sensor's value, by name."""
         return {name: value.shape for name, value in self.read().items()}
 
     def read(self) -> dict[str, np.ndarray]:
-        """Their values, by name."""
+        """The values of the sensors, by name."""
         values = self._task.data.sensordata
         read = {name: values[self._ranges[name]] for name in self._plain}
         if self._height is not None:
@@ -88,11 +93,19 @@ class Sensors:
 
 
 class Lidar:
-    """The suite's own flattened observation: the agent's sensors and, for each kind of object, a ring of bins; with an
-    ``arc``, without the objects that are further than half of it from where the front camera looks; at a ``scale``
-    (``SensorOptions.lidar_scale``)."""
+    """The suite's own flattened observation: the agent's sensors, and a ring of bins for each kind of object.
 
-    def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear") -> None:
+    Args:
+        task: the suite's task.
+        arc: the lidar's field of view in degrees. Its middle is the direction of the front camera.
+        scale: the scale of the bins (``SensorOptions.lidar_scale``).
+        nearest: whether the vector ends with the largest value of each ring (``SensorOptions.lidar_nearest``).
+
+    Raises:
+        EnvError: the task uses a lidar of another type.
+    """
+
+    def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear", nearest: bool = False) -> None:
         conf = task.lidar_conf
         if conf.type != "pseudo" or not conf.alias or conf.max_dist is None:
             raise EnvError(f"The lidar {conf} is not one of Safety-Gymnasium's own tasks.")
@@ -106,19 +119,25 @@ class Lidar:
         rings = {f"{obstacle.name}_lidar": i for i, obstacle in enumerate(seen)}
         order = list(task.obs_info.obs_space_dict.spaces)  # The suite flattens in this order.
         shapes = self._sensors.shapes() | dict.fromkeys(rings, (self._bins,))
-        self.entries = entries((name, shapes[name]) for name in order)
+        rings_in_order = [name for name in order if name in rings]
+        summaries = [name.replace("_lidar", "_nearest") for name in rings_in_order] if nearest else []
+        shapes |= dict.fromkeys(summaries, (1,))
+        self.entries = entries((name, shapes[name]) for name in (*order, *summaries))
+        self._summaries = dict(zip(summaries, rings_in_order, strict=False))
         self._rings = {entry.name: entry for entry in self.entries if entry.name in rings}
         self._ring_of = rings
         self.size = self.entries[-1].stop
 
     def __call__(self) -> Float[np.ndarray, " F"]:
-        """The observation of the present state. ``mj_forward`` must have been called on it."""
+        """The observation of the current state. Call ``mj_forward`` first."""
         vector = np.empty(self.size, np.float32)
         values = self._sensors.read()
         rings = self._read_rings()
         for entry in self.entries:
             if entry.name in self._rings:
                 vector[entry.start : entry.stop] = rings[self._ring_of[entry.name]]
+            elif entry.name in self._summaries:
+                vector[entry.start] = rings[self._ring_of[self._summaries[entry.name]]].max()
             else:
                 vector[entry.start : entry.stop] = values[entry.name]
         return vector
@@ -128,19 +147,22 @@ class Lidar:
             self._ego(flat=True), self._kinds, len(self._ring_of), self._bins, self._range, self._arc, self._front
         )
         if hasattr(self._task, "buttons") and self._task.buttons.timer != 0:
-            rings[self._ring_of["buttons_lidar"]] = 0.0  # No button shows until a new one is the goal.
+            rings[self._ring_of["buttons_lidar"]] = 0.0  # Buttons are invisible until a new one is the goal.
         return nearness(rings) if self._scale == "inverse" else rings
 
 
 class Coordinates:
-    """Ego-frame positions of the objects, and the agent's motion.
+    """Positions of the objects in the agent's frame, and the agent's motion.
 
-    Entries, in order: ``velocimeter`` xy, ``accelerometer`` x and ``gyro`` z of planar agents, all sensors of the
-    others; ``rotation``, the first two entries of the agent's rotation matrix; each kind of object, ``[n, 2]`` in the
-    suite's fixed order or, with ``nearest_first``, in that of their distance, by the suite's name (``goal`` is the
-    target button in Button tasks); for the box its ``push_box_rotation`` (first two entries of its rotation matrix) and
-    ``push_box_velocity`` (linear, turned into the agent's frame); ``boundary``, the distances to the walls that may not
-    be crossed, positive inside.
+    The entries, in order:
+
+    - the sensors: ``velocimeter`` xy, ``accelerometer`` x and ``gyro`` z of planar agents; all sensors of others;
+    - ``rotation``, the first two entries of the agent's rotation matrix;
+    - each kind of object, ``[n, 2]`` in metres, with the suite's name. Objects have the suite's fixed order, or the
+      order of their distance with ``nearest_first``. In Button tasks ``goal`` is the goal button;
+    - for the box, ``push_box_rotation`` (the first two entries of its rotation matrix) and ``push_box_velocity``
+      (its linear velocity in the agent's frame);
+    - ``boundary``, the distances to the walls that the agent must not cross, positive inside.
     """
 
     def __init__(self, task: Any, agent: str, nearest_first: bool = False) -> None:
@@ -163,7 +185,7 @@ class Coordinates:
         self.size = self.entries[-1].stop
 
     def __call__(self) -> Float[np.ndarray, " F"]:
-        """The observation of the present state. ``mj_forward`` must have been called on it."""
+        """The observation of the current state. Call ``mj_forward`` first."""
         positions = self._ego(flat=False)
         if self._nearest_first:
             positions = positions[np.lexsort((np.hypot(*positions.T), self._kinds))]
@@ -200,16 +222,17 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "Push": ("hazards", *_MOTION, "goal", "robot_m", "push_box", "push_box_mat", "push_box_vel"),
     "Button": ("hazards", *_MOTION, "goal", "gremlins", "buttons"),
 }
-"""What the AsymDreamer paper's privileged observations hold, by the kind of task (Tables 4 and 6 to 9)."""
+"""The entries of the AsymDreamer paper's privileged observations, by kind of task (Tables 4 and 6 to 9)."""
 _OURS = {"robot_m": "rotation", "push_box_mat": "push_box_rotation", "push_box_vel": "push_box_velocity"}
 
 
 def papers_privileged(task: Any, task_id: str, agent: str) -> Selection:
-    """The AsymDreamer paper's privileged observation: entries of :class:`Coordinates`, in the paper's order and by its
-    names; those of objects that a level lacks are left out.
+    """The AsymDreamer paper's privileged observation: entries of :class:`Coordinates` in the paper's order.
+
+    The entries have the paper's names. Entries of objects that a level does not have are left out.
 
     Raises:
-        EnvError: the paper has no table for this kind of task, or of robot.
+        EnvError: the paper has no table for this kind of task or robot.
     """
     kind = next((kind for kind in PAPERS if re.search(rf"{kind}\d", task_id)), None)
     if kind is None or agent not in PLANAR:

@@ -1,8 +1,8 @@
-"""The suite's task classes with their slow methods replaced.
+"""The suite's task classes with faster versions of their slow methods.
 
-The step and reset order stays the suite's own ``Builder``. What is overridden here computes the same numbers:
-tests/envs/test_safety_gymnasium.py compares whole episodes with the untouched classes. Overriding a third party's
-methods is the point of this file, and the only place that does it.
+The suite's own ``Builder`` still controls steps and resets. The overrides compute the same numbers:
+tests/envs/test_safety_gymnasium.py compares whole episodes with the original classes. No other module overrides methods
+of the suite.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ NO_SENSORS = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
 
 
 def make_builder(task_id: str, agent: str) -> Any:
-    """The suite's environment of ``task_id`` (``SafetyPointGoal1-v0``); its observations are None, for
-    :mod:`~prudence.envs.safety_gymnasium.sensing` makes them when they are wanted."""
+    """Makes the suite's environment of ``task_id``, such as ``SafetyPointGoal1-v0``.
+
+    Its observations are None. :mod:`~prudence.envs.safety_gymnasium.sensing` computes observations when needed.
+    """
     return _builder_class()(task_id, {"agent_name": agent})
 
 
@@ -34,7 +36,7 @@ def _builder_class() -> type:
         name = suite().builder.get_task_class_name(builder.task_id)
         original = getattr(suite().tasks, name)
         overrides = (ButtonOverrides,) if name.startswith("Button") else ()
-        # The suite derives configuration from the class's name.
+        # The suite derives its configuration from the name of the class, so the new class keeps it.
         task = type(original.__name__, (*overrides, TaskOverrides, original), {})(config=builder.config)
         task.build_observation_space()
         return task
@@ -43,7 +45,7 @@ def _builder_class() -> type:
 
 
 class TaskOverrides:
-    """Comes before a task class of the suite in its method resolution order."""
+    """Overrides for all tasks. They come before the suite's task class in the method resolution order."""
 
     scene: Scene | None = None
     costs: Costs | None = None
@@ -68,7 +70,7 @@ class TaskOverrides:
         self.agent = agent_class(random_generator=self.random_generator)
 
     def _build(self) -> None:
-        """Samples a layout and builds its world; the first time from the suite's XML."""
+        """Samples a layout and builds its world. The first call uses the suite's XML."""
         if self.placements_conf.placements is None:
             self._build_placements_dict()
             conf = self.placements_conf
@@ -86,14 +88,14 @@ class TaskOverrides:
         self._stale = True
 
     def simulation_forward(self, action: np.ndarray) -> bool:
-        """One raw step of the physics. Returns whether it failed (this MuJoCo does not raise)."""
+        """Takes one raw step of the physics. Returns False: no failure, because this MuJoCo does not raise."""
         model, data = self.model, self.data
         low, high = self.action_space.low, self.action_space.high
         data.ctrl[:] = np.minimum(np.maximum(action, low), high)
-        # The draw is certain, but it moves the suite's random stream.
+        # The result of the draw is certain, but the draw advances the suite's random stream.
         count = self.random_generator.binomial(self.sim_conf.frameskip_binom_n, self.sim_conf.frameskip_binom_p)
         option = model.opt
-        option.disableflags |= NO_SENSORS  # They are read after the step only, and cost a tenth of it.
+        option.disableflags |= NO_SENSORS  # Sensors take a tenth of a step, and are only read after the last one.
         if self._mocaps:
             for _ in range(count):
                 self._move_gremlins(data)
@@ -111,27 +113,27 @@ class TaskOverrides:
 
     def calculate_cost(self) -> dict[str, float]:
         assert self.costs is not None
-        if self._stale:  # After a reset, the agent may have moved its joints.
+        if self._stale:  # A reset may have changed the agent's joints.
             mujoco.mj_forward(self.model, self.data)
             self._stale = False
         return self.costs()
 
     def obs(self) -> None:
-        """Nothing: observations are made for the last raw step of a decision only."""
+        """Does nothing. Observations are computed only after the last raw step of a decision."""
 
     def _move_gremlins(self, data: Any) -> None:
         data.mocap_pos[self._gremlins] = gremlin_position(self._mocaps["gremlins"], np.asarray(data.time))
 
 
 def gremlin_position(gremlins: Any, time: Float[np.ndarray, "*times"]) -> Float[np.ndarray, "*times 3"]:
-    """Where the guides that pull the gremlins are: on a circle, each around a place of its own."""
+    """The position of the guides that pull the gremlins: on a circle around a separate place for each."""
     return np.stack(
         [np.sin(time) * gremlins.travel, np.cos(time) * gremlins.travel, np.full_like(time, gremlins.size)], axis=-1
     )
 
 
 class ButtonOverrides:
-    """For the Button tasks."""
+    """Overrides for the Button tasks."""
 
     costs: Costs
 
@@ -141,8 +143,10 @@ class ButtonOverrides:
 
 
 class AgentOverrides:
-    """Reads the agent's model from arrays: the suite indexes with arrays of one number, which NumPy 2.4 rejects,
-    and looks bodies up by name at every step."""
+    """Overrides for the agents. They read the agent's model from arrays.
+
+    The suite indexes with arrays of one number, which NumPy 2.4 rejects, and looks up bodies by name at every step.
+    """
 
     engine: Any
     sensor_info: Any
@@ -156,7 +160,7 @@ class AgentOverrides:
         return self.engine.data.xpos[self.body].copy()
 
     def _build_action_space(self) -> gym.spaces.Box:
-        bounds = self.engine.model.actuator_ctrlrange.astype(np.float32).astype(np.float64)  # As the suite rounds.
+        bounds = self.engine.model.actuator_ctrlrange.astype(np.float32).astype(np.float64)  # Rounds as the suite does.
         return gym.spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float64)
 
     def _init_jnt_sensors(self) -> None:
@@ -179,7 +183,7 @@ class AgentOverrides:
 
 
 class PlacementOverrides:
-    """Samples layouts with numbers where the suite makes arrays; the same draws, the same layouts."""
+    """Overrides that sample layouts with numbers instead of the suite's arrays. Draws and layouts are the same."""
 
     placements: dict[str, tuple[Any, float]]
     placements_extents: Any

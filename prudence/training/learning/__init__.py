@@ -1,4 +1,4 @@
-"""Ways of learning: one class for each kind of loop (:mod:`prudence.loops`)."""
+"""Learning methods: one class for each kind of loop (:mod:`prudence.loops`)."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ _LEARNINGS: dict[type[Loop], type[Learning]] = {ReplayLoop: ReplayLearning, Roll
 
 
 def make_learning(config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> Learning:
-    """The way of learning that ``config.loop`` asks for."""
+    """Makes the learning method for ``config.loop``."""
     return _LEARNINGS[type(config.loop)](config, run, counters, keys)

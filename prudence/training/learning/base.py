@@ -1,4 +1,4 @@
-"""What a run asks of a way of learning."""
+"""The interface of a learning method."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from prudence.types import EpisodeSummary, Metrics, Spaces
 
 
 class Learning(abc.ABC):
-    """One way of alternating experience and learning. It owns the run's progress and its unit.
+    """A learning method: how experience and learning alternate. It defines a run's progress and its unit.
 
-    Nothing is under way between two iterations, which is where checkpoints are taken, so what a run computes depends
-    neither on timing nor on interruptions.
+    Checkpoints are taken between two iterations, when no work is in progress. So the results of a run do not depend on
+    timing or interruptions.
 
     Attributes:
-        unit: of progress, for a person.
-        agent, spaces: what learns, and what it exchanges with its environments.
+        unit: the name of the unit of progress.
+        agent: the agent that learns.
+        spaces: the spaces of its environments.
     """
 
     unit: str
@@ -49,16 +50,16 @@ class Learning(abc.ABC):
     @property
     @abc.abstractmethod
     def plan(self) -> str:
-        """What the run will take up, for a person."""
+        """A description of the resources that the run will use, for people."""
 
     @property
     def carry(self) -> Any:
-        """What the agent remembers between decisions; None without environments."""
+        """The agent's carry between decisions. None without environments."""
         return None
 
     @property
     def finished(self) -> Sequence[EpisodeSummary]:
-        """Training episodes that ended in the last iteration."""
+        """The training episodes that ended in the last iteration."""
         return ()
 
     @property
@@ -68,37 +69,37 @@ class Learning(abc.ABC):
 
     @property
     def acting(self) -> Metrics:
-        """The newest diagnostics of ``Agent.act``."""
+        """The latest diagnostics of ``Agent.act``."""
         return {}
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Begins a fresh run."""
+        """Begins a new run."""
 
     @abc.abstractmethod
     def restore(self, meta: Mapping[str, Any], carry: Any) -> None:
-        """Brings back what ``saved`` put into ``meta``, and the carry of the same checkpoint."""
+        """Restores the result of ``saved`` from ``meta``, and the carry of the same checkpoint."""
 
     @abc.abstractmethod
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint has to hold beside the agent's state and carry."""
+        """What a checkpoint has to store in addition to the agent's state and carry."""
 
     @abc.abstractmethod
     def commit(self) -> None:
-        """A checkpoint with what ``saved`` returned is on the disk."""
+        """Called when a checkpoint with the result of ``saved`` is on the disk."""
 
     @abc.abstractmethod
     def iterate(self, state: Any) -> tuple[Any, Metrics]:
-        """One iteration: the agent's next state, and metrics of learning (none where nothing was learned yet)."""
+        """Runs one iteration. Returns the agent's next state and metrics, which are empty if it did not learn yet."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """The run is over."""
+        """Frees resources at the end of the run."""
 
     @abc.abstractmethod
     def foresight(self, state: Any) -> Metrics:
-        """How well the agent foresees the newest experience, where that can be said."""
+        """Metrics of the agent's predictions of the newest experience. Empty if it makes none."""
 
     @abc.abstractmethod
     def shares(self, elapsed: float) -> Metrics:
-        """Shares of ``elapsed`` seconds by what they were spent on: ``time/<what>_share``."""
+        """Shares of ``elapsed`` seconds by activity: ``time/<activity>_share``."""

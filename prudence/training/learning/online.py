@@ -1,4 +1,4 @@
-"""What the ways of learning that step environments have in common."""
+"""The common part of learning methods that collect experience in environments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from prudence.types import EpisodeSummary, Metrics, Spaces
 
 
 class OnlineLearning(Learning):
-    """Steps environments; progress is counted in raw environment steps, repeats included.
+    """A learning method with environments. Progress is counted in raw environment steps, so repeats count.
 
     Attributes:
-        busy: seconds in which environments were stepped or the agent learned.
-        collecting: seconds from an iteration's beginning to its last decision.
+        busy: time in which environments ran or the agent learned, in seconds.
+        collecting: total time from the beginning of an iteration to its last decision, in seconds.
     """
 
     unit = "steps"
@@ -74,7 +74,7 @@ class OnlineLearning(Learning):
         self._resume(meta, whole=self._collector.restore(meta, carry))
 
     def _resume(self, meta: Mapping[str, Any], *, whole: bool) -> None:
-        """Brings back the experience; not ``whole`` where environments could not be, and were reset instead."""
+        """Restores the experience. ``whole`` is False if environments could not be restored and were reset instead."""
 
     def saved(self) -> dict[str, Any]:
         return self._collector.saved()

@@ -1,7 +1,8 @@
-"""Learning from replay: decisions, and the gradient steps that they owe, side by side."""
+"""Learning from replay: decisions and gradient steps run in parallel, at a fixed ratio."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,15 +26,19 @@ _REPLAY_CHUNK = 1024
 
 
 class ReplayLearning(OnlineLearning):
-    """A thread learns from windows that were drawn before the iteration, while this one steps the environments with the
-    weights from before it."""
+    """Learns from replay in a thread, while the main thread collects experience.
+
+    The learning thread uses windows that were drawn before the iteration. The main thread acts with the weights from
+    before the iteration.
+    """
 
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
         super().__init__(config, run, counters, keys)
         loop, env = config.loop, self._env
         assert isinstance(loop, ReplayLoop)
         self._replay_loop = loop
-        self._open = lambda: Replay(
+        self._open = functools.partial(
+            Replay,
             run.replay,
             env.spaces,
             env.num_envs,
@@ -101,7 +106,7 @@ class ReplayLearning(OnlineLearning):
         return state, metrics
 
     def _draw(self) -> list[Windows]:
-        """Windows for the updates that the decisions so far owe."""
+        """Draws the windows for the updates that are due after the decisions so far."""
         loop = self._replay_loop
         trained_on = self._counters.decisions - loop.prefill
         if trained_on < 0 or not self._replay.ready(loop.batch_length):
@@ -113,7 +118,11 @@ class ReplayLearning(OnlineLearning):
         ]
 
     def _learn(self, state: Any, windows: list[Windows]) -> tuple[Any, Metrics, float]:
-        """Gradient steps on the windows; runs in a thread of its own. Returns when it ended, too."""
+        """Takes gradient steps on the windows, in a separate thread.
+
+        Returns:
+            The agent's state, mean metrics, and the time at which the steps ended (``time.perf_counter``).
+        """
         history = []
         for index, chosen in enumerate(windows):
             key = self._keys(UPDATE, self._counters.updates + index * self._replay_loop.updates_per_dispatch)
@@ -123,7 +132,7 @@ class ReplayLearning(OnlineLearning):
         return jax.block_until_ready(state), means, time.perf_counter()
 
     def _collect(self, state: Any) -> None:
-        """Steps the environments and adds what arrives to replay."""
+        """Takes the iteration's decisions in the environments, and adds the new rows to replay."""
         collector = self._collector
         for _ in range(self._replay_loop.decisions_per_iteration // collector.env.num_envs):
             prefilling = self._counters.decisions < self._replay_loop.prefill

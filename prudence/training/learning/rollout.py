@@ -1,4 +1,4 @@
-"""Learning on-policy: a rollout, one update on it, and the next."""
+"""On-policy learning: rollouts and updates alternate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from prudence.types import Metrics, Transition
 
 
 class RolloutLearning(OnlineLearning):
-    """Takes a rollout with the present policy, learns from it in one dispatch, and forgets it."""
+    """Collects a rollout with the current policy, learns from it in one dispatch, and discards it.
+
+    Raises:
+        ValueError: ``decisions_per_iteration`` is not a multiple of ``num_envs``.
+    """
 
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
         self._length, rest = divmod(config.loop.decisions_per_iteration, config.loop.num_envs)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import toys
 
+from prudence.budgets import Budget
 from prudence.constraints import PIDLagrangian, Unconstrained
 from prudence.cores.dreamer.planning import Discounts, PlannerNetworks, PlanningConfig, forecast, preview
 from prudence.models.rssm import LatentState
@@ -238,7 +239,7 @@ def test_an_executed_plan_is_foreseen_in_several_futures():
 def test_without_plans_there_is_nothing_to_preview():
     agent, batch = planner("safedreamer-bsrp-lag"), toys.batch(CONTINUOUS, 3)
     state, carry = agent.init(key=jax.random.key(0)), agent.init_carry(3)
-    with pytest.raises(ValueError, match="without a planner has no plans to look at"):
+    with pytest.raises(ValueError, match="without a planner has no plans to show"):
         agent.preview(state, carry, batch.observation, np.full(3, False), key=jax.random.key(7))
 
 
@@ -256,7 +257,7 @@ def test_without_a_price_osrp_lag_is_osrp():
 def test_finished_episodes_set_the_price():
     price = PIDLagrangian(0.0, 0.01, 0.0, maximum=1.0, integral_init=0.0, cost_smoothing=0.0, warmup=0)
     planning = replace(planner().config.planning, price=price)
-    agent = planner(planning=planning, cost_limit=2.0)
+    agent = planner(planning=planning, budget=Budget(2.0))
     state = agent.init(key=jax.random.key(0))
     state = agent.on_episode(state, EpisodeSummary(1.0, np.array([12.0, 1.0]), 20))
     np.testing.assert_allclose(price.multiplier(state.price), [0.1, 0.0], rtol=1e-6)
@@ -268,11 +269,11 @@ def test_finished_episodes_set_the_price():
 
 
 def test_what_cannot_be_planned_is_refused():
-    with pytest.raises(ValueError, match="the planner searches continuous actions, and the environment's are discrete"):
+    with pytest.raises(ValueError, match="the planner searches continuous actions, but the environment's are discrete"):
         planner(spaces=toys.spaces(action="discrete"))
     with pytest.raises(ValueError, match=r"no time limit: set one \(EnvConfig\.time_limit\)"):
         planner(spaces=toys.spaces(steps=None))
-    with pytest.raises(ValueError, match="the environment supplies none: give it an attribute cost_function"):
+    with pytest.raises(ValueError, match="the environment has none: give it an attribute cost_function"):
         planner(planning=replace(planner().config.planning, costs="observation"))
     with pytest.raises(ValueError, match="rule='constrained'"):
         planner("safedreamer-osrp", planning=PlanningConfig(CrossEntropy(rule="best")))

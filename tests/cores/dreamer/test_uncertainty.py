@@ -165,7 +165,7 @@ def test_a_planner_imagines_each_future_under_another_model():
     spread = lambda state: float(jnp.ptp(jax.tree.leaves(dreamer.plans.networks(state).predictors)[0], 0).max())
     assert spread(cold) == 0.0
     assert spread(warm) > 0.0
-    with pytest.raises(ValueError, match="must be the posterior's samples=2"):
+    with pytest.raises(ValueError, match="must equal the posterior's samples=2"):
         toys.dreamer(SPACES, "lambda-cem-mpc", planning=replace(dreamer.config.planning, futures=3))
 
 

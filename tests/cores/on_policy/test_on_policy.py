@@ -158,7 +158,7 @@ def test_learning_rates_fall_to_a_twentieth():
             state.critic, Inputs(rows.observation["state"], {}), rows.reward[..., None], rows, 0.9, 0.95
         )
         later = replace(state, step=jnp.asarray(step))
-        rates.append(float(agent._lesson(later, state.constraint, inputs, rows, reward, None).rate))
+        rates.append(float(agent._rollout(later, state.constraint, inputs, rows, reward, None).rate))
     np.testing.assert_allclose(rates, [1.0, 0.525, 0.05, 0.05], rtol=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_cpo_needs_the_length_of_an_episode():
 
 
 def test_a_name_stands_for_an_improvement_and_a_constraint():
-    with pytest.raises(ValueError, match="ppo-lag is improvement=ClippedSurrogate and constraint=DualAscent or"):
+    with pytest.raises(ValueError, match="ppo-lag needs improvement=ClippedSurrogate and constraint=DualAscent or"):
         find_system("ppo-lag").agent(toys.spaces(), config("ppo-lag", constraint=Unconstrained()))
     with pytest.raises(ValueError, match="the configuration has ClippedSurrogate and Saute"):
         find_system("saute-trpo").agent(toys.spaces(), config("saute-ppo", constraint=Saute()))

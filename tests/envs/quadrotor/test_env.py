@@ -278,7 +278,7 @@ def test_what_there_is_not_is_refused(wrong):
 
 def test_a_setting_is_not_made_twice():
     with pytest.raises(
-        EnvError, match="actions, and it takes render_mode, render_size; its name and the other settings"
+        EnvError, match="actions, and it takes render_mode, render_size: use the task's name and the other settings"
     ):
         make(EnvConfig(TASK, kwargs={"actions": "velocity"}))
     assert make(EnvConfig(TASK, kwargs={"render_size": 32})).render().shape == (32, 32, 3)
