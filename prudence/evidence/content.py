@@ -52,14 +52,11 @@ def read_entries(path: Path, *, evaluated: bool = True) -> list[dict[str, Any]]:
         ValueError: it is no record. The message names the file and the fault.
     """
     try:
-        runs: Any = read_object(path).get("runs")
+        found = read_object(path)
     except ValueError as error:
         raise ValueError(f"{error}. It is not a record of `prudence record`: record the runs again") from error
-    if not isinstance(runs, list) or not runs:
-        fault: str | None = "it has no list of runs"
-    else:
-        faults = [(number, _entry_fault(run, evaluated)) for number, run in enumerate(runs, start=1)]
-        fault = next((f"run {number}: {found}" for number, found in faults if found), None)
+    runs: Any = found.get("runs")
+    fault = _record_fault(runs, evaluated)
     if fault:
         raise ValueError(f"{path} is not a record of `prudence record`: {fault}. Record the runs again")
     return runs
@@ -75,12 +72,20 @@ def evaluation_fault(found: Any) -> str | None:
         return "cost_names is no list of names"
     if not _numbers(returns) or not returns:
         return "returns is no list of numbers, one for each episode"
-    flat = [x for row in costs for x in (row if isinstance(row, list) else [row])] if isinstance(costs, list) else None
-    if not _numbers(flat) or len(flat or ()) != len(returns) * len(names):
+    rows = costs if isinstance(costs, list) else [None]
+    flat = [cost for row in rows for cost in (row if isinstance(row, list) else [row])]
+    if not _numbers(flat) or len(flat) != len(returns) * len(names):
         return f"costs is no list of {len(names)} numbers for each of {len(returns)} episodes"
     if budgets is not None and not (_numbers(budgets) and len(budgets) == len(names)):
         return "budgets is no list of numbers, one for each constraint"
     return None
+
+
+def _record_fault(runs: Any, evaluated: bool) -> str | None:
+    if not isinstance(runs, list) or not runs:
+        return "it has no list of runs"
+    faults = [(number, _entry_fault(run, evaluated)) for number, run in enumerate(runs, start=1)]
+    return next((f"run {number}: {found}" for number, found in faults if found), None)
 
 
 def _entry_fault(run: Any, evaluated: bool) -> str | None:

@@ -128,14 +128,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The complete lines that are metrics, as they are and read."""
     for number, line in enumerate(_complete_lines(path), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict) and _is_row(row):
+        row = _parsed(line)
+        if _is_row(row):
             yield line, row
         else:
             log.warning("%s, line %d is not a line of metrics, and is skipped: %.40r", path, number, line.rstrip())
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _is_row(row: Any) -> bool:

@@ -22,13 +22,13 @@ def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = No
     The number of steps may differ, so that a run can be extended.
 
     Args:
-        origin: the run that a new one begins as a copy of.
+        origin: the run from which a new run is copied.
 
     Raises:
-        ConfigError: the run has another configuration, or it has lost its checkpoints.
+        ConfigError: the directory has a run with another configuration, or a run that lost its checkpoints.
     """
     if not run.exists or checkpoint.latest(run.checkpoints) is None:
-        # A run that never came to its first checkpoint can only begin again. A failed first attempt is not a run.
+        # A run that never reached its first checkpoint starts again. A failed first attempt does not count as a run.
         _refuse_lost_checkpoints(run, config, origin)
         write_config(run.config, config)
         return
@@ -106,7 +106,7 @@ def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwh
 
 
 def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
-    """Refuses an ``origin`` that a run of ``config`` cannot start from."""
+    """Refuses an ``origin`` from which a run with ``config`` cannot start."""
     if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
         raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
     source = read_config(origin.config, RunConfig)

@@ -51,10 +51,10 @@ def train(
         wandb: Weights & Biases project to which metrics are also written. None writes none.
         start_from: another run. A new run in ``directory`` begins as a copy of it, with its last saved weights, its
             experience, steps and metrics, and continues with ``config``. The other run does not change.
-        restart: deletes the run in ``directory`` and begins anew.
+        restart: deletes the run in ``directory``, and starts from the beginning.
 
     Raises:
-        ConfigError: the directory has a run with another configuration or one that has lost its checkpoints, or a run
+        ConfigError: the directory has a run with another configuration, or a run that lost its checkpoints; or a run
             with ``config`` cannot start from ``start_from``.
         RunDirectoryError: one of the two directories is a record or the policy of a record, which cannot be trained; or
             a directory is in use.

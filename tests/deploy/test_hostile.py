@@ -24,6 +24,7 @@ from prudence.runs import checkpoint
 from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.config import write_config
 from prudence.training.learning.online import spaces_of
+from prudence.types import CostFunction
 
 Write = Callable[..., Path]
 
@@ -133,15 +134,15 @@ def test_a_cost_function_of_a_checkpoint_must_be_the_environments(write: Write, 
     run = write(cost_function=[path, [["executable", "/bin/sh"]]])
     with pytest.raises(CheckpointMismatch, match=rf"names the cost function '{path}', and .* has none.*--trust"):
         prudence.load_policy(run)
-    assert prudence.load_policy(run, trust=True).spaces.cost_function.path == path
+    trusted = prudence.load_policy(run, trust=True).spaces.cost_function
+    assert trusted == CostFunction(path, (("executable", "/bin/sh"),))
 
 
 def test_the_cost_function_of_the_environment_is_taken_from_there(write: Write) -> None:
     _, agent, *_ = load_run(write(f"{__name__}:Reading", cost_function=[f"{__name__}:too_far", [["x", 1]]]))
-    assert agent.spaces.cost_function.path == f"{__name__}:too_far"
-    assert agent.spaces.cost_function.arguments == ()
+    assert agent.spaces.cost_function == CostFunction(f"{__name__}:too_far")
 
 
 def test_prudences_own_mathematics_need_no_environment(write: Write) -> None:
     _, agent, *_ = load_run(write(task="nowhere:Arm", cost_function=["prudence.ops.danger:near", [["radius", 0.5]]]))
-    assert agent.spaces.cost_function.arguments == (("radius", 0.5),)
+    assert agent.spaces.cost_function == CostFunction("prudence.ops.danger:near", (("radius", 0.5),))
