@@ -106,7 +106,7 @@ def test_train_evaluate_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_run_too_short_for_a_curve_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(*TRAIN[:-1], "8") == 0
+    assert status(*TRAIN[:-1], "8", "--loop.prefill", "2") == 0
     assert "no learning curve: " in capsys.readouterr().err
 
 

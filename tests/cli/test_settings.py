@@ -22,7 +22,7 @@ def test_a_suites_options_stand_beside_those_of_every_environment():
         "--env.lidar-scale inverse --env.nearest-first --env.cameras both --env.image-size 32 --env.quality fidelity"
     )
     env = parsed("SafetyPointGoal1-v0", *words.split(), "--env.lidar-arc=120", "--env.costs", "separate")
-    assert env.options == SensorOptions("both", 32, "fidelity", 120.0, "inverse", True)
+    assert env.options == SensorOptions("both", 32, "fidelity", 120.0, "inverse", nearest_first=True)
     assert env.costs == "separate"
     assert parsed("SafetyQuadrotorGoal1-v0", "--env.lidar-arc", "90").options == SensorOptions(lidar_arc=90.0)
 

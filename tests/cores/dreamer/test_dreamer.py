@@ -299,7 +299,7 @@ def test_what_a_planner_plans_with_is_averaged_too():
     ("change", "message"),
     [
         ({"cooldown": 1.5}, "share of the run"),
-        ({"averaging": 1.0}, "stays of"),
+        ({"averaging": 1.0}, "keeps at each step"),
     ],
 )
 def test_ends_of_runs_that_mean_nothing_are_refused(change, message):
