@@ -230,4 +230,6 @@ def test_settings_may_be_replaced_one_after_another():
     """More environments than decisions are no run, but may be on the way to one."""
     config = debug("dreamerv3")
     more = replace(config, loop=replace(config.loop, num_envs=16))
+    with pytest.raises(ValueError, match="num_envs=16"):
+        more.check()
     replace(more, loop=replace(more.loop, decisions_per_iteration=16)).check()

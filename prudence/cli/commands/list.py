@@ -29,7 +29,7 @@ class List:
             return 0
         console, table = Console(), Table("agent", "what it is", box=None)
         for system in SYSTEMS.values():
-            table.add_row(system.name, system.summary)
+            table.add_row(system.name, f"{system.summary} ({system.paper})")
         table.add_row(simulate.NAME, simulate.SUMMARY)
         console.print(table)
         console.print(f"\npresets  {', '.join(PRESETS)}")
