@@ -1,7 +1,8 @@
 """Budgets: what episodes may cost, and by how much they exceed it.
 
 A *violation* ``[C]`` is a cost minus its target. :class:`Imagined` measures it on imagined trajectories, as the papers
-do. :class:`Lived` measures it on finished training episodes. A constraint (:mod:`prudence.constraints`) adds it to the
+do. :class:`Lived` measures it on finished training episodes, which an agent that learns offline does not have. A
+constraint (:mod:`prudence.constraints`) adds it to the
 actor's objective.
 """
 
@@ -92,15 +93,26 @@ class LivedCosts(eqx.Module):
 
 @dataclass(frozen=True)
 class Imagined:
-    """The violation is the imagined cost minus the target, in the unit of costs (the papers).
+    """The violation is the imagined cost minus the target (the papers).
 
     Attributes:
         estimate: the imagined cost that is compared with the target. ``sum``: the sum of cost returns over the horizon
             (SafeDreamer's pessimistic variant). ``mean``: their mean (LAMBDA). ``episode``: the mean, rescaled to the
             expected undiscounted cost of an episode, (1−γ_c)·T·mean.
+        relative: as :class:`Lived`; imagined costs also set the peak, as episodes do there. False (the papers) counts
+            violations in the unit of costs.
+        bound: as :class:`Lived`.
+
+    Raises:
+        ValueError: a value is not allowed.
     """
 
     estimate: Literal["sum", "mean", "episode"] = "sum"
+    relative: bool = False
+    bound: Positive | None = None
+
+    def __post_init__(self) -> None:
+        _check_bound(self.bound, self.relative)
 
 
 @dataclass(frozen=True)
@@ -130,15 +142,19 @@ class Lived:
     def __post_init__(self) -> None:
         if not 0 < self.memory <= 1:
             raise ValueError(f"memory={self.memory} is the share of the newest episode: choose from above 0 to 1")
-        if self.bound is not None and self.bound <= 0:
-            raise ValueError(f"bound={self.bound} must be above 0 (2 clips violations to ± 2 targets), or None")
-        if self.bound is not None and not self.relative:
-            raise ValueError("bound is in targets, but relative=False counts in costs: leave one of them out")
+        _check_bound(self.bound, self.relative)
         if self.approach is not None and not 0 <= self.approach < 1:
             raise ValueError(
                 f"approach={self.approach} sets the target to this share of the usual cost, until the budget is "
                 "reached: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
             )
+
+
+def _check_bound(bound: float | None, relative: bool) -> None:
+    if bound is not None and bound <= 0:
+        raise ValueError(f"bound={bound} must be above 0 (2 clips violations to ± 2 targets), or None")
+    if bound is not None and not relative:
+        raise ValueError("bound is in targets, but relative=False counts in costs: leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -200,7 +216,16 @@ class Budget:
     @property
     def relative(self) -> bool:
         """Whether violations are counted in targets."""
-        return isinstance(self.violation, Lived) and self.violation.relative
+        return self.violation.relative
+
+    def cost_unit(self, spaces: Spaces, horizon: int) -> float:
+        """The factor that converts the mean of imagined cost returns to the unit of :attr:`estimate`.
+
+        ``horizon`` is the number of imagined steps.
+        """
+        if self.estimate == "episode" and spaces.episode_steps is not None:
+            return (1 - self.discount) * spaces.episode_steps
+        return float(horizon) if self.estimate == "sum" else 1.0
 
     def limits(self, num_costs: int) -> Float[Array, " C"]:
         """The budgets d, one for each constraint."""
@@ -229,13 +254,18 @@ class Budget:
 
     def measure(self, lived: LivedCosts, imagined: Float[Array, " C"]) -> Float[Array, " C"]:
         """The violation of the current policy. Its gradient is always that of the imagined cost."""
-        if isinstance(self.violation, Imagined):
+        if isinstance(self.violation, Imagined) and not self.relative:
             return imagined - self.targets(lived)
-        value, scaled = self.exceeded(lived, lived.recent.mean), imagined / self.unit_of_costs(lived)
+        cost = imagined if isinstance(self.violation, Imagined) else lived.recent.mean
+        value, scaled = self.exceeded(lived, cost), imagined / self.unit_of_costs(lived)
         if self.violation.bound is not None:
             # Only the mean's violation is clipped. Single costs are rare and large, so clipping them changes the mean.
             value = jnp.clip(value, -self.violation.bound, self.violation.bound)
         return jax.lax.stop_gradient(value) + scaled - jax.lax.stop_gradient(scaled)
+
+    def rehearsed(self, lived: LivedCosts, imagined: Float[Array, " C"]) -> LivedCosts:
+        """The costs after a gradient step with imagined costs. They set the units if no episode does."""
+        return lived.update(imagined) if isinstance(self.violation, Imagined) and self.relative else lived
 
     def unit_of_costs(self, lived: LivedCosts) -> Float[Array, " C"]:
         """The unit by which the actor's objective divides costs, as it divides returns by their scale."""

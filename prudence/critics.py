@@ -63,11 +63,16 @@ def together(imagined: CriticBatch, replayed: CriticBatch | None) -> CriticBatch
     """
     if replayed is None:
         return imagined
-    weights = replayed.weights.reshape(-1, *(1,) * (imagined.weights.ndim - 1))
-    replayed = replayed._replace(weights=jnp.broadcast_to(weights, (len(weights), *imagined.weights.shape[1:])))
+    weighted = max((imagined.weights, replayed.weights), key=lambda weights: weights.ndim)
     total = len(imagined.weights) + len(replayed.weights)
-    even = [part._replace(weights=part.weights * (total / len(part.weights))) for part in (imagined, replayed)]
-    return CriticBatch(*(jnp.concatenate(parts) for parts in zip(*even, strict=True)))
+
+    def even(part: CriticBatch) -> CriticBatch:
+        """The part with scaled weights. If one part has a weight for each cost, so does the other."""
+        weights = part.weights.reshape(*part.weights.shape, *(1,) * (weighted.ndim - part.weights.ndim))
+        weights = jnp.broadcast_to(weights, (len(weights), *weighted.shape[1:]))
+        return part._replace(weights=weights * (total / len(weights)))
+
+    return CriticBatch(*(jnp.concatenate(parts) for parts in zip(even(imagined), even(replayed), strict=True)))
 
 
 class Critic(eqx.Module):
@@ -123,3 +128,34 @@ class Critic(eqx.Module):
         )
         metrics |= {f"{name}/loss": loss, f"{name}/value": values.mean(), f"{name}/target": jnp.mean(targets)}
         return Critic(online, slow_copy, self.config, updates), metrics
+
+
+class ActionCritics(eqx.Module):
+    """Q: ``number`` critics of a state and an action, from different initial weights (twin critics: Fujimoto et al. 2018).
+
+    ``members`` has the critics, stacked on a leading axis N.
+    """
+
+    members: Critic
+
+    @classmethod
+    def init(
+        cls, in_size: int, action_size: int, shape: tuple[int, ...], config: CriticConfig, *, number: int, key: Key
+    ) -> ActionCritics:
+        """Fresh critics of features ``[in_size]`` and actions ``[action_size]``."""
+        make = lambda key: Critic.init(in_size + action_size, shape, config, key=key)
+        return cls(eqx.filter_vmap(make)(jax.random.split(key, number)))
+
+    def slow_values(
+        self, features: Float[Array, "*batch F"], actions: Float[Array, "*batch A"]
+    ) -> Float[Array, "N *batch *shape"]:
+        """The values of the slow copies. Callers take the minimum of rewards' and the maximum of costs' values."""
+        pairs = jnp.concatenate([features, actions.astype(features.dtype)], -1)
+        return eqx.filter_vmap(lambda head: head.predict(pairs))(self.members.slow)
+
+    def update(
+        self, batch: CriticBatch, *, name: str, rate: Float[Array, ""] | None = None
+    ) -> tuple[ActionCritics, Metrics]:
+        """One step of each critic (:meth:`Critic.update`). ``batch.features`` has features and actions, ``[n, F+A]``."""
+        members, metrics = eqx.filter_vmap(lambda critic: critic.update(batch, name=name, rate=rate))(self.members)
+        return ActionCritics(members), {name: value.mean() for name, value in metrics.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Self
 
-from prudence.ranges import Count, Few, Natural, Size, between
+from prudence.ranges import Count, Few, Natural, ShareBelowOne, Size, between
 
 Environments = Annotated[int, between(1, 4096)]
 Workers = Annotated[int, between(0, 4096)]
@@ -17,18 +17,37 @@ Decisions = Annotated[int, between(1, 10_000_000)]
 
 @dataclass(frozen=True, kw_only=True)
 class Loop(abc.ABC):
-    """Intervals of logs, evaluations and checkpoints. A run's progress has a unit (``Learning.unit``).
+    """Intervals of logs, evaluations and checkpoints. A run's progress has a unit (:attr:`unit`).
 
     Attributes:
+        unit: the unit of progress, and the name of the field with the length of the run.
         log_every, evaluate_every, checkpoint_every: progress between two logs, evaluations or checkpoints; 0 means
             never.
         evaluate_episodes: episodes in each evaluation during training.
     """
 
+    unit: ClassVar[str]
     log_every: Natural
     evaluate_every: Natural
     checkpoint_every: Natural
     evaluate_episodes: Annotated[int, between(1, 100_000)] = 5
+
+    @property
+    def length(self) -> int:
+        """Progress at which the run ends."""
+        return getattr(self, self.unit)
+
+    def with_length(self, length: int) -> Self:
+        """The same loop with another length."""
+        return replace(self, **{self.unit: length})
+
+    def continued(self, by: Loop) -> Loop:
+        """This loop with the settings of ``by`` that may differ when a run goes on: its length."""
+        return self.with_length(by.length) if type(by) is type(self) else self
+
+    @abc.abstractmethod
+    def progress_at(self, update: int, raw_steps: int) -> int:
+        """Progress of the run after which update number ``update`` is made. A decision lasts ``raw_steps`` raw steps."""
 
     @abc.abstractmethod
     def run_updates(self, raw_steps: int) -> int:
@@ -56,6 +75,7 @@ class OnlineLoop(Loop):
             checkpoints happen between iterations.
     """
 
+    unit = "steps"
     steps: Count
     num_envs: Environments
     workers: Workers
@@ -126,8 +146,7 @@ class ReplayLoop(OnlineLoop):
                 f"environments: give --loop.replay-capacity {needed} or more"
             )
 
-    def steps_at(self, update: int, raw_steps: int) -> int:
-        """Raw steps of the run after which update number ``update`` is made."""
+    def progress_at(self, update: int, raw_steps: int) -> int:
         return raw_steps * (self.prefill + math.ceil(update / self.updates_per_decision))
 
 
@@ -143,6 +162,9 @@ class RolloutLoop(OnlineLoop):
     evaluate_every: Natural = 500_000
     checkpoint_every: Natural = 100_000
 
+    def progress_at(self, update: int, raw_steps: int) -> int:
+        return update * self.decisions_per_iteration * raw_steps
+
     def run_updates(self, raw_steps: int) -> int:
         return max(1, self.steps // (self.decisions_per_iteration * raw_steps))
 
@@ -155,3 +177,60 @@ class RolloutLoop(OnlineLoop):
                 f"(decisions_per_iteration={self.decisions_per_iteration}, {raw_steps} steps each): give more --steps, "
                 "or fewer --loop.decisions-per-iteration"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineLoop(Loop):
+    """Gradient steps on a data set, without environments. Progress is in gradient steps.
+
+    Attributes:
+        dataset: the directory of the data set.
+        digest: the digest of its content.
+        updates: gradient steps of the whole run.
+        updates_per_iteration: gradient steps in one iteration. Logs, evaluations and checkpoints happen between
+            iterations.
+        updates_per_dispatch: gradient steps in one call of the compiled update.
+        batch_size: B, sequences in a batch.
+        batch_length: T, steps of a sequence.
+        holdout: share of each source's episodes, its last ones, that is never learned from. The model's loss and its
+            predictions are measured on them.
+        evaluate_every: gradient steps between two evaluations in the task's environment; 0 needs no environment.
+        foresight_every: gradient steps between two measurements of the model on held-out episodes; 0 means never.
+    """
+
+    unit = "updates"
+    dataset: str = ""
+    digest: str = ""
+    updates: Count = 30_000
+    updates_per_iteration: Annotated[int, between(1, 100_000)] = 40
+    updates_per_dispatch: Few = 1
+    batch_size: Size = 16
+    batch_length: Size = 64
+    holdout: ShareBelowOne = 0.05
+    log_every: Natural = 200
+    evaluate_every: Natural = 0
+    foresight_every: Natural = 2_000
+    checkpoint_every: Natural = 2_000
+
+    def continued(self, by: Loop) -> Loop:
+        """A data set may have been moved, if its content is the same."""
+        same = isinstance(by, OfflineLoop) and by.digest == self.digest
+        moved = replace(self, dataset=by.dataset) if same else self
+        return Loop.continued(moved, by)
+
+    def progress_at(self, update: int, raw_steps: int) -> int:
+        return update
+
+    def run_updates(self, raw_steps: int) -> int:
+        return self.updates
+
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        rest = self.updates_per_iteration % self.updates_per_dispatch
+        if rest:
+            given, number = self.updates_per_iteration, self.updates_per_dispatch
+            yield (
+                f"updates_per_iteration={given} must be a multiple of updates_per_dispatch={number}: give "
+                f"--loop.updates-per-iteration {given - rest + number} or another multiple"
+            )
+        if not self.dataset:
+            yield "an offline run learns from a data set: give --dataset DIRECTORY (`prudence dataset` makes one)"

@@ -78,6 +78,15 @@ class OptimiserConfig:
         )
 
 
+def cooled(step: Int[Array, ""], updates: int, share: float) -> Float[Array, ""] | None:
+    """Factor on learning rates at a gradient step: 1, then a linear decrease to 0 over the last ``share`` of a run.
+
+    It is None, which stands for 1, if ``share`` is 0. ``updates`` is the number of gradient steps of the run.
+    """
+    last = share * updates
+    return jnp.clip((updates - step) / last, 0.0, 1.0) if last else None
+
+
 class Averaged(eqx.Module, Generic[M]):
     r"""Exponential moving average of a module's weights over its gradient steps, θ̄ ← kθ̄ + (1 − k)θ.
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, cast
 
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.fosp.config import FospConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete
-from prudence.loops import ReplayLoop, RolloutLoop
+from prudence.loops import OfflineLoop, ReplayLoop, RolloutLoop
 from prudence.ranges import between, check_ranges
 from prudence.systems import find_system
 from prudence.types import Spaces
@@ -29,8 +30,8 @@ class RunConfig:
 
     agent_name: str
     env: EnvConfig
-    agent: DreamerConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
-    loop: ReplayLoop | RolloutLoop = field(default_factory=ReplayLoop)
+    agent: DreamerConfig | FospConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
+    loop: ReplayLoop | RolloutLoop | OfflineLoop = field(default_factory=ReplayLoop)
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
@@ -51,11 +52,11 @@ class RunConfig:
 
     @property
     def planning_starts(self) -> int | None:
-        """The raw step from which on the planner acts. None for an agent that does not plan."""
+        """Progress of the run from which on the planner acts. None for an agent that does not plan."""
         if not isinstance(self.agent, DreamerConfig) or self.agent.planning is None:
             return None
-        assert isinstance(self.loop, ReplayLoop)
-        return self.loop.steps_at(self.agent.planning.start, self.env.action_repeat) if self.agent.planning.start else 0
+        start = self.agent.planning.start
+        return self.loop.progress_at(start, self.env.action_repeat) if start else 0
 
     def make_agent(self, spaces: Spaces) -> Agent:
         """Makes the agent that this run trains.
@@ -65,11 +66,12 @@ class RunConfig:
                 starts to act.
         """
         start = self.planning_starts
-        if start is not None and start >= self.loop.steps:
+        unit, end = self.loop.unit, self.loop.length
+        if start is not None and start >= end:
             raise ValueError(
-                f"{self.agent_name} acts with its planner from {start:,} steps on, but this run ends at "
-                f"{self.loop.steps:,}: its planner would never act. Give more --steps, or start it sooner "
-                "(--agent.planning.start, in gradient steps)"
+                f"{self.agent_name} acts with its planner from {start:,} {unit} on, but this run ends at {end:,}: its "
+                f"planner would never act. Give more --{unit}, or start it sooner (--agent.planning.start, in gradient "
+                "steps)"
             )
         agent = find_system(self.agent_name).agent(spaces, self.agent)
         return replace(cast(Any, agent), run_updates=self.run_updates)

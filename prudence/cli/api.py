@@ -11,18 +11,26 @@ import jax
 
 from prudence.envs import registry
 from prudence.presets import preset, with_action_repeat
+from prudence.presets.offline import offline
 from prudence.run_config import RunConfig
 from prudence.runs.files import safe_name
+from prudence.systems import find_system
 from prudence.training.trainer import train as run_training
+
+
+TASK = "SafetyPointGoal1-v0"
+"""The task if none is named."""
 
 
 def configure(
     agent: str,
-    task: str,
+    task: str | None = None,
     *,
     obs: tuple[str, ...] = (),
     preset_name: str = "cpu",
     steps: int | None = None,
+    updates: int | None = None,
+    dataset: Path | str | None = None,
     cost_limit: float | tuple[float, ...] | None = None,
     seed: int = 0,
     **env: Any,
@@ -31,25 +39,43 @@ def configure(
 
     ``env`` are fields of ``EnvConfig`` and options of the task's suite. Raises EnvError where the task has no such one.
     """
-    config = preset(preset_name, agent, registry.configure(task, obs=obs, **env))
-    if steps is not None:
-        config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
+    if dataset is None:
+        _refuse_online(agent, updates)
+        config = preset(preset_name, agent, registry.configure(task or TASK, obs=obs, **env))
+        if steps is not None:
+            config = dataclasses.replace(config, loop=config.loop.with_length(steps))
+        # An explicit choice wins over the preset's.
+        config = with_action_repeat(config, env.get("action_repeat", config.env.action_repeat))
+        config = dataclasses.replace(config, env=registry.with_settings(config.env, **env))
+    else:
+        if steps is not None:
+            raise ValueError("an offline run takes no environment steps: give --updates instead of --steps")
+        config = offline(preset_name, agent, Path(dataset), task, obs=obs, updates=updates, **env)
     if cost_limit is not None:
         budget = dataclasses.replace(config.agent.budget, limit=cost_limit)
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, budget=budget))
-    # An explicit choice wins over the preset's.
-    config = with_action_repeat(config, env.get("action_repeat", config.env.action_repeat))
-    config = dataclasses.replace(config, env=registry.with_settings(config.env, **env))
     return dataclasses.replace(config, seed=seed)
+
+
+def _refuse_online(agent: str, updates: int | None) -> None:
+    if find_system(agent).needs.dataset:
+        raise ValueError(
+            f"{agent} learns from recorded data: give --dataset DIRECTORY. `prudence dataset record` makes one from a "
+            "policy, and `prudence dataset import` from a file"
+        )
+    if updates is not None:
+        raise ValueError("--updates is the length of an offline run: give --steps, or a data set to learn from (--dataset)")
 
 
 def train(
     agent: str = "safedreamer-bsrp-lag",
-    task: str = "SafetyPointGoal1-v0",
+    task: str | None = None,
     *,
     obs: tuple[str, ...] = (),
     preset: str = "cpu",
     steps: int | None = None,
+    updates: int | None = None,
+    dataset: Path | str | None = None,
     cost_limit: float | tuple[float, ...] | None = None,
     seed: int = 0,
     out: Path | str | None = None,
@@ -62,9 +88,12 @@ def train(
     """Trains an agent, or resumes the run that ``out`` holds, and returns the run's directory.
 
     Args:
-        agent, task, preset, seed: what to train, on what, with which sizes.
+        agent, task, preset, seed: what to train, on what, with which sizes. The task is SafetyPointGoal1-v0 by default,
+            or the task of the data set.
         obs: observations of a task whose suite offers several; by default the first, ``lidar``.
         steps: raw environment steps in all; None is the preset's.
+        updates: gradient steps in all of an offline run; None is the preset's.
+        dataset: the data set of an offline run (:class:`prudence.data.dataset.Dataset`).
         cost_limit: budget per episode, one for all constraints or one for each.
         out: run directory; by default :func:`default_directory`.
         config: a whole configuration, instead of all of the above but ``out``.
@@ -79,7 +108,16 @@ def train(
         EnvError, ValueError, ConfigError, TrainingDiverged: with the cause and what to do.
     """
     config = config or configure(
-        agent, task, obs=obs, preset_name=preset, steps=steps, cost_limit=cost_limit, seed=seed, **env
+        agent,
+        task,
+        obs=obs,
+        preset_name=preset,
+        steps=steps,
+        updates=updates,
+        dataset=dataset,
+        cost_limit=cost_limit,
+        seed=seed,
+        **env,
     )
     use_compilation_cache()
     return run_training(config, out or default_directory(config), wandb=wandb, start_from=start_from, restart=restart)

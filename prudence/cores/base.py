@@ -47,6 +47,15 @@ class Foreseeing(Protocol):
         ...
 
 
+@runtime_checkable
+class Modelling(Protocol):
+    """The additional interface of an agent with a world model whose losses can be measured."""
+
+    def model_losses(self, state: Any, batch: Batch, *, key: Key) -> Metrics:
+        """The losses of the world model on ``[B, T]`` sequences, ``model/<name>``, without learning from them."""
+        ...
+
+
 class Agent(abc.ABC):
     """A static configuration and pure functions over one pytree of state.
 

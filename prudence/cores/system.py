@@ -42,12 +42,14 @@ class Needs:
         posterior: a posterior over world models.
         privileged: observations that only training uses.
         spent: the observation of the costs of the episode so far.
+        dataset: recorded data, from which it learns without an environment.
     """
 
     budget: bool = True
     posterior: bool = False
     privileged: bool = False
     spent: bool = False
+    dataset: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from prudence.deploy.shipped import find_policy, load_shipped
 from prudence.envs import custom
 from prudence.envs.base import EnvError
 from prudence.envs.vector import make_vector
+from prudence.loops import OnlineLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.checkpoint import CheckpointMismatch
@@ -61,7 +62,9 @@ def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, 
     if run.ships:
         state, meta = load_shipped(saved, agent, task=config.env.task, spaces=spaces)
         return config, agent, state, int(meta["step"])
-    like = (agent.init(key=jax.random.key(0)), agent.init_carry(config.loop.num_envs))
+    # A run without environments has no carry.
+    carry = agent.init_carry(config.loop.num_envs) if isinstance(config.loop, OnlineLoop) else None
+    like = (agent.init(key=jax.random.key(0)), carry)
     (state, _), meta = checkpoint.load(saved, like, expect={"task": config.env.task, "spaces": spaces})
     return config, agent, state, int(meta["step"])
 

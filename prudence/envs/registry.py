@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from prudence.envs import custom, probes, quadrotor, safety_gymnasium, wrappers
+from prudence.envs import custom, probes, quadrotor, recorded, safety_gymnasium, wrappers
 from prudence.envs.base import Description, Entry, EnvConfig, EnvError, Layout, Suite, entries
 from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
@@ -32,7 +32,7 @@ def task_ids() -> list[str]:
 
 def find_suite(task: str) -> Suite:
     """The suite that has ``task``. If there is none, the suite of Gymnasium ids and classes."""
-    return next((suite for suite in SUITES if task in suite.tasks), custom.SUITE)
+    return next((suite for suite in (*SUITES, recorded.SUITE) if task in suite.tasks), custom.SUITE)
 
 
 def offers_observations(task: str) -> bool:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from prudence.nets import MLP, Activation, NormKind, Style
 from prudence.ops.distributions import Bernoulli, SymlogMSE, TwoHot, UnitNormal
-from prudence.ranges import Depth, NonNegative, Positive, Size, between
+from prudence.ranges import Depth, EitherSign, NonNegative, Positive, Size, between
 from prudence.types import Batch, Key, Trajectory
 
 HeadKind = Literal["twohot", "symexp_twohot", "symlog_mse", "normal", "bernoulli"]
@@ -30,6 +30,7 @@ class HeadConfig:
         bins: number of bins of the two-hot kinds.
         limit: position of the outermost bin in symlog space.
         out_scale: factor on the initial variance of the last layer's weights. With 0 the output is 0 at first.
+        init_logit: initial bias of the last layer of a ``bernoulli`` head: −4 starts at a probability of .018.
     """
 
     kind: HeadKind = "twohot"
@@ -39,6 +40,7 @@ class HeadConfig:
     limit: Annotated[float, between(0, 80, open_low=True)] = 20.0
     out_scale: NonNegative = 0.0
     bernoulli_scale: Positive = 1.0
+    init_logit: EitherSign = 0.0
     norm: NormKind = "layer"
     activation: Activation = "silu"
 
@@ -56,6 +58,9 @@ class Head(eqx.Module):
         out_size = numbers * (c.bins if "twohot" in c.kind else 1)
         style: Style = {"norm": c.norm, "activation": c.activation}
         self.net = MLP(in_size, c.units, c.layers, out_size, **style, out_scale=c.out_scale, key=key)
+        if c.init_logit:
+            bias = jnp.full(out_size, c.init_logit, jnp.float32)
+            self.net = eqx.tree_at(lambda net: net.output.bias, self.net, bias)
         self.shape = shape
         self.config = config
 

@@ -21,27 +21,27 @@ class PercentileScale(eqx.Module):
     r"""Running range of returns, :math:`S = \mathrm{EMA}(P_{95} - P_5)` (DreamerV3 eq. 11).
 
     Advantages are divided by :math:`\max(1, S)`, so that small returns are not amplified. Both percentiles are
-    exponential averages, in which the newest batch has the weight ``rate``.
+    exponential averages, in which the newest batch has the weight ``rate``. Returns of C costs have C ranges.
     """
 
-    low: Float[Array, ""]
-    high: Float[Array, ""]
+    low: Float[Array, " *C"]
+    high: Float[Array, " *C"]
     rate: float = eqx.field(static=True, default=0.01)
     floor: float = eqx.field(static=True, default=1.0)
 
     @classmethod
-    def init(cls, rate: float = 0.01, floor: float = 1.0) -> PercentileScale:
-        """A fresh normaliser with scale ``floor`` (the papers' 1)."""
-        return cls(jnp.zeros(()), jnp.zeros(()), rate, floor)
+    def init(cls, rate: float = 0.01, floor: float = 1.0, shape: tuple[int, ...] = ()) -> PercentileScale:
+        """A fresh normaliser with scale ``floor`` (the papers' 1). ``shape`` is that of one return."""
+        return cls(jnp.zeros(shape), jnp.zeros(shape), rate, floor)
 
-    def update(self, returns: Float[Array, "*shape"]) -> PercentileScale:
+    def update(self, returns: Float[Array, "*batch *C"]) -> PercentileScale:
         """The normaliser after one more batch of returns."""
-        low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
+        low, high = jnp.percentile(returns.reshape(-1, *self.low.shape), jnp.array([5.0, 95.0]), axis=0)
         mix = lambda old, new: (1 - self.rate) * old + self.rate * new
         return PercentileScale(mix(self.low, low), mix(self.high, high), self.rate, self.floor)
 
     @property
-    def scale(self) -> Float[Array, ""]:
+    def scale(self) -> Float[Array, " *C"]:
         """``max(floor, P95 - P5)``."""
         return jnp.maximum(self.floor, self.high - self.low)
 

@@ -7,8 +7,9 @@
 - ``cpu``: learns a low-dimensional task in minutes on two cores;
 - ``debug``: runs in seconds and learns nothing.
 
-A preset belongs to a core (:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.on_policy`). It depends on the needs
-of a system, never on its name.
+A preset belongs to a core (:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.fosp`,
+:mod:`prudence.presets.on_policy`). It depends on the needs of a system, never on its name.
+:mod:`prudence.presets.offline` makes an offline run of it.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from dataclasses import replace
 from typing import Any
 
 from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.fosp.config import FospConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete, find_suite
-from prudence.presets import dreamer, on_policy
+from prudence.presets import dreamer, fosp, on_policy
 from prudence.run_config import RunConfig
 from prudence.systems import find_system
 
 Preset = Callable[[System[Any], EnvConfig], tuple[EnvConfig, Any, Any]]
 """Makes the configurations of environment, agent and loop for a system on a task."""
 
-_PRESETS: Mapping[type, Mapping[str, Preset]] = {DreamerConfig: dreamer.PRESETS, OnPolicyConfig: on_policy.PRESETS}
+_PRESETS: Mapping[type, Mapping[str, Preset]] = {
+    DreamerConfig: dreamer.PRESETS,
+    FospConfig: fosp.PRESETS,
+    OnPolicyConfig: on_policy.PRESETS,
+}
 
 PRESETS = ("debug", "cpu", "paper", "gpu", "comparison", "suite")
 

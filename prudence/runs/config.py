@@ -60,6 +60,24 @@ def read_config(path: Path, cls: type[Config]) -> Config:
         ) from error
 
 
+def to_json(config: Any) -> Any:
+    """A configuration as JSON's types, in the form that ``write_config`` writes.
+
+    Raises:
+        ConfigError: as ``write_config``.
+    """
+    return _encode(config, type(config).__name__)
+
+
+def from_json(value: Any, cls: type[Config]) -> Config:
+    """Reverses :func:`to_json`.
+
+    Raises:
+        ConfigError: as ``read_config``.
+    """
+    return _decode(value, cls, cls.__name__)
+
+
 def _version_of(directory: Path) -> str:
     commit = last_commit(directory)
     return f"git checkout {commit}" if commit else f"its commit is in {PROVENANCE}, where there is one"

@@ -19,7 +19,7 @@ from prudence.runs.provenance import FILE as PROVENANCE
 def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
     """Writes the configuration, or checks that the run in the directory has the same one.
 
-    The number of steps may differ, so that a run can be extended.
+    The length may differ, so that a run can be extended.
 
     Args:
         origin: the run from which a new run is copied.
@@ -33,7 +33,7 @@ def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = No
         write_config(run.config, config)
         return
     saved = read_config(run.config, RunConfig)
-    extended = dataclasses.replace(saved, loop=dataclasses.replace(saved.loop, steps=config.loop.steps))
+    extended = dataclasses.replace(saved, loop=saved.loop.continued(config.loop))
     if extended != config:
         changed = ", ".join(_differences(extended, config))
         raise ConfigError(
@@ -51,10 +51,10 @@ def _refuse_lost_checkpoints(run: RunDirectory, config: RunConfig, origin: RunDi
     if not run.metrics.exists() and not any(run.replay.glob("*.chunk")):
         return
     loop = _saved_or(run, config).loop
-    steps = sorted({row["step"] for row in read_metrics(run.metrics)}) if run.metrics.exists() else [float(loop.steps)]
+    steps = sorted({row["step"] for row in read_metrics(run.metrics)}) if run.metrics.exists() else [float(loop.length)]
     # The iteration that passes the mark writes its metrics before its checkpoint. A second one comes after it.
     passed = [step for step in steps if loop.checkpoint_every and step >= loop.checkpoint_every]
-    if len(passed) > 1 or (steps and steps[-1] >= loop.steps):
+    if len(passed) > 1 or (steps and steps[-1] >= loop.length):
         what = f"metrics up to step {steps[-1]:,.0f}" if run.metrics.exists() else "experience (replay/)"
         raise ConfigError(
             f"{run.path} has {what}, but no checkpoint to go on from: {run.checkpoints} was moved or deleted, or the "

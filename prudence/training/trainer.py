@@ -133,7 +133,7 @@ class Trainer:
     def _planning(self) -> str:
         """A note about when the planner starts to act, if it does not act from the beginning."""
         start = self._config.planning_starts
-        return f"; its policy acts until {start:,} steps, then its planner" if start else ""
+        return f"; its policy acts until {start:,} {self._learning.unit}, then its planner" if start else ""
 
     # ---- between iterations ------------------------------------------------------------------
 
@@ -152,6 +152,8 @@ class Trainer:
             self._logger.write(self.now, acting | metrics | self._time_metrics())
         if due(loop.evaluate_every):
             self._evaluate(progress)
+        elif due(self._learning.foresight_every):
+            self._logger.write(self.now, self._learning.foresight(self._state))
         if due(loop.checkpoint_every):
             self._save()
 

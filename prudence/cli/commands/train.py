@@ -25,7 +25,8 @@ else:  # From the list of systems, so that the command's choices are always thos
 class Train:
     """Train an agent on a task, or go on with the run in --out.
 
-    Repeating a command resumes its run where the last checkpoint was taken; a larger --steps extends it.
+    Repeating a command resumes its run where the last checkpoint was taken; a larger --steps (of an offline run:
+    --updates) extends it.
     Ctrl-C saves and stops. Any other setting of the preset can be changed too: see
     `prudence train AGENT --settings` for all of them, and pass for example `--agent.horizon 10`, or
     `--env.costs separate` to hold every cost of the task against a budget of its own.
@@ -33,8 +34,12 @@ class Train:
 
     agent: Annotated[_AgentName, tyro.conf.Positional]
     """What to train; `prudence list` says what each is."""
-    task: str = "SafetyPointGoal1-v0"
-    """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]."""
+    task: str | None = None
+    """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]. By default
+    SafetyPointGoal1-v0, or the task that --dataset was recorded in."""
+    dataset: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Learn from recorded data, without an environment (`prudence dataset` makes and inspects it). Task, observations
+    and action repeat are then those of the data."""
     obs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
     """Observations of a task whose suite offers several (`prudence list`), one or more of them: lidar (the default),
     coordinates, vision. Tasks with observations of their own show them all."""
@@ -47,6 +52,8 @@ class Train:
     By default the preset's: 2; 25 for LAMBDA in cpu, gpu and paper, and for model-free agents except in paper."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Raw environment steps in all (repeated actions count each time). By default the preset's."""
+    updates: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """With --dataset: gradient steps in all. By default the preset's."""
     seed: int = 0
     """Determines everything: episodes, initial weights, samples."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
@@ -69,6 +76,8 @@ class Train:
             obs=self.obs,
             preset_name=self.preset,
             steps=self.steps,
+            updates=self.updates,
+            dataset=self.dataset,
             cost_limit=limit[0] if limit is not None and len(limit) == 1 else limit,
             seed=self.seed,
         )

@@ -271,7 +271,7 @@ class Dreamer(Agent):
             return_scale=state.return_scale.update(dream.returns),
             constraint=imagination.update_constraint(state, dream.violation),
             price=state.price,
-            lived=state.lived,
+            lived=self.config.budget.rehearsed(state.lived, dream.estimate),
             average=state.average,
             step=state.step + 1,
         )
@@ -355,6 +355,10 @@ class Dreamer(Agent):
         return eqx.tree_at(lambda s: (*actors(s), s.price), state, (*after, price))
 
     # --- diagnosis ----------------------------------------------------------------------------
+
+    def model_losses(self, state: DreamerState, batch: Batch, *, key: Key) -> Metrics:
+        """As :meth:`prudence.cores.base.Modelling.model_losses`."""
+        return self.perception.losses(state.world_model.module, batch, key=key)
 
     def report(
         self, state: DreamerState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1

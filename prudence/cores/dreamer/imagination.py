@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from prudence.actors import Actor
 from prudence.budgets import Lived
 from prudence.constraints import Unconstrained
-from prudence.cores.actor_learning import improve
+from prudence.cores.actor_learning import draw_starts, improve
 from prudence.cores.dreamer.config import DreamerConfig, DreamerState
 from prudence.cores.dreamer.uncertainty import Selection, select
 from prudence.critics import CriticBatch
@@ -26,7 +26,7 @@ from prudence.models.posterior import imagine_each
 from prudence.models.world_model import symmetric
 from prudence.nets import cast
 from prudence.ops.returns import cumulative_discount, lambda_returns
-from prudence.optim import Optimised
+from prudence.optim import Optimised, cooled
 from prudence.types import Batch, Key, Metrics, Spaces, Trajectory
 
 
@@ -39,6 +39,7 @@ class Dream(NamedTuple):
     trajectory: Trajectory
     returns: Float[Array, "H MS"]
     weights: Float[Array, "H B"]
+    estimate: Float[Array, " C"]
     violation: Float[Array, " C"]
     advantage: Float[Array, "H B"]
     critic_batch: CriticBatch
@@ -67,11 +68,7 @@ class Imagination:
         """Flattens posterior states to start states ``[S, ...]``. The second result is 1, or 0 for terminal states."""
         flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), latents)
         alive = 1 - jnp.asarray(batch.is_terminal, jnp.float32).reshape(-1)
-        count = self.config.imagination_starts
-        if count is None or count >= len(alive):
-            return flat, alive
-        chosen = jax.random.choice(key, len(alive), (count,), replace=False)
-        return jax.tree.map(lambda x: x[chosen], flat), alive[chosen]
+        return draw_starts(flat, alive, self.config.imagination_starts, key=key)[:2]
 
     def improve(
         self,
@@ -159,6 +156,7 @@ class Imagination:
             trajectory=trajectory,
             returns=task(returns),
             weights=weights,
+            estimate=estimate,
             violation=violation,
             advantage=self._advantage(state, *advantages, violation, task, safety),
             critic_batch=CriticBatch.flat(task(features), task(returns), task(weights)),
@@ -214,10 +212,7 @@ class Imagination:
     @property
     def cost_unit(self) -> float:
         """The factor that converts the mean cost return to the unit of ``budget.estimate``."""
-        c = self.config
-        if c.budget.estimate == "episode" and self.spaces.episode_steps is not None:
-            return (1 - c.budget.discount) * self.spaces.episode_steps
-        return float(c.horizon) if c.budget.estimate == "sum" else 1.0
+        return self.config.budget.cost_unit(self.spaces, self.config.horizon)
 
     def exchange_rate(self, state: DreamerState) -> Float[Array, " C"]:
         """The return that the actor gives up for one unit of cost return, λ · unit · S.
@@ -256,8 +251,7 @@ class Imagination:
 
         It is None without a cooldown.
         """
-        last = self.config.cooldown * self.run_updates
-        return jnp.clip((self.run_updates - state.step) / last, 0.0, 1.0) if last else None
+        return cooled(state.step, self.run_updates, self.config.cooldown)
 
     def _return_scale(self, state: DreamerState) -> Float[Array, ""]:
         return state.return_scale.scale if self.config.normalise_returns else jnp.ones(())

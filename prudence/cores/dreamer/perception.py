@@ -90,6 +90,10 @@ class Perception:
         world_model, more = world_model.descend(gradient, "model", rate)
         return world_model, jax.lax.stop_gradient(filtered), metrics | more
 
+    def losses(self, model: AbstractWorldModel, batch: Batch, *, key: Key) -> Metrics:
+        """The losses of the model on ``[B, T]`` sequences."""
+        return _losses(self.compute(model), batch, key)
+
     def report(
         self, model: AbstractWorldModel, batch: Batch, *, key: Key, context: int, samples: int
     ) -> dict[str, np.ndarray]:
@@ -103,6 +107,11 @@ class Perception:
         truth |= {"reward": batch.reward, "cost": batch.cost}
         out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
         return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
+
+
+@eqx.filter_jit
+def _losses(model: AbstractWorldModel, batch: Batch, key: Key) -> Metrics:
+    return model.loss(batch, key=key)[1][1]
 
 
 @eqx.filter_jit

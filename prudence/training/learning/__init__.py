@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from prudence.loops import Loop, ReplayLoop, RolloutLoop
+from prudence.loops import Loop, OfflineLoop, ReplayLoop, RolloutLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.base import Learning
+from prudence.training.learning.offline import OfflineLearning
 from prudence.training.learning.replay import ReplayLearning
 from prudence.training.learning.rollout import RolloutLearning
 from prudence.training.progress import Counters, Keys
 
-_LEARNINGS: dict[type[Loop], type[Learning]] = {ReplayLoop: ReplayLearning, RolloutLoop: RolloutLearning}
+_LEARNINGS: dict[type[Loop], type[Learning]] = {
+    ReplayLoop: ReplayLearning,
+    RolloutLoop: RolloutLearning,
+    OfflineLoop: OfflineLearning,
+}
 
 
 def make_learning(config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> Learning:

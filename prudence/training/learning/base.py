@@ -72,6 +72,11 @@ class Learning(abc.ABC):
         """The latest diagnostics of ``Agent.act``."""
         return {}
 
+    @property
+    def foresight_every(self) -> int:
+        """Progress between two measurements of foresight, apart from those in evaluations; 0 means never."""
+        return 0
+
     @abc.abstractmethod
     def start(self) -> None:
         """Begins a new run."""

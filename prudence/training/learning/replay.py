@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax
-import numpy as np
-
 from prudence.data.memory import check_fits, memory_plan
-from prudence.data.replay import Replay, Windows
+from prudence.data.replay import Replay
+from prudence.data.windows import Windows
 from prudence.inspection.open_loop import measure
 from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.online import OnlineLearning
-from prudence.training.progress import FORESIGHT, UPDATE, Counters, Keys
+from prudence.training.learning.steps import learn
+from prudence.training.progress import FORESIGHT, Counters, Keys
 from prudence.types import Metrics
 
 _FORESIGHT_SEQUENCES = 64
@@ -123,13 +122,8 @@ class ReplayLearning(OnlineLearning):
         Returns:
             The agent's state, mean metrics, and the time at which the steps ended (``time.perf_counter``).
         """
-        history = []
-        for index, chosen in enumerate(windows):
-            key = self._keys(UPDATE, self._counters.updates + index * self._replay_loop.updates_per_dispatch)
-            state, metrics = self.agent.update(state, jax.device_put(self._replay.gather(chosen)), key=key)
-            history.append(metrics)
-        means = jax.tree.map(lambda *values: float(np.mean([np.asarray(v) for v in values])), *history)
-        return jax.block_until_ready(state), means, time.perf_counter()
+        state, metrics = learn(self.agent, state, windows, self._replay.gather, self._keys, self._counters.updates)
+        return state, metrics, time.perf_counter()
 
     def _collect(self, state: Any) -> None:
         """Takes the iteration's decisions in the environments, and adds the new rows to replay."""

@@ -1,0 +1,123 @@
+"""Learning from recorded actions: which pairs of steps count, expectiles, weights of a regression, and reachability."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from prudence.types import Batch
+
+
+def pair_mask(batch: Batch) -> Float[Array, "B T-1"]:
+    """1 where rows t and t+1 of ``[B, T]`` sequences are consecutive steps of one episode, else 0.
+
+    The row after an episode's last row is the first row of another episode. In a pair, ``prev_action[t+1]`` is the
+    action taken at t, and ``reward[t+1]``, ``cost[t+1]`` and ``is_terminal[t+1]`` are its results.
+    """
+    return 1.0 - jnp.asarray(batch.is_last)[:, :-1].astype(jnp.float32)
+
+
+def expectile_weights(
+    targets: Float[Array, "*shape"], values: Float[Array, "*shape"], expectile: float
+) -> Float[Array, "*shape"]:
+    r"""The weights :math:`|κ - 1\{q < v\}|` of targets q, given the current values v.
+
+    A weighted maximum-likelihood fit of a mean then converges to the κ-expectile of the targets (Kostrikov et al. 2022
+    eq. 5; FOSP eq. 7). κ = .5 is the mean, and κ → 1 is the maximum. The weights carry no gradient.
+    """
+    below = (targets < values).astype(jnp.float32)
+    return jax.lax.stop_gradient(jnp.abs(expectile - below))
+
+
+def regression_weights(
+    advantage: Float[Array, "*batch"],
+    cost_advantage: Float[Array, "*batch"],
+    feasible: Float[Array, "*batch"],
+    action_feasible: Float[Array, "*batch"],
+    *,
+    temperature: float,
+    cost_temperature: float,
+    clip: float,
+    cost_clip: float,
+) -> Float[Array, "*batch"]:
+    r"""The weights with which recorded actions are imitated (FOSP eq. 16 to 19, with the action's feasibility).
+
+    .. math::
+        w = u f \min(e^{β_1 A_r}, m_r) + (1 - u) \min(e^{-β_2 A_c}, m_c)
+
+    In a feasible state (u = 1), actions with a large reward advantage count. In an infeasible state (u = 0), actions
+    that reduce costs count. The factor f is not in the paper. Without it, an action that leads from a feasible state
+    into an unsafe one counts as much as its reward promises. The weights carry no gradient.
+
+    Args:
+        advantage: A_r of the actions.
+        cost_advantage: A_c of the actions, summed over constraints.
+        feasible: u in [0, 1], the probability that the state is feasible.
+        action_feasible: f in [0, 1], the probability that the action keeps it feasible.
+        temperature, cost_temperature: β1 and β2, inverse temperatures.
+        clip, cost_clip: the bounds m_r and m_c.
+    """
+    # The exponent is bounded, not its result, so that no intermediate value overflows.
+    reward = jnp.exp(jnp.minimum(temperature * advantage, jnp.log(clip)))
+    cost = jnp.exp(jnp.minimum(-cost_temperature * cost_advantage, jnp.log(cost_clip)))
+    return jax.lax.stop_gradient(feasible * action_feasible * reward + (1 - feasible) * cost)
+
+
+def reach_targets(
+    violations: Float[Array, "T *batch"], discounts: Float[Array, "T *batch"], last: Float[Array, "*batch"]
+) -> Float[Array, "T *batch"]:
+    r"""Targets for the probability that a state is unsafe or leads to an unsafe one (FOSP eq. 30, RESPO eq. 8).
+
+    .. math::
+        y_t = \max(v_t, γ_{t+1} y_{t+1}),\qquad y_{T-1} = \max(v_{T-1}, p)
+
+    This backup is a contraction with the factor γ. (The paper prints the indicator of the safe set, which contradicts
+    its text; docs/algorithms/fosp.md.)
+
+    Args:
+        violations: v, the probability that each of T states is unsafe itself.
+        discounts: γ_u × probability that the episode goes on at state t; ``discounts[0]`` is not used.
+        last: p, the current estimate at the last state.
+    """
+
+    def step(following: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        violation, discounted = inputs
+        now = jnp.maximum(violation, discounted * following)
+        return now, now
+
+    end = jnp.maximum(violations[-1], last)
+    _, targets = jax.lax.scan(step, end, (violations[:-1], discounts[1:]), reverse=True)
+    return jnp.concatenate([targets, end[None]])
+
+
+def feasibility(reach: Float[Array, "*batch C"]) -> Float[Array, "*batch"]:
+    r"""u = :math:`1 - \max_j p_j`, given the probabilities p of reaching a violation of each constraint."""
+    return 1.0 - reach.max(-1)
+
+
+
+def safety_targets(
+    heights: Float[Array, "T *batch"], discounts: Float[Array, "T *batch"], last: Float[Array, "*batch"]
+) -> Float[Array, "T *batch"]:
+    r"""Targets for the value of Hamilton-Jacobi reachability, whose sign says whether a violation follows.
+
+    .. math::
+        y_t = (1 - γ_{t+1}) h_t + γ_{t+1} \max(h_t, y_{t+1}),\qquad y_{T-1} = \max(h_{T-1}, v)
+
+    (Fisac et al. 2019 eq. 7, for the largest h; FISOR eq. 4.)
+
+    Args:
+        heights: h, positive in unsafe states and negative in safe ones.
+        discounts: γ × probability that the episode goes on at state t; ``discounts[0]`` is not used.
+        last: v, the current estimate at the last state.
+    """
+
+    def step(following: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        height, discounted = inputs
+        now = (1 - discounted) * height + discounted * jnp.maximum(height, following)
+        return now, now
+
+    end = jnp.maximum(heights[-1], last)
+    _, targets = jax.lax.scan(step, end, (heights[:-1], discounts[1:]), reverse=True)
+    return jnp.concatenate([targets, end[None]])
