@@ -3,8 +3,8 @@
 Rows, records, streams, windows and spans are those of :mod:`prudence.data.windows`. Rows are numbered from 0 over the
 whole run. A *gap* is a missing row: the tail was lost in a crash, or a chunk is torn. No window crosses a gap.
 
-What is sampled depends only on the rows held and on the sampler's state. A resumed run therefore equals an uninterrupted
-one.
+What is sampled depends only on the rows held and on the sampler's state. A resumed run therefore equals an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -182,7 +182,11 @@ class Replay:
         """
         self.flush()
         self._pins[self._next] = self._start
-        return {"next": self._next, "spans": [list(span) for span in self._streams.spans], "rng": self._rng.bit_generator.state}
+        return {
+            "next": self._next,
+            "spans": [list(span) for span in self._streams.spans],
+            "rng": self._rng.bit_generator.state,
+        }
 
     def commit(self, keep: int = 2) -> None:
         """Deletes the chunks that neither the replay nor the ``keep`` latest states need.

@@ -1,10 +1,10 @@
 """Windows of rows: what a replay and a dataset sample.
 
-A *row* is one step of E environments, and a *record* is one environment's part of it. The records of environment e form
-one *stream*. A *window* is T consecutive records of one stream. A *span* is a run of consecutive rows, and a window lies
-in one span: none crosses from one span into another. Every window has the same probability, so the first and the last
-step of an episode are sampled like any other step. A window may cross from one episode into the next; ``is_first`` marks
-the border.
+A *row* is one step of E environments, and a *record* is one environment's part of it. The records of environment e
+form one *stream*. A *window* is T consecutive records of one stream. A *span* is a run of consecutive rows, and a
+window lies in one span: none crosses from one span into another. Every window has the same probability, so the first
+and the last step of an episode are sampled like any other step. A window may cross from one episode into the next;
+``is_first`` marks the border.
 
 What is sampled depends only on the spans and on the random generator. It does not depend on how rows are spread over
 chunks or when they were written.
@@ -13,6 +13,7 @@ chunks or when they were written.
 from __future__ import annotations
 
 import bisect
+import copy
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,12 @@ class Streams:
         self.layout, self.chunks, self.spans = layout, chunks, spans
         self.filling: OpenChunk | None = None
         self._map = functools.lru_cache(_MAX_MAPS)(functools.partial(map_chunk, layout=layout))
+
+    def over(self, spans: list[Span]) -> Streams:
+        """The same chunks, and other spans."""
+        other = copy.copy(self)
+        other.spans = spans
+        return other
 
     def __len__(self) -> int:
         """Number of records."""
