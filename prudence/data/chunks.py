@@ -149,6 +149,11 @@ class OpenChunk:
             np.copyto(target[self.rows], values[name], casting="same_kind")
         self.rows += 1
 
+    @property
+    def checksums(self) -> np.ndarray:
+        """``[rows]`` of the rows on disk."""
+        return self._data["checksum"][: self.written]
+
     def write(self) -> None:
         """Writes every row durably to the disk (fsync).
 
@@ -214,6 +219,23 @@ def scan_chunks(directory: Path, layout: Layout) -> list[Chunk]:
     return chunks
 
 
+def verified_checksums(path: Path, layout: Layout) -> np.ndarray:
+    """The checksums ``[rows]`` of a chunk. All of it has been read, and is intact.
+
+    Raises:
+        ValueError: the header or a row is torn or of another layout. The message names it.
+    """
+    first = int(path.stem)
+    header, data = _header_and_body(path, first, layout)
+    if header != layout.header(first):
+        raise ValueError(f"the header of {path} is torn, or of other spaces")
+    rows, torn = _complete_rows(data, layout)
+    broken = next((index for index, row in enumerate(rows) if not _is_intact(row, first + index)), None)
+    if broken is not None or torn:
+        raise ValueError(f"row {first + (len(rows) if broken is None else broken)} of {path} is torn")
+    return np.ascontiguousarray(rows[:, -_CHECKSUM_BYTES:]).view("<u4")[:, 0]
+
+
 def rows_per_chunk(chunk_size: int, num_envs: int) -> int:
     """Number of rows of ``num_envs`` records in a chunk of about ``chunk_size`` records, at least 1."""
     return max(1, chunk_size // num_envs)
@@ -237,27 +259,39 @@ def capacity_in_rows(layout: Layout, capacity: int, capacity_bytes: int | None) 
 
 
 def _count_valid_rows(path: Path, first: int, layout: Layout) -> int:
-    header = layout.header(first)
-    data = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
-    if data[: len(header)].tobytes() != header:
-        _refuse_other_layout(path, data, layout)
+    header, body = _header_and_body(path, first, layout)
+    if header != layout.header(first):
+        _refuse_other_layout(path, layout)
         log.warning("replay: dropped %s, whose header is torn", path)
         return 0
-    body = data[len(header) :]
-    complete = len(body) // layout.row.itemsize
-    rows = body[: complete * layout.row.itemsize].reshape(complete, layout.row.itemsize)
-    valid = next((index for index in range(complete) if not _is_intact(rows[index], first + index)), complete)
+    rows, _ = _complete_rows(body, layout)
+    valid = next((index for index, row in enumerate(rows) if not _is_intact(row, first + index)), len(rows))
     torn = len(body) - valid * layout.row.itemsize
     if torn:
         log.warning("replay: dropped the last %d bytes of %s, which are torn; %d rows are intact", torn, path, valid)
     return valid
 
 
-def _refuse_other_layout(path: Path, data: np.ndarray, layout: Layout) -> None:
+def _header_and_body(path: Path, first: int, layout: Layout) -> tuple[bytes, np.ndarray]:
+    """What stands in the header's place, and the bytes after it."""
+    data = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
+    length = len(layout.header(first))
+    return data[:length].tobytes(), data[length:]
+
+
+def _complete_rows(body: np.ndarray, layout: Layout) -> tuple[np.ndarray, int]:
+    """The complete rows ``[rows, bytes]`` of a chunk's body, and the number of bytes after them."""
+    size = layout.row.itemsize
+    number = len(body) // size
+    return body[: number * size].reshape(number, size), len(body) % size
+
+
+def _refuse_other_layout(path: Path, layout: Layout) -> None:
+    data = path.read_bytes()
     if len(data) < _PREFIX.size:
         return
-    magic, length, checksum = _PREFIX.unpack(data[: _PREFIX.size].tobytes())
-    text = data[_PREFIX.size : _PREFIX.size + length].tobytes()
+    magic, length, checksum = _PREFIX.unpack(data[: _PREFIX.size])
+    text = data[_PREFIX.size : _PREFIX.size + length]
     if magic != _MAGIC or zlib.crc32(text) != checksum:
         return
     found, wanted = json.loads(text), json.loads(layout.header(0)[_PREFIX.size :])

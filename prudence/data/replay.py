@@ -1,23 +1,16 @@
 """A replay on disk that samples uniform windows of experience.
 
-A *row* is one step of E environments. Rows are numbered from 0 over the whole run. A *record* is one environment's part
-of a row. The records of environment e form one stream. A *window* is T consecutive records of one stream. Every window
-has the same probability, so the first and the last step of an episode are sampled like any other step. A window may
-cross from one episode into the next; ``is_first`` marks the border.
+Rows, records, streams, windows and spans are those of :mod:`prudence.data.windows`. Rows are numbered from 0 over the
+whole run. A *gap* is a missing row: the tail was lost in a crash, or a chunk is torn. No window crosses a gap.
 
-A *gap* is a missing row: the tail was lost in a crash, or a chunk is torn. No window crosses a gap.
-
-What is sampled depends only on the rows held and on the sampler's state. It does not depend on how rows are spread over
-chunks or when they were written. A resumed run therefore equals an uninterrupted one.
+What is sampled depends only on the rows held and on the sampler's state. A resumed run therefore equals an
+uninterrupted one.
 """
 
 from __future__ import annotations
 
-import bisect
-import functools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,44 +22,14 @@ from prudence.data.chunks import (
     Layout,
     OpenChunk,
     capacity_in_rows,
-    map_chunk,
     rows_per_chunk,
     scan_chunks,
     sync_directory,
 )
+from prudence.data.windows import Span, Streams, Windows, batch_axes, flatten, gather, intersect, join
 from prudence.types import Batch, Spaces, Transition
 
 log = logging.getLogger(__name__)
-
-# Each memory map holds a file descriptor, and a process often has at most 1024 of them.
-_MAX_MAPS = 256
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Part of window ``window``, from its step ``at`` on: rows ``begin`` to ``end`` of ``fields`` and ``env``."""
-
-    fields: Fields
-    begin: int
-    end: int
-    env: int
-    window: int
-    at: int
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows that ``Replay.draw`` chose.
-
-    Attributes:
-        shape: batch axes.
-        length: T, steps of each window.
-        pieces: parts of chunks that make up the windows.
-    """
-
-    shape: tuple[int, ...]
-    length: int
-    pieces: tuple[_Piece, ...]
 
 
 class Replay:
@@ -104,15 +67,13 @@ class Replay:
         self._capacity = capacity_in_rows(self._layout, capacity, capacity_bytes)
         self._chunk_rows = rows_per_chunk(chunk_size, num_envs)
         self._rng = np.random.default_rng(seed)
-        self._map = functools.lru_cache(_MAX_MAPS)(functools.partial(map_chunk, layout=self._layout))
         self._pins: dict[int, int] = {}
         """The first row that each restorable state needs, by the state's next row."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._chunks: list[Chunk] = scan_chunks(self.directory, self._layout)
-        self._open: OpenChunk | None = None
-        self._spans = _join(self._chunks)
+        chunks = scan_chunks(self.directory, self._layout)
+        self._streams = Streams(self._layout, chunks, _rows(chunks))
         # Leaves a gap after the rows that were found, because steps after them may have been lost.
-        self._next = self._spans[-1][1] + 1 if self._spans else 0
+        self._next = self._streams.spans[-1][1] + 1 if chunks else 0
         self._give_up_oldest()
 
     # ---- writing -----------------------------------------------------------------------------------------------
@@ -125,17 +86,14 @@ class Replay:
             TypeError: the dtype of an array does not match the spaces.
             ReplayDiskError: a full chunk could not be written. The step was not added.
         """
-        values = _flatten(transition)
+        values, streams = flatten(transition), self._streams
         self._check(values)
-        if self._open is not None and self._open.is_full:
+        if streams.filling is not None and streams.filling.is_full:
             self._seal()
-        if self._open is None:
-            self._open = OpenChunk(self.directory, self._layout, self._next, self._chunk_rows)
-        self._open.append(values)
-        if self._spans and self._spans[-1][1] == self._next:
-            self._spans[-1] = (self._spans[-1][0], self._next + 1)
-        else:
-            self._spans.append((self._next, self._next + 1))
+        if streams.filling is None:
+            streams.filling = OpenChunk(self.directory, self._layout, self._next, self._chunk_rows)
+        streams.filling.append(values)
+        streams.spans[-1:] = join([*streams.spans[-1:], (self._next, self._next + 1)])
         self._next += 1
         self._give_up_oldest()
         self._delete_unneeded()
@@ -146,23 +104,23 @@ class Replay:
         Raises:
             ReplayDiskError: the disk is full or failed. Records that were durable before are intact.
         """
-        if self._open is not None:
-            self._open.write()
+        if self._streams.filling is not None:
+            self._streams.filling.write()
 
     def clear(self) -> None:
         """Deletes every record. The sampler keeps its state."""
         self._drop_from(0)
-        self._spans, self._pins, self._next = [], {}, 0
+        self._streams.spans, self._pins, self._next = [], {}, 0
 
     # ---- sampling ----------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Number of records held."""
-        return self._layout.num_envs * sum(stop - start for start, stop in self._spans)
+        return len(self._streams)
 
     def num_windows(self, length: int) -> int:
         """Number of windows of ``length`` steps in the replay."""
-        return self._layout.num_envs * sum(max(0, stop - start - length + 1) for start, stop in self._spans)
+        return self._streams.num_windows(length)
 
     def ready(self, length: int) -> bool:
         """Whether the replay holds a window of ``length`` steps."""
@@ -187,19 +145,12 @@ class Replay:
         Raises:
             ValueError: the replay holds no window of this length yet; see ``ready``.
         """
-        total = self.num_windows(length)
-        if total == 0:
+        if not self.ready(length):
             raise ValueError(
                 f"the replay holds no {length} consecutive steps yet ({len(self)} records of "
                 f"{self._layout.num_envs} environments): collect more before sampling, or sample shorter windows"
             )
-        shape = (batch_size,) if updates is None else (updates, batch_size)
-        chosen = self._rng.integers(total, size=int(np.prod(shape)))
-        envs, offsets = np.divmod(chosen, total // self._layout.num_envs)
-        pieces: list[_Piece] = []
-        for window, (env, row) in enumerate(zip(envs.tolist(), self._rows_of(offsets, length).tolist(), strict=True)):
-            pieces.extend(self._locate(window, env, row, length))
-        return Windows(shape, length, tuple(pieces))
+        return self._streams.draw(self._rng, batch_axes(batch_size, updates), length)
 
     def newest(self, number: int, length: int) -> Batch:
         """The newest ``number`` windows ``[B, T, ...]`` that do not overlap, or fewer if the replay holds fewer.
@@ -209,12 +160,10 @@ class Replay:
         Raises:
             ValueError: the replay holds no window of this length.
         """
-        spans = [range(stop - length, start - 1, -length) for start, stop in reversed(self._spans)]
-        places = [(env, row) for span in spans for row in span for env in range(self._layout.num_envs)][:number]
+        places = self._streams.apart(length)[:number]
         if not places:
             raise ValueError(f"the replay in {self.directory} holds no {length} consecutive steps")
-        pieces = [p for window, (env, row) in enumerate(places) for p in self._locate(window, env, row, length)]
-        return self.gather(Windows((len(places),), length, tuple(pieces)))
+        return self.gather(self._streams.at(places, length, (len(places),)))
 
     def gather(self, windows: Windows) -> Batch:
         """Reads the windows that ``draw`` chose, as a batch of new arrays ``[*windows.shape, T, ...]``.
@@ -222,13 +171,7 @@ class Replay:
         Another thread may call ``add`` meanwhile. Records never change, and the windows stay readable even after the
         replay has dropped their records.
         """
-        number = int(np.prod(windows.shape))
-        batch = {name: np.empty((number, windows.length, *shape), dtype) for name, dtype, shape in self._layout.fields}
-        for piece in windows.pieces:
-            end = piece.at + piece.end - piece.begin
-            for name, target in batch.items():
-                target[piece.window, piece.at : end] = piece.fields[name][piece.begin : piece.end, piece.env]
-        return _unflatten({name: array.reshape(*windows.shape, *array.shape[1:]) for name, array in batch.items()})
+        return gather(self._layout, windows)
 
     # ---- resuming ----------------------------------------------------------------------------------------------
 
@@ -239,7 +182,11 @@ class Replay:
         """
         self.flush()
         self._pins[self._next] = self._start
-        return {"next": self._next, "spans": [list(span) for span in self._spans], "rng": self._rng.bit_generator.state}
+        return {
+            "next": self._next,
+            "spans": [list(span) for span in self._streams.spans],
+            "rng": self._rng.bit_generator.state,
+        }
 
     def commit(self, keep: int = 2) -> None:
         """Deletes the chunks that neither the replay nor the ``keep`` latest states need.
@@ -258,8 +205,8 @@ class Replay:
         cursor = int(state["next"])
         self._drop_from(cursor)
         wanted = [(int(start), int(stop)) for start, stop in state["spans"]]
-        self._spans = _intersect(_join(self._chunks), wanted)
-        missing = sum(stop - start for start, stop in wanted) - sum(stop - start for start, stop in self._spans)
+        self._streams.spans = intersect(_rows(self._streams.chunks), wanted)
+        missing = sum(stop - start for start, stop in wanted) - len(self._streams) // self._layout.num_envs
         if missing:
             log.warning("replay: %s lacks %d steps of the checkpoint; continuing without them", self.directory, missing)
         self._next = cursor
@@ -271,7 +218,7 @@ class Replay:
 
     @property
     def _start(self) -> int:
-        return self._spans[0][0] if self._spans else self._next
+        return self._streams.spans[0][0] if self._streams.spans else self._next
 
     def _check(self, values: Fields) -> None:
         for name, _, shape in self._layout.fields:
@@ -280,86 +227,40 @@ class Replay:
                 found = np.shape(values[name]) if name in values else "nothing"
                 raise ValueError(f"replay: expected {name} of shape {wanted}, got {found}")
 
-    def _rows_of(self, offsets: np.ndarray, length: int) -> np.ndarray:
-        """The first row of the ``offsets``-th window of a stream."""
-        starts = np.array([start for start, _ in self._spans])
-        counts = np.array([max(0, stop - start - length + 1) for start, stop in self._spans])
-        ends = np.cumsum(counts)
-        span = np.searchsorted(ends, offsets, side="right")
-        return starts[span] + offsets - (ends - counts)[span]
-
-    def _locate(self, window: int, env: int, row: int, length: int) -> list[_Piece]:
-        pieces = []
-        at = 0
-        index = bisect.bisect_right(self._chunks, row, key=lambda chunk: chunk.first) - 1
-        while at < length:
-            sealed = 0 <= index < len(self._chunks) and row + at < self._chunks[index].stop
-            chunk = self._chunks[index] if sealed else self._open
-            assert chunk is not None, "spans name rows that no chunk holds"
-            fields = self._map(chunk) if isinstance(chunk, Chunk) else chunk.fields
-            begin = row + at - chunk.first
-            end = min(begin + length - at, chunk.rows)
-            pieces.append(_Piece(fields, begin, end, env, window, at))
-            at += end - begin
-            index += 1
-        return pieces
-
     def _seal(self) -> None:
-        assert self._open is not None
-        self._open.write()
-        self._chunks.append(Chunk(self._open.path, self._open.first, self._open.rows))
-        self._open = None
+        filling = self._streams.filling
+        assert filling is not None
+        filling.write()
+        self._streams.chunks.append(Chunk(filling.path, filling.first, filling.rows))
+        self._streams.filling = None
 
     def _give_up_oldest(self) -> None:
-        start = self._next - self._capacity
-        while self._spans and self._spans[0][1] <= start:
-            self._spans.pop(0)
-        if self._spans:
-            self._spans[0] = (max(start, self._spans[0][0]), self._spans[0][1])
+        spans, start = self._streams.spans, self._next - self._capacity
+        while spans and spans[0][1] <= start:
+            spans.pop(0)
+        if spans:
+            spans[0] = (max(start, spans[0][0]), spans[0][1])
 
     def _delete_unneeded(self) -> None:
-        needed = min([*self._pins.values(), self._start])
-        while self._chunks and self._chunks[0].stop <= needed:
-            self._chunks.pop(0).path.unlink(missing_ok=True)
-            # A map would keep the disk space of the deleted file.
-            self._map.cache_clear()
+        needed, chunks = min([*self._pins.values(), self._start]), self._streams.chunks
+        while chunks and chunks[0].stop <= needed:
+            chunks.pop(0).path.unlink(missing_ok=True)
+            self._streams.forget_maps()
 
     def _drop_from(self, cursor: int) -> None:
         """Deletes the rows from number ``cursor`` on."""
-        if self._open is not None:
+        if self._streams.filling is not None:
             self._seal()
-        while self._chunks and self._chunks[-1].first >= cursor:
-            self._chunks.pop().path.unlink(missing_ok=True)
-        if self._chunks:
-            last = self._chunks[-1]
+        chunks = self._streams.chunks
+        while chunks and chunks[-1].first >= cursor:
+            chunks.pop().path.unlink(missing_ok=True)
+        if chunks:
+            last = chunks[-1]
             # The file keeps its length. Readers end a chunk where the next one begins.
-            self._chunks[-1] = Chunk(last.path, last.first, min(last.rows, cursor - last.first))
-        self._map.cache_clear()
+            chunks[-1] = Chunk(last.path, last.first, min(last.rows, cursor - last.first))
+        self._streams.forget_maps()
         sync_directory(self.directory)
 
 
-def _join(chunks: list[Chunk]) -> list[tuple[int, int]]:
-    """Maximal runs of consecutive rows, as (first, stop)."""
-    spans: list[tuple[int, int]] = []
-    for chunk in chunks:
-        if spans and spans[-1][1] == chunk.first:
-            spans[-1] = (spans[-1][0], chunk.stop)
-        else:
-            spans.append((chunk.first, chunk.stop))
-    return spans
-
-
-def _intersect(held: list[tuple[int, int]], wanted: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    pairs = [(max(a, c), min(b, d)) for a, b in held for c, d in wanted]
-    return sorted((start, stop) for start, stop in pairs if start < stop)
-
-
-def _flatten(transition: Transition) -> Fields:
-    values = transition._asdict()
-    observation = values.pop("observation")
-    return {**values, **{f"observation/{name}": value for name, value in observation.items()}}
-
-
-def _unflatten(values: Fields) -> Transition:
-    observation = {name.split("/", 1)[1]: array for name, array in values.items() if name.startswith("observation/")}
-    return Transition(observation=observation, **{k: v for k, v in values.items() if not k.startswith("observation/")})
+def _rows(chunks: list[Chunk]) -> list[Span]:
+    return join((chunk.first, chunk.stop) for chunk in chunks)

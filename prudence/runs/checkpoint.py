@@ -26,7 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
+from prudence.data.spaces import interface, spaces_in_words
+from prudence.data.spaces import spaces_from_json as parse_spaces
+from prudence.types import Spaces
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ def save(
         state: a pytree. Arrays of any dtype, typed PRNG keys and Python numbers are stored. Other leaves (functions)
             are not stored; ``load`` takes them from ``like``.
         meta: JSON-able, and may contain NumPy arrays. Tuples are read back as lists. ``check_compatible`` reads its
-            ``task`` and its ``spaces`` (from ``spaces_to_json``).
+            ``task`` and its ``spaces`` (from :mod:`prudence.data.spaces`).
         keep: number of checkpoints to keep, at least 1.
         compress: deflates the members. This is slow and saves little space for trained weights.
 
@@ -390,7 +392,7 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
     """Refuses a checkpoint of another task or of other spaces.
 
     Args:
-        saved_meta: as saved, with ``task`` and ``spaces`` (see ``spaces_to_json``).
+        saved_meta: as saved, with ``task`` and ``spaces`` (see :mod:`prudence.data.spaces`).
         task: the requested task; None skips its comparison.
         spaces: the requested spaces; None skips their comparison. Observations, action, costs and the names of
             privileged observations are compared. The length of an episode may differ.
@@ -400,70 +402,27 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
     """
     saved = spaces_from_json(saved_meta.get("spaces")) if spaces is not None else None
     same_task = task is None or task == saved_meta.get("task")
-    same_spaces = saved is None or spaces is None or _parts(saved) == _parts(spaces)
+    same_spaces = saved is None or spaces is None or interface(saved) == interface(spaces)
     if not (same_task and same_spaces):
-        was = f"task {saved_meta.get('task')!r}" + (f" with {_spaces_in_words(saved)}" if saved else "")
-        now = f"task {task or saved_meta.get('task')!r}" + (f" with {_spaces_in_words(spaces)}" if spaces else "")
+        was = f"task {saved_meta.get('task')!r}" + (f" with {spaces_in_words(saved)}" if saved else "")
+        now = f"task {task or saved_meta.get('task')!r}" + (f" with {spaces_in_words(spaces)}" if spaces else "")
         raise CheckpointMismatch(
             f"the checkpoint was trained on {was}; asked for {now}. Use the task it was trained on, or another run"
         )
 
 
-def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
-    """Converts ``spaces`` to JSON-able values. ``spaces_from_json`` is the inverse."""
-    reads = spaces.cost_function
-    return {
-        "observation": [[name, list(spec.shape), spec.dtype] for name, spec in spaces.observation],
-        "action": [spaces.action.kind, spaces.action.size],
-        "costs": list(spaces.costs),
-        "episode_steps": spaces.episode_steps,
-        "cost_function": None if reads is None else [reads.path, [list(pair) for pair in reads.arguments]],
-        "privileged": list(spaces.privileged),
-    }
-
-
 def spaces_from_json(value: Any) -> Spaces:
-    """Converts the result of ``spaces_to_json`` back to spaces.
+    """The spaces in a checkpoint's ``meta``.
 
     Raises:
         CheckpointError: ``value`` is no such result.
     """
     try:
-        return _spaces_from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return parse_spaces(value)
+    except ValueError as error:
         raise CheckpointError(
-            f"the checkpoint's spaces cannot be read ({error!r}): it is damaged or was changed. Use another checkpoint"
+            f"the checkpoint's spaces cannot be read ({error}): it is damaged or was changed. Use another checkpoint"
         ) from error
-
-
-def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
-    observation = tuple((name, ObservationSpec(tuple(shape), dtype)) for name, shape, dtype in value["observation"])
-    for name, spec in observation:
-        if jnp.dtype(spec.dtype).kind not in "biuf":
-            raise ValueError(f"observation {name} is of dtype {spec.dtype}")
-    reads = value.get("cost_function")  # Older checkpoints do not have it.
-    # In older checkpoints the name alone marks privileged observations.
-    by_name = [name for name, _ in observation if name == PRIVILEGED]
-    return Spaces(
-        observation,
-        ActionSpec(*value["action"]),
-        tuple(value["costs"]),
-        value["episode_steps"],
-        None if reads is None else CostFunction(reads[0], tuple((name, argument) for name, argument in reads[1])),
-        tuple(value.get("privileged", by_name)),
-    )
-
-
-def _parts(spaces: Spaces) -> tuple[Any, ...]:
-    return spaces.observations, spaces.action, spaces.costs, spaces.privileged
-
-
-def _spaces_in_words(spaces: Spaces) -> str:
-    hidden = spaces.privileged
-    observation = ", ".join(
-        f"{'privileged ' * (name in hidden)}{name} {spec.dtype}{list(spec.shape)}" for name, spec in spaces.observation
-    )
-    return f"observation {observation}, {spaces.action.kind} action [{spaces.action.size}], costs {list(spaces.costs)}"
 
 
 # ---- shared --------------------------------------------------------------------------------------------------------

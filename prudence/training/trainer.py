@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prudence.data.spaces import spaces_to_json
 from prudence.deploy.shipped import require_trainable
 from prudence.evidence.evaluate import evaluate_agent
 from prudence.run_config import RunConfig
@@ -212,7 +213,7 @@ class Trainer:
         meta = {
             "task": self._config.env.task,
             "agent": self._config.agent_name,
-            "spaces": checkpoint.spaces_to_json(self._spaces),
+            "spaces": spaces_to_json(self._spaces),
             "counters": dataclasses.asdict(self._counters),
             **self._learning.saved(),
         }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import toys
 
+from prudence.data.spaces import spaces_to_json
 from prudence.deploy.export import export_run, program
 from prudence.deploy.policy import load_policy
 from prudence.envs.base import EnvConfig
@@ -43,7 +44,7 @@ def untrained_run(path: Path, name: str, spaces=SPACES) -> Path:
     path.mkdir()
     write_config(path / "config.json", config)
     carry = agent.init_carry(config.loop.num_envs)
-    meta = {"task": config.env.task, "spaces": checkpoint.spaces_to_json(spaces)}
+    meta = {"task": config.env.task, "spaces": spaces_to_json(spaces)}
     checkpoint.save(path / "checkpoints", 40, (agent.init(key=jax.random.key(0)), carry), meta)
     return path
 

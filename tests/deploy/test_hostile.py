@@ -16,6 +16,7 @@ from helpers import PlainAgent, run_config
 import prudence
 from prudence.cli.main import main
 from prudence.cli.present import evaluate_run
+from prudence.data.spaces import spaces_to_json
 from prudence.deploy.policy import load_run
 from prudence.envs.base import EnvError
 from prudence.envs.vector import make_vector
@@ -57,7 +58,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         path.mkdir()
         config = run_config(made_on)
         envs = make_vector(config.env, 1, seed=0)
-        spaces = checkpoint.spaces_to_json(spaces_of(envs))
+        spaces = spaces_to_json(spaces_of(envs))
         envs.close()
         if cost_function is not None:
             spaces["cost_function"] = cost_function

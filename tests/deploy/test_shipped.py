@@ -16,6 +16,7 @@ from helpers import run_config
 import prudence
 from prudence.cli.main import main
 from prudence.cli.present import evaluate_run
+from prudence.data.spaces import spaces_to_json
 from prudence.deploy.policy import load_run
 from prudence.deploy.shipped import acting_parts, find_policy, load_shipped
 from prudence.envs.vector import make_vector
@@ -48,7 +49,7 @@ def untrained(path: Path, agent: str = "safedreamer-bsrp-lag", seed: int = 0, ep
     path.mkdir()
     write_config(path / "config.json", config)
     (path / "provenance.json").write_text("[]")
-    meta = {"task": "probe/cost", "agent": agent, "spaces": checkpoint.spaces_to_json(spaces)}
+    meta = {"task": "probe/cost", "agent": agent, "spaces": spaces_to_json(spaces)}
     checkpoint.save(path / "checkpoints", 40, state, meta)
     evaluate_run(path, episodes=episodes)
     return path

@@ -16,6 +16,7 @@ from PIL import Image
 
 from prudence.cli.main import main
 from prudence.cli.present import evaluate_run
+from prudence.data.spaces import spaces_to_json
 from prudence.envs.base import entries
 from prudence.envs.vector import make_vector
 from prudence.inspection.plan_film import ahead, most_contested, motion
@@ -59,7 +60,7 @@ def untrained(path: Path, task: str, agent: str, *, start: int = 0) -> Path:
     with closing(make_vector(config.env, 1, seed=0)) as envs:
         made = find_system(agent).agent(envs.spaces, config.agent)
     state = (made.init(key=jax.random.key(0)), made.init_carry(config.loop.num_envs))
-    meta = {"task": task, "spaces": checkpoint.spaces_to_json(made.spaces)}
+    meta = {"task": task, "spaces": spaces_to_json(made.spaces)}
     path.mkdir()
     write_config(path / "config.json", config)
     checkpoint.save(path / "checkpoints", 0, state, meta)

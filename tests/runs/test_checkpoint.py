@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from prudence.data.spaces import spaces_to_json
 from prudence.runs import checkpoint
 from prudence.runs.checkpoint import CheckpointError, CheckpointMismatch
 from prudence.types import ActionSpec, CostFunction, ObservationSpec, Spaces
 
 SPACES = Spaces((("state", ObservationSpec((3,), "float32")),), ActionSpec("continuous", 2), ("hazards", "vases"), 250)
-META: dict[str, Any] = {"task": "Goal", "spaces": checkpoint.spaces_to_json(SPACES)}
+META: dict[str, Any] = {"task": "Goal", "spaces": spaces_to_json(SPACES)}
 
 
 class State(eqx.Module):
@@ -335,13 +336,13 @@ def test_other_spaces_are_refused_by_name() -> None:
 
 
 def test_spaces_return_from_json() -> None:
-    assert checkpoint.spaces_from_json(json.loads(json.dumps(checkpoint.spaces_to_json(SPACES)))) == SPACES
+    assert checkpoint.spaces_from_json(json.loads(json.dumps(spaces_to_json(SPACES)))) == SPACES
 
 
 def test_a_cost_function_returns_from_json_and_older_spaces_had_none() -> None:
     reads = CostFunction("some.module:function", (("name", "state"), ("radius", 0.25)))
     spaces = replace(SPACES, cost_function=reads)
-    written = checkpoint.spaces_to_json(spaces)
+    written = spaces_to_json(spaces)
     assert checkpoint.spaces_from_json(json.loads(json.dumps(written))) == spaces
     del written["cost_function"]
     assert checkpoint.spaces_from_json(written) == SPACES
@@ -350,7 +351,7 @@ def test_a_cost_function_returns_from_json_and_older_spaces_had_none() -> None:
 def test_what_is_privileged_returns_from_json_and_went_by_name_before() -> None:
     parts = (*SPACES.observation, ("contacts", ObservationSpec((2,), "float32")))
     spaces = replace(SPACES, observation=parts, privileged=("contacts",))
-    written = json.loads(json.dumps(checkpoint.spaces_to_json(spaces)))
+    written = json.loads(json.dumps(spaces_to_json(spaces)))
     assert checkpoint.spaces_from_json(written) == spaces
     del written["privileged"]
     assert checkpoint.spaces_from_json(written).privileged == ()
@@ -361,7 +362,7 @@ def test_what_is_privileged_returns_from_json_and_went_by_name_before() -> None:
 def test_spaces_of_which_other_parts_are_privileged_are_refused() -> None:
     parts = (*SPACES.observation, ("contacts", ObservationSpec((2,), "float32")))
     spaces = replace(SPACES, observation=parts)
-    meta = {**META, "spaces": checkpoint.spaces_to_json(spaces)}
+    meta = {**META, "spaces": spaces_to_json(spaces)}
     checkpoint.check_compatible(meta, spaces=spaces)
     with pytest.raises(CheckpointMismatch, match=r"state float32\[3\], privileged contacts float32\[2\]"):
         checkpoint.check_compatible(meta, spaces=replace(spaces, privileged=("contacts",)))
