@@ -131,7 +131,7 @@ class Critic(eqx.Module):
 
 
 class ActionCritics(eqx.Module):
-    """Q: ``number`` critics of a state and an action, from different initial weights (twin critics: Fujimoto et al. 2018).
+    """Q: critics of a state and an action, from different initial weights (twin critics: Fujimoto et al. 2018).
 
     ``members`` has the critics, stacked on a leading axis N.
     """
@@ -156,6 +156,6 @@ class ActionCritics(eqx.Module):
     def update(
         self, batch: CriticBatch, *, name: str, rate: Float[Array, ""] | None = None
     ) -> tuple[ActionCritics, Metrics]:
-        """One step of each critic (:meth:`Critic.update`). ``batch.features`` has features and actions, ``[n, F+A]``."""
+        """One step of each critic (:meth:`Critic.update`). ``batch.features`` has features and actions ``[n, F+A]``."""
         members, metrics = eqx.filter_vmap(lambda critic: critic.update(batch, name=name, rate=rate))(self.members)
         return ActionCritics(members), {name: value.mean() for name, value in metrics.items()}

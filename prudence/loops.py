@@ -6,13 +6,14 @@ import abc
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, TypeVar
 
 from prudence.ranges import Count, Few, Natural, ShareBelowOne, Size, between
 
 Environments = Annotated[int, between(1, 4096)]
 Workers = Annotated[int, between(0, 4096)]
 Decisions = Annotated[int, between(1, 10_000_000)]
+L = TypeVar("L", bound="Loop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Loop(abc.ABC):
         """Progress at which the run ends."""
         return getattr(self, self.unit)
 
-    def with_length(self, length: int) -> Self:
+    def with_length(self: L, length: int) -> L:
         """The same loop with another length."""
         return replace(self, **{self.unit: length})
 
@@ -47,7 +48,7 @@ class Loop(abc.ABC):
 
     @abc.abstractmethod
     def progress_at(self, update: int, raw_steps: int) -> int:
-        """Progress of the run after which update number ``update`` is made. A decision lasts ``raw_steps`` raw steps."""
+        """Progress after which update number ``update`` is made. A decision lasts ``raw_steps`` raw steps."""
 
     @abc.abstractmethod
     def run_updates(self, raw_steps: int) -> int:
@@ -214,9 +215,9 @@ class OfflineLoop(Loop):
 
     def continued(self, by: Loop) -> Loop:
         """A data set may have been moved, if its content is the same."""
-        same = isinstance(by, OfflineLoop) and by.digest == self.digest
-        moved = replace(self, dataset=by.dataset) if same else self
-        return Loop.continued(moved, by)
+        if isinstance(by, OfflineLoop) and by.digest == self.digest:
+            return replace(self, dataset=by.dataset, updates=by.updates)
+        return Loop.continued(self, by)
 
     def progress_at(self, update: int, raw_steps: int) -> int:
         return update

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prudence.cores.dreamer.config import DreamerConfig
-from prudence.critics import Critic, CriticBatch, CriticConfig, together
+from prudence.critics import ActionCritics, Critic, CriticBatch, CriticConfig, together
 from prudence.envs.base import EnvConfig
 from prudence.models.world_model import HeadConfig
 from prudence.nets import cast
@@ -113,6 +113,23 @@ def test_lessons_are_balanced():
     np.testing.assert_allclose(both.weights.mean(0), [1.5, 1.5])
     np.testing.assert_allclose(both.weights[4:], 0.5 * 6 / 2)
     assert together(imagined, None) is imagined
+    # A weight for each cost on either side.
+    by_cost = replayed._replace(weights=jnp.array([[0.5, 0.1], [0.5, 0.1]]))
+    plain = imagined._replace(weights=jnp.ones(4))
+    np.testing.assert_allclose(together(plain, by_cost).weights.mean(0), [1.5, 1.1])
+
+
+def test_the_critics_of_actions_differ_and_each_learns():
+    config = replace(CONFIG, head=replace(CONFIG.head, out_scale=1.0), slow_regulariser=0.0, slow_rate=1.0)
+    critics = ActionCritics.init(1, 1, (), config, number=2, key=jax.random.key(0))
+    state, action = FEATURES[:, :1], FEATURES[:, 1:]
+    before = critics.slow_values(state, action)
+    assert before.shape == (2, 2)
+    assert not np.allclose(before[0], before[1])
+    step = jax.jit(lambda c: c.update(CriticBatch(FEATURES, jnp.array([3.0, -2.0]), jnp.ones(2)), name="critic")[0])
+    for _ in range(200):
+        critics = step(critics)
+    np.testing.assert_allclose(critics.slow_values(state, action), [[3.0, -2.0]] * 2, atol=0.3)
 
 
 def safe_cost_heads() -> list[str]:

@@ -1,9 +1,9 @@
 """FOSP (Cao et al. 2025): safe policies from recorded data, through a world model.
 
 ``fosp`` learns a world model from the data. Values are expectiles over actions (equation 7), so they do not trust
-actions that were never tried. The policy imitates recorded actions, weighted by their advantages: of rewards in feasible
-states, of costs elsewhere (equations 16 to 19). An augmented Lagrangian on imagined costs keeps the budget (equation
-20). The paper's ablations leave out one part each (Figure 4).
+actions that were never tried. The policy imitates recorded actions, weighted by their advantages: of rewards in
+feasible states, of costs elsewhere (equations 16 to 19). An augmented Lagrangian on imagined costs keeps the budget
+(equation 20). The paper's ablations leave out one part each (Figure 4).
 
 ``bc`` is behaviour cloning in the same latents, the control for all of them.
 """

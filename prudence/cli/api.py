@@ -9,14 +9,17 @@ from typing import Any
 
 import jax
 
-from prudence.envs import registry
+from prudence.data.dataset import read_manifest
+from prudence.data.manifest import Manifest
+from prudence.envs import recorded, registry
+from prudence.envs.base import EnvConfig
 from prudence.presets import preset, with_action_repeat
 from prudence.presets.offline import offline
 from prudence.run_config import RunConfig
+from prudence.runs.config import from_json
 from prudence.runs.files import safe_name
 from prudence.systems import find_system
 from prudence.training.trainer import train as run_training
-
 
 TASK = "SafetyPointGoal1-v0"
 """The task if none is named."""
@@ -50,11 +53,27 @@ def configure(
     else:
         if steps is not None:
             raise ValueError("an offline run takes no environment steps: give --updates instead of --steps")
-        config = offline(preset_name, agent, Path(dataset), task, obs=obs, updates=updates, **env)
+        manifest = read_manifest(Path(dataset))
+        known = _environment(manifest, dataset, task, {**env, **({"obs": obs} if obs else {})})
+        config = offline(preset_name, agent, known, Path(dataset).absolute(), manifest.digest, updates=updates)
     if cost_limit is not None:
         budget = dataclasses.replace(config.agent.budget, limit=cost_limit)
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, budget=budget))
     return dataclasses.replace(config, seed=seed)
+
+
+def _environment(manifest: Manifest, dataset: Path | str, task: str | None, settings: dict[str, Any]) -> EnvConfig:
+    """The environment of a data set. The user names it, with its settings, if the data set does not say it."""
+    if manifest.env is None:
+        return registry.configure(recorded.TASK if task is None else task, **settings)
+    known = registry.complete(from_json(manifest.env, EnvConfig))
+    repeated = task in (None, known.task)
+    if (registry.with_settings(known, **settings) if repeated else registry.configure(task or "", **settings)) != known:
+        raise ValueError(
+            f"{dataset} was recorded in {known.task} with settings of its own, so leave --task, --obs and the settings "
+            "of the environment out. (A run that starts from the trained policy may have another task.)"
+        )
+    return known
 
 
 def _refuse_online(agent: str, updates: int | None) -> None:
@@ -64,7 +83,9 @@ def _refuse_online(agent: str, updates: int | None) -> None:
             "policy, and `prudence dataset import` from a file"
         )
     if updates is not None:
-        raise ValueError("--updates is the length of an offline run: give --steps, or a data set to learn from (--dataset)")
+        raise ValueError(
+            "--updates is the length of an offline run: give --steps, or a data set to learn from (--dataset)"
+        )
 
 
 def train(

@@ -105,7 +105,8 @@ def climb(
         compute: casts networks to the type of activations.
         dream: the trajectories, and the weights of their states.
         noise: the policy's noise along the trajectory.
-        action_gradient: the derivatives of the objective. None takes the score-function gradient of ``dream.advantage``.
+        action_gradient: the derivatives of the objective. None takes the score-function gradient with
+            ``dream.advantage``.
         entropy: weight of the policy's entropy.
         rate: factor on the learning rate; None is 1.
         also: a further loss of the policy, with its metrics.

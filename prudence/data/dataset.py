@@ -122,7 +122,7 @@ class Dataset:
         Raises:
             DatasetError: there is no window of this length.
         """
-        self._require(length)
+        self.require(length)
         return self._streams.draw(self._rng, batch_axes(batch_size, updates), length)
 
     def gather(self, windows: Windows) -> Batch:
@@ -137,7 +137,7 @@ class Dataset:
         Raises:
             DatasetError: there is no window of this length.
         """
-        self._require(length)
+        self.require(length)
         places = self._streams.apart(length)[::-1]
         chosen = np.linspace(0, len(places) - 1, min(number, len(places))).round().astype(int)
         return self.gather(self._streams.at([places[index] for index in chosen], length, (len(chosen),)))
@@ -147,7 +147,7 @@ class Dataset:
         episode = self.episodes[index]
         return self.gather(self._streams.at([(0, episode.first_row)], episode.length + 1, ()))
 
-    def _require(self, length: int) -> None:
+    def require(self, length: int) -> None:
         if not self.ready(length):
             rows = max((stop - start for start, stop in self._streams.spans), default=0)
             longest = max((episode.length for episode in self.episodes), default=0)

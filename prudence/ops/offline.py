@@ -96,7 +96,6 @@ def feasibility(reach: Float[Array, "*batch C"]) -> Float[Array, "*batch"]:
     return 1.0 - reach.max(-1)
 
 
-
 def safety_targets(
     heights: Float[Array, "T *batch"], discounts: Float[Array, "T *batch"], last: Float[Array, "*batch"]
 ) -> Float[Array, "T *batch"]:

@@ -1,1 +1,1 @@
-"""The core of FOSP: in-sample learning of values, and regression on recorded actions, in the latents of a world model."""
+"""The FOSP core: in-sample values and regression on recorded actions, in the latents of a world model."""

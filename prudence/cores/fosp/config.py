@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
 from prudence.actors import Actor, ActorConfig
 from prudence.budgets import Budget, Imagined, LivedCosts
-from prudence.constraints import AugmentedLagrangian, AugmentedLagrangianState, Unconstrained
-from prudence.cores.fosp.critics import InSampleValues, ValuesConfig
+from prudence.constraints import AugmentedLagrangian, Unconstrained
+from prudence.cores.fosp.critics import Values, ValuesConfig
 from prudence.cores.fosp.feasibility import Feasibility, FeasibilityConfig
 from prudence.models.base import AbstractWorldModel
 from prudence.models.config import WorldModelConfig
@@ -93,16 +93,15 @@ class FospState(eqx.Module):
     """The state of the agent: everything that training changes. ``step`` is the number of gradient steps.
 
     Attributes:
-        rewards, costs: values of rewards and of costs. None for behaviour cloning.
+        values: values of rewards and of costs. None for behaviour cloning.
         feasibility: the estimate of feasibility; None without one.
     """
 
     world_model: Optimised[AbstractWorldModel]
     actor: Optimised[Actor]
-    rewards: InSampleValues | None
-    costs: InSampleValues | None
+    values: Values | None
     feasibility: Feasibility | None
-    constraint: AugmentedLagrangianState | Float[Array, " C"]
+    constraint: Any
     lived: LivedCosts
     average: Averaged[Actor] | None
     step: Int[Array, ""]
@@ -137,7 +136,9 @@ def check(config: FospConfig, spaces: Spaces) -> None:
             )
         return
     if config.regression.safe_action == "next" and config.feasibility is None:
-        raise ValueError("safe_action='next' is the feasibility of the next state: give a feasibility, or choose 'none'")
+        raise ValueError(
+            "safe_action='next' is the feasibility of the next state: give a feasibility, or choose 'none'"
+        )
     if config.regression.safe_action == "critic" and spaces.episode_steps is None:
         raise ValueError(
             "safe_action='critic' compares Q^c with the budget of an episode, but the environment has no time limit: "

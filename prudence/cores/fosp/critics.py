@@ -1,4 +1,4 @@
-"""In-sample values (FOSP section 4.1): expectiles over the actions that the data, or the policy in imagination, took."""
+"""In-sample values (FOSP section 4.1): expectiles over the actions of the data, and of the policy in imagination."""
 
 from __future__ import annotations
 
@@ -191,3 +191,10 @@ class InSampleValues(eqx.Module):
         of = expectile_weights(batch.targets, self.state.values(batch.features), expectile)
         weights = batch.weights.reshape(-1, *(1,) * (of.ndim - 1))
         return batch._replace(weights=weights * of)
+
+
+class Values(NamedTuple):
+    """The values of rewards and of costs."""
+
+    rewards: InSampleValues
+    costs: InSampleValues

@@ -31,9 +31,9 @@ class FeasibilityConfig:
     """How the feasibility u of states is estimated.
 
     Attributes:
-        kind: ``reach``: one minus the probability of reaching a violation (FOSP eq. 5, with its sign corrected). ``hj``:
-            1 if the value of Hamilton-Jacobi reachability is at most 0, else 0 (Fisac et al. 2019; FOSP's ablation
-            without a Lagrangian).
+        kind: ``reach``: one minus the probability of reaching a violation (FOSP eq. 5, with its sign corrected).
+            ``hj``: 1 if the value of Hamilton-Jacobi reachability is at most 0, else 0 (Fisac et al. 2019; FOSP's
+            ablation without a Lagrangian).
         critic: its network. ``reach`` needs a ``bernoulli`` head, ``hj`` needs one without bounds, such as ``normal``.
         of: the policy whose violations count: ``policy`` (along imagination, as in the paper), or ``behaviour`` (along
             the data).

@@ -21,7 +21,7 @@ from prudence.cores.actor_learning import climb, draw_starts, rehearse
 from prudence.cores.base import Agent, Mode, Outlook, compiled
 from prudence.cores.dreamer.perception import Perception
 from prudence.cores.fosp.config import FospCarry, FospConfig, FospState, RegressionConfig, check
-from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Pairs
+from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Pairs, Values
 from prudence.cores.fosp.feasibility import Feasibility
 from prudence.models.base import AbstractWorldModel
 from prudence.nets import cast
@@ -102,12 +102,16 @@ class Fosp(Agent):
         model_key, actor_key, reward_key, cost_key, feasibility_key = jax.random.split(key, 5)
         model = self.perception.init(key=model_key)
         actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
-        sizes, valued = (model.critic_size, self.spaces.action.size), c.regression is not None
+        sizes, values = (model.critic_size, self.spaces.action.size), None
+        if c.regression is not None:
+            values = Values(
+                InSampleValues.init(sizes, (), c.values, "min", key=reward_key),
+                InSampleValues.init(sizes, (costs,), c.values, "max", key=cost_key),
+            )
         return FospState(
             world_model=Optimised.init(model, c.model_optimiser),
             actor=Optimised.init(actor, c.actor_optimiser),
-            rewards=InSampleValues.init(sizes, (), c.values, "min", key=reward_key) if valued else None,
-            costs=InSampleValues.init(sizes, (costs,), c.values, "max", key=cost_key) if valued else None,
+            values=values,
             feasibility=None
             if c.feasibility is None
             else Feasibility.init(model.critic_size, costs, c.feasibility, key=feasibility_key),
@@ -195,8 +199,8 @@ class Fosp(Agent):
     ) -> tuple[FospState, Metrics]:
         """In-sample values, weighted regression with a penalty on imagined costs, and feasibility."""
         c, (start_key, noise_key, roll_key) = self.config, jax.random.split(key, 3)
-        rewards, costs = state.rewards, state.costs
-        assert rewards is not None and costs is not None and c.regression is not None
+        assert state.values is not None
+        assert c.regression is not None
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen.states)
         alive = 1 - jnp.asarray(batch.is_terminal, jnp.float32).reshape(-1)
         start, alive, chosen = draw_starts(flat, alive, c.imagination_starts, key=start_key)
@@ -209,8 +213,8 @@ class Fosp(Agent):
             noise,
             pathwise=self.spaces.action.kind == "continuous" and c.constrained,
         )
-        rewards, costs, metrics = self._update_values(rewards, costs, dream, seen.pairs, rate)
-        state = eqx.tree_at(lambda s: (s.rewards, s.costs), state, (rewards, costs))
+        values, metrics = self._update_values(state.values, dream, seen.pairs, rate)
+        state = eqx.tree_at(lambda s: s.values, state, values)
         weights, more = self._weights(state, seen.pairs, c.regression)
         imitation = partial(self._imitation, pairs=seen.pairs, weights=weights)
         actor, actor_metrics = climb(
@@ -232,7 +236,12 @@ class Fosp(Agent):
         state = eqx.tree_at(
             lambda s: (s.actor, s.feasibility, s.constraint, s.lived),
             state,
-            (actor, feasibility, self._update_constraint(state, dream), c.budget.rehearsed(state.lived, dream.estimate)),
+            (
+                actor,
+                feasibility,
+                self._update_constraint(state, dream),
+                c.budget.rehearsed(state.lived, dream.estimate),
+            ),
             is_leaf=lambda x: x is None,
         )
         return state, metrics
@@ -244,9 +253,9 @@ class Fosp(Agent):
 
         The paper's penalty is on V^c of recorded states, which has no derivative with respect to the policy.
         """
-        c, (rewards, costs) = self.config, self.compute((state.rewards, state.costs))
+        c, values = self.config, self.compute(state.values)
         discounts = c.discount * trajectory.continues
-        values, cost_values = (of.state.values(trajectory.critic_features) for of in (rewards, costs))
+        values, cost_values = (of.state.values(trajectory.critic_features) for of in values)
         cost_discounts = jnp.broadcast_to((c.budget.discount * trajectory.continues)[..., None], cost_values.shape)
         cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
         feasible = jax.lax.stop_gradient(self._feasible(state, trajectory.critic_features[:-1]))
@@ -273,16 +282,11 @@ class Fosp(Agent):
         return jnp.ones(features.shape[:-1]) if state.feasibility is None else self.compute(state.feasibility)(features)
 
     def _update_values(
-        self,
-        rewards: InSampleValues,
-        costs: InSampleValues,
-        dream: Rehearsal,
-        pairs: Pairs,
-        rate: Float[Array, ""] | None,
-    ) -> tuple[InSampleValues, InSampleValues, Metrics]:
+        self, values: Values, dream: Rehearsal, pairs: Pairs, rate: Float[Array, ""] | None
+    ) -> tuple[Values, Metrics]:
         c = self.config
         features, actions = dream.trajectory.critic_features[:-1], dream.trajectory.actions
-        rewards, metrics = rewards.update(
+        rewards, metrics = values.rewards.update(
             ImaginedReturns(features, actions, dream.returns, dream.weights),
             pairs,
             pairs.rewards,
@@ -292,7 +296,7 @@ class Fosp(Agent):
             rate=rate,
             name="value",
         )
-        costs, more = costs.update(
+        costs, more = values.costs.update(
             ImaginedReturns(features, actions, dream.cost_returns, dream.weights),
             pairs,
             pairs.costs,
@@ -302,14 +306,12 @@ class Fosp(Agent):
             rate=rate,
             name="cost_value",
         )
-        return rewards, costs, metrics | more
+        return Values(rewards, costs), metrics | more
 
-    def _weights(
-        self, state: FospState, pairs: Pairs, config: RegressionConfig
-    ) -> tuple[Float[Array, " n"], Metrics]:
+    def _weights(self, state: FospState, pairs: Pairs, config: RegressionConfig) -> tuple[Float[Array, " n"], Metrics]:
         """The weights of the recorded actions (FOSP eq. 16 to 19)."""
-        assert state.rewards is not None and state.costs is not None
-        advantage, cost_advantage = state.rewards.advantages(pairs), state.costs.advantages(pairs).sum(-1)
+        assert state.values is not None
+        advantage, cost_advantage = state.values.rewards.advantages(pairs), state.values.costs.advantages(pairs).sum(-1)
         feasible = self._feasible(state, pairs.features)
         weights = regression_weights(
             advantage,
@@ -337,11 +339,11 @@ class Fosp(Agent):
             return jnp.ones(len(pairs.weights))
         if config.safe_action == "next":
             return self._feasible(state, pairs.next_features)
-        assert state.costs is not None
+        assert state.values is not None
         # A constant cost that sums to the budget over an episode has this discounted sum.
         assert self.spaces.episode_steps is not None
         unit = (1 - self.config.budget.discount) * self.spaces.episode_steps
-        within = state.costs.of_actions(pairs.features, pairs.actions) * unit <= self.cost_limits
+        within = state.values.costs.of_actions(pairs.features, pairs.actions) * unit <= self.cost_limits
         return within.all(-1).astype(jnp.float32)
 
     @staticmethod
@@ -387,9 +389,9 @@ class Fosp(Agent):
 
         The result is None for behaviour cloning, which has no values.
         """
-        if state.rewards is None or state.costs is None:
+        if state.values is None:
             return None
-        parts = (state.world_model.module, self.acting(state, "evaluate"), state.rewards.state, state.costs.state)
+        parts = (state.world_model.module, self.acting(state, "evaluate"), *(of.state for of in state.values))
         model, actor, value, cost_value = self.compute(parts)
         action_key, dynamics_key = jax.random.split(key)
         noise = actor.noise(self.config.horizon, len(carry.prev_action), key=action_key)

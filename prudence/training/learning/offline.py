@@ -147,9 +147,13 @@ def require_same_spaces(spaces: Spaces, env: EnvConfig) -> None:
         "actions": (spaces.action, own.action),
         "costs": (spaces.costs, own.costs),
     }
-    wrong = [f"{name} {there} in the data set, {here} in {env.task}" for name, (there, here) in differing.items() if there != here]
+    wrong = [
+        f"{name} {there} in the data set, {here} in {env.task}"
+        for name, (there, here) in differing.items()
+        if there != here
+    ]
     if wrong:
         raise ValueError(
-            f"the data set and the task differ: {'; '.join(wrong)}. Evaluate in the task that the data are of (--task), "
-            "with its observations and action repeat, or without evaluation (--loop.evaluate-every 0)"
+            f"the data set and the task differ: {'; '.join(wrong)}. Evaluate in the task of the data "
+            "(--task), with its observations and action repeat, or without evaluation (--loop.evaluate-every 0)"
         )

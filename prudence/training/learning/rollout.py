@@ -24,7 +24,7 @@ class RolloutLearning(OnlineLearning):
 
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
         super().__init__(config, run, counters, keys)
-        self._length = config.loop.decisions_per_iteration // config.loop.num_envs
+        self._length = self._loop.decisions_per_iteration // self._loop.num_envs
 
     @property
     def plan(self) -> str:

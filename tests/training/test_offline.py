@@ -1,0 +1,188 @@
+"""Offline runs: no environment is touched, an interruption changes nothing, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import PlainAgent, assert_same_run, content, history, train_in_pieces
+
+from prudence.cli.api import configure
+from prudence.data.dataset_writer import DatasetWriter
+from prudence.data.manifest import DatasetError, Source
+from prudence.envs import registry
+from prudence.run_config import RunConfig
+from prudence.runs.config import ConfigError, to_json
+from prudence.training.learning import offline
+from prudence.training.trainer import train
+from prudence.types import Spaces, Transition
+
+TASK = "probe/cost"
+
+
+def episodes(spaces: Spaces, number: int, seed: int = 0) -> list[Transition]:
+    """Episodes of 20 decisions with random numbers."""
+    rng, length = np.random.default_rng(seed), 20
+    found = []
+    for _ in range(number):
+        rows = length + 1
+        first, last = (np.arange(rows) == index for index in (0, length))
+
+        def draw(*shape: int, rows: int = rows) -> np.ndarray:
+            return rng.uniform(-1, 1, (rows, *shape)).astype(np.float32)
+
+        found.append(
+            Transition(
+                observation={name: draw(*spec.shape) for name, spec in spaces.observation},
+                prev_action=np.where(first[:, None], 0, draw(spaces.action.size)).astype(np.float32),
+                reward=np.where(first, 0, draw()).astype(np.float32),
+                cost=np.where(first[:, None], 0, draw(spaces.num_costs) > 0.5).astype(np.float32),
+                is_first=first,
+                is_last=last,
+                is_terminal=np.zeros(rows, bool),
+            )
+        )
+    return found
+
+
+def write(directory: Path, *, known: bool = True, number: int = 12, seed: int = 0) -> Path:
+    env = registry.configure(TASK)
+    with registry.make(env) as made:
+        spaces = registry.spaces_of(made, env)
+    with DatasetWriter(directory, spaces, env=to_json(env) if known else None) as writer:
+        source = writer.source(Source("random"))
+        for rows in episodes(spaces, number, seed):
+            writer.add(rows, source)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("data") / "random")
+
+
+def run_config(data: Path, **loop) -> RunConfig:
+    config = configure("bc", dataset=data, preset_name="debug")
+    return replace(config, loop=replace(config.loop, **loop))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains an agent without networks, which is enough where the loop is what is tested."""
+    monkeypatch.setattr(RunConfig, "make_agent", lambda config, spaces: PlainAgent(spaces))
+
+
+@pytest.fixture
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an environment was made")
+
+    monkeypatch.setattr(registry, "make", refuse)
+    monkeypatch.setattr(offline, "make_vector", refuse)
+
+
+def test_it_learns_from_every_update_and_makes_no_environment(data, tmp_path, plain, no_environment):
+    run = train(run_config(data), tmp_path / "run")
+    assert content(run)["manifest"]["meta"]["counters"] == {"decisions": 0, "updates": 40}
+    logged = [row["plain/updates"] for row in history(run) if "plain/updates" in row]
+    # Every 10th gradient step is logged at the end of its iteration of 4.
+    assert logged == [12, 20, 32, 40]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path):
+    whole = train(run_config(data), tmp_path / "whole")
+    assert_same_run(whole, train_in_pieces(run_config(data), tmp_path / "pieces", 12, 24))
+
+
+def test_the_model_is_measured_on_episodes_that_are_held_out(data, tmp_path):
+    rows = [row for row in history(train(run_config(data), tmp_path / "run")) if "holdout/loss" in row]
+    assert [row["step"] for row in rows] == [20, 40]
+    assert all("foresight/cost_correlation_1" in row for row in rows)
+
+
+def test_held_out_episodes_are_never_sampled(data, tmp_path, plain, monkeypatch):
+    learned, held = (set(of.episodes) for of in offline.open_dataset(run_config(data).loop).hold_out(0.2))
+    assert (len(learned), len(held)) == (10, 2)
+    whole = offline.open_dataset(run_config(data).loop)
+    withheld = {row.tobytes() for i in (10, 11) for row in whole.episode(i).observation["observation"]}
+    seen: set[bytes] = set()
+    update = PlainAgent.update
+
+    def watching(self, state, batches, *, key):
+        values = np.asarray(batches.observation["observation"])
+        seen.update(row.tobytes() for row in values.reshape(-1, values.shape[-1]))
+        return update(self, state, batches, key=key)
+
+    monkeypatch.setattr(PlainAgent, "update", watching)
+    train(run_config(data), tmp_path / "run")
+    assert len(seen) > 100
+    assert not seen & withheld
+
+
+def test_more_updates_extend_a_run_and_a_moved_data_set_is_found(data, tmp_path, plain):
+    run = train(run_config(data), tmp_path / "run")
+    moved = Path(shutil.copytree(data, tmp_path / "moved"))
+    train(run_config(moved, updates=60), run)
+    assert content(run)["manifest"]["meta"]["counters"]["updates"] == 60
+
+
+def test_another_data_set_is_refused(data, tmp_path, plain):
+    run = train(run_config(data), tmp_path / "run")
+    other = write(tmp_path / "other", seed=1)
+    with pytest.raises(ConfigError, match="digest"):
+        train(run_config(other), run)
+    with pytest.raises(DatasetError, match="is not the data set that the run learns from"):
+        offline.open_dataset(run_config(data, dataset=str(other)).loop)
+
+
+def test_sequences_longer_than_the_data_are_refused(data, tmp_path, plain):
+    with pytest.raises(DatasetError, match=r"--loop\.batch-length"):
+        train(run_config(data, batch_length=1000), tmp_path / "run")
+
+
+def test_evaluation_in_an_environment_of_other_spaces_is_refused(data, tmp_path, plain):
+    config = run_config(data, evaluate_every=20)
+    config = replace(config, env=registry.configure("probe/conflict", costs="separate"))
+    with pytest.raises(ValueError, match=r"the data set and the task differ: .*costs \('cost',\) in the data set"):
+        train(config, tmp_path / "run")
+
+
+def test_data_of_an_unknown_environment_can_be_learned_from(tmp_path, plain, no_environment):
+    data = write(tmp_path / "logs", known=False)
+    assert run_config(data).env.task == "recorded"
+    train(run_config(data), tmp_path / "run")
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps": 100}, "give --updates instead of --steps"),
+        ({"agent": "ppo-lag"}, "episodes of its current policy only"),
+        ({"agent": "safedreamer-osrp-lag"}, "plans, and the price"),
+        ({"task": "probe/value"}, "was recorded in probe/cost"),
+        ({"time_limit": 7}, "was recorded in probe/cost"),
+        ({"dataset": None}, "give --dataset DIRECTORY"),
+        ({"dataset": None, "agent": "dreamerv3", "updates": 5}, "--updates is the length of an offline run"),
+        ({"dataset": "/nowhere"}, "no dataset"),
+    ],
+)
+def test_settings_that_contradict_the_data_are_refused(data, settings, said):
+    chosen = {"agent": "fosp", "dataset": data, "preset_name": "debug", **settings}
+    with pytest.raises(ValueError, match=said):
+        configure(chosen.pop("agent"), **chosen)
+
+
+def test_a_world_model_agent_learns_offline_with_imagined_costs(data):
+    config = configure("safedreamer-bsrp-lag", dataset=data, preset_name="cpu")
+    online = configure("safedreamer-bsrp-lag", TASK)
+    assert config.env == registry.configure(TASK)  # That of the data, not the preset's action repeat.
+    assert config.agent.budget.estimate == "episode"
+    assert config.agent.budget.relative
+    assert config.run_updates == 30_000
+    assert (config.loop.batch_size, config.loop.batch_length) == (online.loop.batch_size, online.loop.batch_length)
