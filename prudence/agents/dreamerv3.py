@@ -8,6 +8,7 @@ from prudence.constraints import Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.cores.dreamer.sizes import safedreamer_published
+from prudence.cores.dreamer.uncertainty import DisagreementConfig
 from prudence.cores.system import Needs, System
 from prudence.types import Spaces
 
@@ -21,6 +22,11 @@ def _compose(config: DreamerConfig) -> DreamerConfig:
     return replace(config, constraint=Unconstrained(), planning=None, uncertainty=None, privileged=None)
 
 
+def _offline(config: DreamerConfig) -> DreamerConfig:
+    """Imagined rewards are less where an ensemble disagrees (FOSP's Appendix F)."""
+    return replace(config, disagreement=DisagreementConfig())
+
+
 SYSTEMS = (
     System(
         "dreamerv3",
@@ -31,5 +37,6 @@ SYSTEMS = (
         safedreamer_published,
         _compose,
         Needs(budget=False),
+        _offline,
     ),
 )

@@ -66,6 +66,7 @@ class System(Generic[Config]):
         published: the paper's sizes and protocol, given whether observations have pictures.
         compose: adapts a configuration with the parts of all systems of the core to this system.
         needs: what it needs from an environment and from a preset.
+        offline: adapts a configuration to learning from a data set.
     """
 
     name: str
@@ -76,6 +77,7 @@ class System(Generic[Config]):
     published: Callable[[bool], Published[Config]]
     compose: Callable[[Config], Config] = lambda config: config
     needs: Needs = Needs()
+    offline: Callable[[Config], Config] = lambda config: config
 
     def agent(self, spaces: Spaces, config: Any) -> Agent:
         """Makes the agent for these spaces.

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from prudence.models.posterior import ModelPosterior
+from prudence.models.rssm import LatentState
 from prudence.models.world_model import Filtered, Predictor, WorldModel
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.ranges import ShareAboveZero, between
@@ -87,6 +88,16 @@ class Ensemble(ModelPosterior):
 
         shared = jax.tree.map(repeat, (own.input, own.cell))
         return members._replace(input=shared[0], cell=shared[1])
+
+    def disagreement(
+        self, state: Optimised[Predictor], model: WorldModel, features: Float[Array, "*batch F"]
+    ) -> Float[Array, "*batch"]:
+        """The standard deviation over the members of log p(z | h), at states with these features.
+
+        It is large where no data said what follows (LOMPO: Rafailov et al. 2021, equation 6).
+        """
+        latent = LatentState(*jnp.split(features, [model.config.rssm.deter], -1))
+        return eqx.filter_vmap(lambda net: model.rssm.log_prior(net, latent))(state.module.prior_net).std(0)
 
     def _on_memory_of(self, model: WorldModel, member: Predictor) -> WorldModel:
         """The model that predicts by ``member`` and keeps its own recurrent cell."""

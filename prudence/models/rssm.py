@@ -113,6 +113,11 @@ class RSSM(eqx.Module):
         mean, std = jnp.split(params, 2, -1)
         return Normal(mean, jax.nn.softplus(std) + c.min_std)
 
+    def log_prior(self, prior_net: MLP, state: LatentState) -> Float[Array, "*batch"]:
+        """log p(z | h) of latent states, under a prior network that may be another model's."""
+        prior = self.latent(prior_net(state.deter))
+        return prior.log_prob(state.stoch.astype(jnp.float32).reshape(prior.mode().shape))
+
     def noise(self, *batch: int, key: Key) -> Float[Array, "*batch SK"]:
         """Draws noise for samples of latents, with the given batch axes, flattened like ``stoch``. Consumes ``key``."""
         draw = OneHot.noise if self.config.latent == "discrete" else Normal.noise

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from prudence.types import Batch
 
 
-def pair_mask(batch: Batch) -> Float[Array, "B T-1"]:
-    """1 where rows t and t+1 of ``[B, T]`` sequences are consecutive steps of one episode, else 0.
+def pair_mask(batch: Batch) -> Float[Array, "B pairs"]:
+    """1 where rows t and t+1 (T − 1 pairs) of ``[B, T]`` sequences are consecutive steps of one episode, else 0.
 
     The row after an episode's last row is the first row of another episode. In a pair, ``prev_action[t+1]`` is the
     action taken at t, and ``reward[t+1]``, ``cost[t+1]`` and ``is_terminal[t+1]`` are its results.

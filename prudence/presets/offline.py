@@ -11,6 +11,7 @@ from prudence.envs.base import EnvConfig
 from prudence.loops import OfflineLoop, ReplayLoop
 from prudence.presets import preset, with_action_repeat
 from prudence.run_config import RunConfig
+from prudence.systems import find_system
 
 # FOSP's 1e6 steps on its logged axis are 125,000 gradient steps: one for every second decision, of four raw steps each.
 _PAPER = OfflineLoop(updates=125_000)
@@ -52,6 +53,7 @@ def offline(
             f"{agent} plans, and the price or the start of its planner belong to episodes in an environment: train "
             "safedreamer-bsrp-lag or fosp on the data set"
         )
+    settings = find_system(agent).offline(settings)
     violation = settings.budget.violation
     if isinstance(violation, Lived):
         violation = Imagined("episode", relative=violation.relative, bound=violation.bound)

@@ -25,7 +25,7 @@ CLIPS = {"temperature": 10.0, "cost_temperature": 10.0, "clip": 100.0, "cost_cli
 
 
 def weights(advantage, cost_advantage, feasible, action_feasible=1.0, **changes):
-    inputs = (jnp.asarray(x, jnp.float32) for x in (advantage, cost_advantage, feasible, action_feasible))
+    inputs = jnp.broadcast_arrays(*(jnp.float32(x) for x in (advantage, cost_advantage, feasible, action_feasible)))
     return regression_weights(*inputs, **{**CLIPS, **changes})
 
 

@@ -12,11 +12,12 @@ from prudence.actors import Actor, ActorConfig
 from prudence.budgets import Budget, LivedCosts
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.dreamer.planning import PlanningConfig
-from prudence.cores.dreamer.uncertainty import UncertaintyConfig
+from prudence.cores.dreamer.uncertainty import DisagreementConfig, UncertaintyConfig
 from prudence.critics import Critic, CriticConfig
 from prudence.models.base import AbstractWorldModel
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
 from prudence.models.rssm import LatentState
+from prudence.models.world_model import Predictor
 from prudence.ops.normalise import PercentileScale
 from prudence.optim import Averaged, Optimised, OptimiserConfig
 from prudence.ranges import Count, Few, NonNegative, Positive, Share, ShareBelowOne
@@ -51,6 +52,8 @@ class DreamerConfig:
         planning: how the agent plans. None acts with the policy. A planner needs continuous actions and a time limit.
         uncertainty: the posterior over models, and which of the trajectories under its samples count (LAMBDA). None
             imagines only with the current weights.
+        disagreement: a penalty on imagined rewards where an ensemble disagrees, for learning from a fixed data set.
+            None has no penalty.
         cooldown: share of the run at its end in which all learning rates fall linearly to 0. The weights then end near
             the middle of the region in which they moved. 0 (the papers) keeps the learning rates constant.
         averaging: share that an exponential average of weights keeps at each gradient step. The average has the actor's
@@ -82,6 +85,7 @@ class DreamerConfig:
     privileged: PrivilegedConfig | None = None
     planning: PlanningConfig | None = None
     uncertainty: UncertaintyConfig | None = None
+    disagreement: DisagreementConfig | None = None
     cooldown: Share = 0.0
     averaging: ShareBelowOne | None = None
     evaluation: Literal["mode", "sample"] = "mode"
@@ -103,6 +107,7 @@ class DreamerState(eqx.Module):
 
     world_model: Optimised[AbstractWorldModel]
     posterior: Any
+    disagreement: Optimised[Predictor] | None
     actor: Optimised[Actor]
     critic: Critic
     cost_critic: Critic | None
@@ -145,6 +150,10 @@ def check(config: DreamerConfig, spaces: Spaces) -> None:
         )
     if config.privileged is not None:
         _check_privileged(config, spaces)
+    if config.disagreement is not None and config.privileged is not None:
+        raise ValueError(
+            "an ensemble's members predict the states of one world model: leave disagreement or privileged out"
+        )
     if config.planning is not None:
         _check_planning(config, spaces, config.planning)
 

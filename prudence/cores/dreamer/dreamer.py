@@ -28,7 +28,7 @@ from prudence.critics import Critic, CriticBatch, together
 from prudence.models.base import AbstractWorldModel
 from prudence.models.posterior import ModelPosterior, open_loop_each
 from prudence.models.rssm import LatentState
-from prudence.models.world_model import symmetric
+from prudence.models.world_model import Predictor, symmetric
 from prudence.ops.normalise import PercentileScale
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Averaged, Optimised
@@ -86,11 +86,15 @@ class Dreamer(Agent):
         posterior = None
         if c.uncertainty is not None:  # Folded with a number that ``split`` did not use.
             posterior = c.uncertainty.posterior.init(symmetric(model), key=jax.random.fold_in(key, 4))
+        members = None
+        if c.disagreement is not None:
+            members = c.disagreement.ensemble.init(symmetric(model), key=jax.random.fold_in(key, 5))
         actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
         cost_critic = Critic.init(model.critic_size, (num_costs,), c.cost_critic, key=cost_key)
         state = DreamerState(
             world_model=Optimised.init(model, c.model_optimiser),
             posterior=posterior,
+            disagreement=members,
             actor=Optimised.init(actor, c.actor_optimiser),
             critic=Critic.init(model.critic_size, (), c.critic, key=critic_key),
             cost_critic=cost_critic if c.values_costs else None,
@@ -253,6 +257,9 @@ class Dreamer(Agent):
         model = self.perception.compute(world_model.module)
         posterior, predictors, more = self._update_posterior(state, world_model.module, filtered, batch, key=key)
 
+        members, member_metrics = self._update_members(state, world_model.module, filtered, batch, key=key)
+        state = eqx.tree_at(lambda s: s.disagreement, state, members, is_leaf=lambda x: x is None)
+
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
         seen = model.critic_features(filtered.states)
         replayed = self._replayed(state.critic, seen, batch, batch.reward, self.config.discount)
@@ -265,6 +272,7 @@ class Dreamer(Agent):
         state = DreamerState(
             world_model=world_model,
             posterior=posterior,
+            disagreement=members,
             actor=actor,
             critic=critic,
             cost_critic=cost_critic,
@@ -279,7 +287,7 @@ class Dreamer(Agent):
             assert self.config.averaging is not None
             pairs = zip(state.average, self._what_acts(state), strict=True)
             state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
-        return state, metrics | more | actor_metrics | critic_metrics | cost_metrics | dream.metrics
+        return state, metrics | more | member_metrics | actor_metrics | critic_metrics | cost_metrics | dream.metrics
 
     def _update_posterior(
         self, state: DreamerState, model: AbstractWorldModel, filtered: Any, batch: Batch, *, key: Key
@@ -300,6 +308,18 @@ class Dreamer(Agent):
             self.perception.compute(posterior.sample(updated[0], symmetric(model), key=draw_key)),
             updated[1],
         )
+
+    def _update_members(
+        self, state: DreamerState, model: AbstractWorldModel, filtered: Any, batch: Batch, *, key: Key
+    ) -> tuple[Optimised[Predictor] | None, Metrics]:
+        """Updates the ensemble whose disagreement is a penalty, if there is one."""
+        if self.config.disagreement is None or state.disagreement is None:
+            return None, {}
+        ensemble, update_key = self.config.disagreement.ensemble, jax.random.fold_in(key, 5)
+        members, metrics = ensemble.update(
+            state.disagreement, symmetric(model), filtered, batch, state.step + 1, key=update_key
+        )
+        return members, {name.replace("posterior/", "disagreement/"): value for name, value in metrics.items()}
 
     def _replayed(
         self,

@@ -138,8 +138,9 @@ class Imagination:
         """The actor's objective on imagined trajectories (a loss), and everything that was computed for it."""
         c = self.config
         discounts = c.discount * trajectory.continues
+        rewards, penalty_metrics = self._rewards(state, trajectory)
         values = self.compute(state.critic).values(trajectory.critic_features)
-        returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
+        returns = lambda_returns(rewards, values, discounts, c.lambda_)
         weights = cumulative_discount(discounts)[:-1] * alive
         cost_values = self._cost_values(state, trajectory)
         cost_discounts = jnp.broadcast_to((c.budget.discount * trajectory.continues)[..., None], cost_values.shape)
@@ -161,9 +162,18 @@ class Imagination:
             advantage=self._advantage(state, *advantages, violation, task, safety),
             critic_batch=CriticBatch.flat(task(features), task(returns), task(weights)),
             cost_critic_batch=_cost_critic_batch(features, cost_returns, weights, safety),
-            metrics=metrics | self._dream_metrics(state, task(returns), estimate),
+            metrics=metrics | penalty_metrics | self._dream_metrics(state, task(returns), estimate),
         )
         return loss, jax.lax.stop_gradient(dream)
+
+    def _rewards(self, state: DreamerState, trajectory: Trajectory) -> tuple[Float[Array, "H+1 B"], Metrics]:
+        """The imagined rewards, minus the penalty where the ensemble disagrees."""
+        config = self.config.disagreement
+        if config is None:
+            return trajectory.rewards, {}
+        members, model = self.compute((state.disagreement, symmetric(state.world_model.module)))
+        found = config.ensemble.disagreement(members, model, trajectory.actor_features)
+        return trajectory.rewards - config.weight * found, {"disagreement/imagined": found[1:].mean()}
 
     def _select(
         self,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from prudence.models.ensemble import Ensemble
 from prudence.models.swag import SWAG
-from prudence.ranges import Share
+from prudence.ranges import NonNegative, Share
 
 Statistic = Literal["optimistic", "pessimistic", "mean"] | Share
 """The best of N trajectories, the worst, all of them, or the one at a quantile in [0, 1] of the imagined returns or
@@ -48,6 +48,22 @@ class UncertaintyConfig:
         for name, statistic in (("task", self.task), ("safety", self.safety)):
             if isinstance(statistic, float) and not 0 <= statistic <= 1:
                 raise ValueError(f"{name}={statistic} is a quantile: it must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class DisagreementConfig:
+    """A penalty on imagined rewards where the members of an ensemble disagree about what follows.
+
+    Learning from a fixed data set, a policy otherwise finds imagined states that no data contradicts.
+
+    Attributes:
+        weight: α in r̂ − α · std_i log p_i(ẑ | ĥ) (LOMPO: Rafailov et al. 2021, equation 6; DreamerV3 in FOSP's
+            Appendix F, which does not give α).
+        ensemble: the members. They do not imagine.
+    """
+
+    weight: NonNegative = 0.5
+    ensemble: Ensemble = field(default_factory=Ensemble)
 
 
 class Selection(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 import toys
 
 from prudence.cores.dreamer.dreamer import Dreamer, DreamerState
-from prudence.cores.dreamer.uncertainty import Selection, UncertaintyConfig, select
+from prudence.cores.dreamer.uncertainty import DisagreementConfig, Selection, UncertaintyConfig, select
 from prudence.models.ensemble import Ensemble
 from prudence.models.posterior import imagine_each
 from prudence.models.swag import SWAG
@@ -221,3 +221,31 @@ def test_actions_of_discrete_environments_learn_by_the_score_of_those_that_count
     _, metrics = trained(dreamer)
     assert metrics["actor/gradient_norm"] > 0
     assert metrics["posterior/optimism"] > 0
+
+
+# --- disagreement -------------------------------------------------------------------------------
+
+
+def test_members_that_agree_have_no_disagreement():
+    dreamer = Dreamer(SPACES, toys.debug_config("dreamerv3", disagreement=DisagreementConfig(ensemble=Ensemble(3))))
+    state = dreamer.init(key=jax.random.key(0))
+    assert state.disagreement is not None
+    size = state.world_model.module.feature_size
+    model, features = state.world_model.module, jax.random.normal(jax.random.key(1), (4, size))
+    measure = Ensemble(3).disagreement
+    assert (measure(state.disagreement, model, features) > 0).all()
+    alike = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape) if eqx.is_array(x) else x, state.disagreement)
+    np.testing.assert_allclose(measure(alike, model, features), 0.0, atol=1e-5)
+
+
+def test_disagreement_lowers_imagined_returns_and_its_members_learn():
+    plain, wary = (
+        Dreamer(SPACES, toys.debug_config("dreamerv3", disagreement=DisagreementConfig(weight, Ensemble(3))))
+        for weight in (0.0, 10.0)
+    )
+    before = plain.init(key=jax.random.key(0))
+    after, metrics = trained(wary)
+    assert metrics["disagreement/imagined"] > 0
+    assert metrics["imagined/return"] < trained(plain)[1]["imagined/return"]
+    moved = jax.tree.map(np.array_equal, before.disagreement.module.prior_net, after.disagreement.module.prior_net)
+    assert not all(jax.tree.leaves(moved))
