@@ -157,6 +157,19 @@ class Dataset:
                 "(--loop.batch-length), or from more episodes"
             )
 
+    def expect(self, digest: str) -> Dataset:
+        """This dataset, if its digest is ``digest``.
+
+        Raises:
+            DatasetError: it has another digest.
+        """
+        if self.digest != digest:
+            raise DatasetError(
+                f"{self.directory} is not the data set that the run learns from (digest {self.digest[:12]}, and not "
+                f"{digest[:12]}): name the directory to which that one was moved (--dataset), or train a new run"
+            )
+        return self
+
     # ---- resuming ----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import numpy as np
 
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.dreamer import Dreamer
-from prudence.data.replay import Replay
 from prudence.deploy.policy import load_run, require_known_task
 from prudence.deploy.shipped import find_policy
 from prudence.envs.base import EnvError, Layout
@@ -26,10 +25,11 @@ from prudence.inspection.anatomy import Anatomy, dissect
 from prudence.inspection.calibration import Calibration, calibrate
 from prudence.inspection.doubt import Doubt, draw_doubt, measure_doubt, record
 from prudence.inspection.open_loop import Explained, Foresight, explain, measure
+from prudence.inspection.sequences import recorded_sequences
 from prudence.inspection.tables import FILE
 from prudence.inspection.trace import Trace, trace_episodes
 from prudence.inspection.video import open_loop_picture
-from prudence.loops import ReplayLoop
+from prudence.loops import RolloutLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.runs.files import safe_name, write_text_atomically
@@ -90,13 +90,14 @@ def inspect_run(
     context: int = 25,
     ahead: int = 45,
     against: str | None = None,
+    data: Path | None = None,
     episodes: int = 0,
     seed: int = 0,
     trust: bool = False,
 ) -> Inspection:
     """Inspects the newest checkpoint of a run. Writes images and ``inspection.json`` into the run directory.
 
-    It inspects the world model on the newest sequences of the replay, and the policy in episodes. The images are:
+    It inspects the world model on recorded sequences, and the policy in episodes. The images are:
 
     * ``foresight.png``: reward and costs over the lead;
     * ``entries.png``: parts of the observations over the lead;
@@ -111,6 +112,8 @@ def inspect_run(
         context: decisions that the model filters.
         ahead: decisions that it then imagines.
         against: another task for ``doubt.png``.
+        data: another run or a data set, whose sequences the model has not learned from
+            (:func:`prudence.inspection.sequences.recorded_sequences`). None takes those of the run itself.
         episodes: number of episodes in an evaluation, with the agent's expectations at every decision; 0 runs none.
         seed: seed of that evaluation.
         trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function.
@@ -131,12 +134,16 @@ def inspect_run(
             "at least 0"
         )
     run, _ = find_policy(Path(directory))
-    if run.ships:
-        raise ValueError(f"{run.path} is a policy without a replay, on which its model could be tested: name a run")
+    if run.ships and data is None:
+        raise ValueError(
+            f"{run.path} is a policy without a replay, on which its model could be tested: name a run, or data (--data)"
+        )
     config, agent, state, _ = load_run(run.path, trust=trust)
     if not trust:
         require_known_task(run, config.env.task)
-    found = _look(run, config, agent, state, (sequences, context, ahead), against, key) if _has_model(config) else None
+    found = None
+    if _has_model(config):
+        found = _look(run, config, agent, state, data or run.path, (sequences, context, ahead), against, key)
     if found is None:
         if against is not None or not episodes:
             raise ValueError(f"{config.agent_name} has no world model to inspect")
@@ -150,7 +157,7 @@ def inspect_run(
 
 
 def _has_model(config: RunConfig) -> bool:
-    return isinstance(config.loop, ReplayLoop)
+    return not isinstance(config.loop, RolloutLoop)
 
 
 def _look(
@@ -158,6 +165,7 @@ def _look(
     config: RunConfig,
     agent: Agent,
     state: Any,
+    data: Path,
     sizes: tuple[int, int, int],
     against: str | None,
     key: Key,
@@ -165,10 +173,9 @@ def _look(
     """Inspects the world model on ``sizes`` = (sequences, context, ahead). Returns None if the agent has none."""
     sequences, context, ahead = sizes
     one_key, mean_key, cost_key, doubt_key = (jax.random.fold_in(key, i) for i in range(4))
-    with run.lock():  # Opening a replay deletes incomplete chunks, such as one that a training run is writing.
-        batch = _sequences(run, config, agent, sequences, context, ahead)
-        near = min(ahead, max(*calibration.LEADS, *calibration.SUMS))
-        short = _sequences(run, config, agent, _MORE * sequences, context, near)
+    batch = recorded_sequences(data, agent.spaces, sequences, context, ahead)
+    near = min(ahead, max(*calibration.LEADS, *calibration.SUMS))
+    short = recorded_sequences(data, agent.spaces, _MORE * sequences, context, near)
     seen, report = measure(agent, state, batch, context=context, key=mean_key, samples=_FUTURES)
     if not report:
         return None
@@ -189,20 +196,6 @@ def _look(
             truth, prediction = report[f"truth/{name}"][0], report[f"prediction/{name}"][0]
             pictures.append(open_loop_picture(truth, prediction, context, path))
     return Inspection(seen, entries, costs, doubts, pictures=tuple(pictures))
-
-
-def _sequences(run: RunDirectory, config: RunConfig, agent: Agent, number: int, context: int, ahead: int) -> Batch:
-    """The newest sequences of the replay in whose last ``ahead`` decisions no episode begins.
-
-    Imagination cannot predict resets.
-    """
-    assert isinstance(config.loop, ReplayLoop)
-    replay = Replay(run.replay, agent.spaces, config.loop.num_envs, capacity=config.loop.replay_capacity, seed=0)
-    recorded = replay.newest(2 * number, context + ahead)
-    inside = ~np.asarray(recorded.is_first)[:, context:].any(1)
-    if not inside.any():
-        raise ValueError(f"no episode in the replay of {run.path} lasts {ahead} decisions: choose fewer ahead")
-    return jax.tree.map(lambda x: x[inside][:number], recorded)
 
 
 def _layout(config: RunConfig) -> Layout:

@@ -11,6 +11,7 @@ import pytest
 from helpers import PlainAgent, assert_same_run, content, history, train_in_pieces
 
 from prudence.cli.api import configure
+from prudence.data.dataset import Dataset
 from prudence.data.dataset_writer import DatasetWriter
 from prudence.data.manifest import DatasetError, Source
 from prudence.envs import registry
@@ -104,9 +105,9 @@ def test_the_model_is_measured_on_episodes_that_are_held_out(data, tmp_path):
 
 
 def test_held_out_episodes_are_never_sampled(data, tmp_path, plain, monkeypatch):
-    learned, held = (set(of.episodes) for of in offline.open_dataset(run_config(data).loop).hold_out(0.2))
+    learned, held = (set(of.episodes) for of in Dataset(data).hold_out(0.2))
     assert (len(learned), len(held)) == (10, 2)
-    whole = offline.open_dataset(run_config(data).loop)
+    whole = Dataset(data)
     withheld = {row.tobytes() for i in (10, 11) for row in whole.episode(i).observation["observation"]}
     seen: set[bytes] = set()
     update = PlainAgent.update
@@ -135,7 +136,7 @@ def test_another_data_set_is_refused(data, tmp_path, plain):
     with pytest.raises(ConfigError, match="digest"):
         train(run_config(other), run)
     with pytest.raises(DatasetError, match="is not the data set that the run learns from"):
-        offline.open_dataset(run_config(data, dataset=str(other)).loop)
+        train(run_config(data, dataset=str(other)), tmp_path / "third")
 
 
 def test_sequences_longer_than_the_data_are_refused(data, tmp_path, plain):

@@ -36,7 +36,10 @@ class Inspect:
     ahead: int = 45
     """Decisions that it imagines."""
     sequences: int = 128
-    """How many of the newest sequences to average over."""
+    """How many sequences to average over."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="RUN|DATASET")] = None
+    """Another run of the same task, or a data set, to judge on what the model has not learned from. By default the
+    newest sequences of the run itself; of an offline run, the episodes that were held out."""
     episodes: int = 20
     """Of the policy, on seeds apart from training's; 0 for none."""
     seed: int = 0
@@ -61,6 +64,7 @@ class Inspect:
             context=self.context,
             ahead=self.ahead,
             against=self.against,
+            data=self.data,
             episodes=self.episodes,
             seed=self.seed,
             trust=self.trust,

@@ -11,7 +11,6 @@ import jax
 
 from prudence.cores.base import Modelling
 from prudence.data.dataset import Dataset
-from prudence.data.manifest import DatasetError
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import make_vector
 from prudence.inspection.open_loop import measure
@@ -43,7 +42,7 @@ class OfflineLearning(Learning):
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
         assert isinstance(config.loop, OfflineLoop)
         self._loop, self._counters, self._keys = config.loop, counters, keys
-        self._dataset = open_dataset(config.loop, seed=config.seed)
+        self._dataset = Dataset(config.loop.dataset, seed=config.seed).expect(config.loop.digest)
         self._learned, self._held = self._dataset.hold_out(config.loop.holdout)
         self._learned.require(config.loop.batch_length)
         self.spaces = self._dataset.spaces
@@ -117,21 +116,6 @@ class OfflineLearning(Learning):
 
     def shares(self, elapsed: float) -> Metrics:
         return {"time/idle_share": 1 - min(1.0, self.busy / elapsed)}
-
-
-def open_dataset(loop: OfflineLoop, *, seed: int = 0) -> Dataset:
-    """The data set of an offline run.
-
-    Raises:
-        DatasetError: there is none, or its content has changed since the run began.
-    """
-    dataset = Dataset(loop.dataset, seed=seed)
-    if dataset.digest != loop.digest:
-        raise DatasetError(
-            f"{loop.dataset} is not the data set that the run learns from (digest {dataset.digest[:12]}, the run's is "
-            f"{loop.digest[:12]}): name the directory to which that one was moved (--dataset), or train a new run"
-        )
-    return dataset
 
 
 def require_same_spaces(spaces: Spaces, env: EnvConfig) -> None:

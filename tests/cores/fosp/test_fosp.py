@@ -17,6 +17,7 @@ from prudence.cores.fosp.config import FospConfig
 from prudence.cores.fosp.critics import Pairs
 from prudence.cores.fosp.fosp import Fosp
 from prudence.envs.base import EnvConfig
+from prudence.optim import OptimiserConfig
 from prudence.presets import preset
 from prudence.systems import find_system
 
@@ -95,7 +96,7 @@ def test_behaviour_cloning_learns_model_and_policy_only():
 
 
 def test_cloning_makes_recorded_actions_likely():
-    agent = make("bc", averaging=None, cooldown=0.0)
+    agent = make("bc", averaging=None, cooldown=0.0, actor_optimiser=OptimiserConfig(1e-2))
     state, rows = agent.init(key=jax.random.key(0)), toys.batch(SPACES, 2, 2, 8)
     rows = rows._replace(prev_action=jnp.full_like(rows.prev_action, 0.6))
     log_probs = []
