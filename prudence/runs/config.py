@@ -60,6 +60,24 @@ def read_config(path: Path, cls: type[Config]) -> Config:
         ) from error
 
 
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-able values, for a file that has others beside it.
+
+    Raises:
+        ConfigError: as :func:`write_config`.
+    """
+    return _encode(config, "config")
+
+
+def from_json(value: Any, cls: type[Config]) -> Config:
+    """The inverse of :func:`to_json`.
+
+    Raises:
+        ConfigError: as :func:`read_config`.
+    """
+    return _decode(value, cls, "config")
+
+
 def _version_of(directory: Path) -> str:
     commit = last_commit(directory)
     return f"git checkout {commit}" if commit else f"its commit is in {PROVENANCE}, where there is one"
