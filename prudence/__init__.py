@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prudence.cli.api import train
+    from prudence.data.dataset import Dataset
+    from prudence.datasets.record import record_dataset
     from prudence.deploy.policy import Policy, load_policy
 
-__all__ = ["Policy", "load_policy", "train"]
+__all__ = ["Dataset", "Policy", "load_policy", "record_dataset", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +29,12 @@ def __getattr__(name: str) -> Any:
         from prudence.deploy import policy
 
         return getattr(policy, name)
+    if name == "Dataset":
+        from prudence.data.dataset import Dataset
+
+        return Dataset
+    if name == "record_dataset":
+        from prudence.datasets.record import record_dataset
+
+        return record_dataset
     raise AttributeError(f"module 'prudence' has no attribute '{name}'")

@@ -23,6 +23,7 @@ Safe reinforcement learning with world models.
   plot RUN...    learning curves of one run, or of several beside each other; --frontier: return against cost
   record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
   compare RUN... systems beside each other: one table and one figure over runs and records
+  dataset ...    data to learn from without an environment: record, mix, inspect, import and export it
   list           agents, presets and tasks
   doctor         what this machine has, and what to do about what it lacks
 
@@ -31,7 +32,19 @@ Safe reinforcement learning with world models.
   prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --cost-limit 2
 """
 
-COMMANDS = ("train", "simulate", "evaluate", "inspect", "export", "plot", "record", "compare", "list", "doctor")
+COMMANDS = (
+    "train",
+    "simulate",
+    "evaluate",
+    "inspect",
+    "export",
+    "plot",
+    "record",
+    "compare",
+    "dataset",
+    "list",
+    "doctor",
+)
 """Each is the class ``prudence.cli.commands.<name>.<Name>``, which is imported when it is called."""
 
 

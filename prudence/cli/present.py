@@ -96,7 +96,7 @@ def evaluate_run(
 
     console = Console(stderr=True)
     show_look = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
-    with _bar("evaluating", episodes, console) as show:
+    with progress_bar("evaluating", episodes, console) as show:
         result = evaluate_agent(
             agent,
             state,
@@ -163,7 +163,7 @@ def simulate_run(
         raise RunDirectoryError(f"{run.path} holds a run already: name another directory with --out")
     frames: list[np.ndarray] = []
     console, start = Console(stderr=True), time.monotonic()
-    with _bar("simulating, episodes", config.episodes, console) as show:
+    with progress_bar("simulating, episodes", config.episodes, console) as show:
 
         def progress(finished: int, share: float) -> None:
             show(finished + share)
@@ -184,7 +184,7 @@ def simulate_run(
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: int, console: Console) -> Iterator[Callable[[float], None]]:
+def progress_bar(what: str, total: int, console: Console) -> Iterator[Callable[[float], None]]:
     """On a terminal, a bar with the time remaining; yields what to tell how much of ``total`` is done."""
     columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

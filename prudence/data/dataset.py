@@ -147,6 +147,11 @@ class Dataset:
         episode = self.episodes[index]
         return self.gather(self._streams.at([(0, episode.first_row)], episode.length + 1, ()))
 
+    def column(self, field: str, index: int) -> np.ndarray:
+        """One field of an episode of :attr:`episodes`, ``[T + 1, ...]``: ``cost``, ``observation/state``."""
+        episode = self.episodes[index]
+        return self._streams.column(field, 0, (episode.first_row, episode.stop))
+
     def require(self, length: int) -> None:
         if not self.ready(length):
             rows = max((stop - start for start, stop in self._streams.spans), default=0)

@@ -10,7 +10,7 @@ uninterrupted one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,11 @@ class Replay:
         replay has dropped their records.
         """
         return gather(self._layout, windows)
+
+    def episodes(self) -> Iterator[Transition]:
+        """Every episode that is held whole, ``[T + 1, ...]``, one environment's after another's."""
+        for env, (first, stop) in self._streams.whole_episodes():
+            yield self.gather(self._streams.at([(env, first)], stop - first, ()))
 
     # ---- resuming ----------------------------------------------------------------------------------------------
 

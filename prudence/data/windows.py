@@ -15,7 +15,7 @@ from __future__ import annotations
 import bisect
 import copy
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +106,21 @@ class Streams:
         """The windows that begin at these places, each an environment and a row."""
         pieces = [p for window, (env, row) in enumerate(places) for p in self._locate(window, env, row, length)]
         return Windows(shape, length, tuple(pieces))
+
+    def column(self, field: str, env: int, span: Span) -> np.ndarray:
+        """A field of one environment's records in a span, ``[rows, ...]``, without the others being read."""
+        pieces = self._locate(0, env, span[0], span[1] - span[0])
+        return np.concatenate([piece.fields[field][piece.begin : piece.end, env] for piece in pieces])
+
+    def whole_episodes(self) -> Iterator[tuple[int, Span]]:
+        """The environment and the rows of every episode that is held whole, one stream after another."""
+        for env in range(self.layout.num_envs):
+            for start, stop in self.spans:
+                firsts = start + np.flatnonzero(self.column("is_first", env, (start, stop)))
+                lasts = start + np.flatnonzero(self.column("is_last", env, (start, stop)))
+                for first, following in zip(firsts, [*firsts[1:], stop], strict=True):
+                    for last in lasts[(lasts > first) & (lasts < following)][:1]:
+                        yield env, (int(first), int(last) + 1)
 
     def _rows_of(self, offsets: np.ndarray, length: int) -> np.ndarray:
         """The first row of the ``offsets``-th window of a stream."""

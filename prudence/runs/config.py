@@ -60,22 +60,22 @@ def read_config(path: Path, cls: type[Config]) -> Config:
         ) from error
 
 
-def to_json(config: Any) -> Any:
-    """A configuration as JSON's types, in the form that ``write_config`` writes.
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-able values, for a file that has others beside it.
 
     Raises:
-        ConfigError: as ``write_config``.
+        ConfigError: as :func:`write_config`.
     """
-    return _encode(config, type(config).__name__)
+    return _encode(config, "config")
 
 
 def from_json(value: Any, cls: type[Config]) -> Config:
-    """Reverses :func:`to_json`.
+    """The inverse of :func:`to_json`.
 
     Raises:
-        ConfigError: as ``read_config``.
+        ConfigError: as :func:`read_config`.
     """
-    return _decode(value, cls, cls.__name__)
+    return _decode(value, cls, "config")
 
 
 def _version_of(directory: Path) -> str:

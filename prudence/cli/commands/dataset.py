@@ -1,0 +1,251 @@
+"""``prudence dataset``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from prudence.cli.api import use_compilation_cache
+from prudence.cli.commands.usage import UsageError, refuse
+
+if TYPE_CHECKING:
+    from prudence.data.dataset import Dataset as Data
+    from prudence.envs.base import EnvConfig
+
+_Out = Annotated[Path, tyro.conf.arg(metavar="DIRECTORY")]
+_Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+_Obs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
+_Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="total|separate|NAME [NAME ...]")]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Record whole episodes of a policy.
+
+    The policy is a trained one, uniform actions, or a script of your own, which says what to do for an observation.
+    Its episodes have seeds of their own, apart from those of training and of evaluation.
+
+    A run needs nothing else: prudence dataset record runs/goal --out data/safe
+    """
+
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|random|MODULE:NAME")]
+    """The directory of a run, which acts as it is evaluated; random, for uniform actions; or module:name, a function of
+    the named observations, or a class of such functions, of which each environment has its own (reset() is called when
+    an episode begins). An action is in [-1, 1], or the number of a discrete one."""
+    out: _Out
+    """The new dataset."""
+    episodes: int = 200
+    """How many."""
+    like: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """For random and scripts: act in the environment of this run."""
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """For random and scripts: act in this task."""
+    obs: _Obs = ()
+    """With --task: observations of a task whose suite offers several."""
+    action_repeat: int = 1
+    """With --task: raw steps that one decision lasts. A run that goes on from this data must have the same."""
+    costs: _Costs = ("total",)
+    """With --task: total, separate, or the names of the costs to use."""
+    explore: bool = False
+    """A run acts as in training, with samples where its policy would otherwise take its mode."""
+    seed: int = 0
+    """Of the episodes."""
+    name: _Name = None
+    """Of the source, in tables and figures. By default that of the run or the policy."""
+    licence: str | None = None
+    """Of the data, if you will give it away."""
+    note: str = ""
+    """What a reader must know of the data."""
+    trust: bool = False
+    """Run the code that the run's files name, if you trust them: a task module:Class, a cost function."""
+
+    def run(self) -> int:
+        from prudence.cli.present import progress_bar
+        from prudence.datasets.record import record_dataset
+
+        use_compilation_cache()
+        if self.like is not None and self.task is not None:
+            raise UsageError("give --like RUN or --task TASK, not both")
+        env: Any = self.like
+        if self.task is not None:
+            env = _environment(self.task, self.obs, self.action_repeat, self.costs)
+        with progress_bar("recording episodes", self.episodes, Console(stderr=True)) as show:
+            data, result = record_dataset(
+                self.policy,
+                self.out,
+                episodes=self.episodes,
+                env=env,
+                explore=self.explore,
+                seed=self.seed,
+                name=self.name,
+                licence=self.licence,
+                note=self.note,
+                trust=self.trust,
+                progress=show,
+            )
+        print(result.one_line())
+        return _made(data)
+
+
+@dataclass(frozen=True)
+class FromReplay:
+    """Make a dataset of the whole episodes in a run's replay: all that was tried while it learnt.
+
+    Such data are often called medium-replay. The run must not be training.
+    """
+
+    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Directory of a run that learns from a replay."""
+    out: _Out
+    """The new dataset."""
+    name: _Name = None
+    """Of the source. By default that of the run."""
+    licence: str | None = None
+    """Of the data, if you will give it away."""
+    note: str = ""
+    """What a reader must know of the data."""
+
+    def run(self) -> int:
+        from prudence.datasets.record import dataset_from_replay
+
+        with Console(stderr=True).status("copying the replay") as status:
+            tell = lambda number: status.update(f"copying the replay: {number} episodes")
+            data = dataset_from_replay(
+                self.run_directory, self.out, name=self.name, licence=self.licence, note=self.note, progress=tell
+            )
+        return _made(data)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Join datasets of one environment, or choose episodes of one by their return and cost.
+
+    Copies episodes, and keeps where they come from. Datasets of other observations, actions, costs or action repeats
+    are refused.
+    """
+
+    datasets: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATASET [DATASET ...]")]
+    """Directories."""
+    out: _Out
+    """The new dataset."""
+    episodes: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]")] = None
+    """How many of each, drawn without replacement. By default all."""
+    max_cost: Annotated[float | None, tyro.conf.arg(metavar="COST")] = None
+    """Only episodes whose costs, over all constraints, add up to at most this."""
+    min_return: Annotated[float | None, tyro.conf.arg(metavar="RETURN")] = None
+    """Only episodes whose return is at least this."""
+    seed: int = 0
+    """Of the draw."""
+    note: str = ""
+    """What a reader must know of the data."""
+
+    def run(self) -> int:
+        from prudence.datasets.mix import mix_datasets
+
+        with Console(stderr=True).status("mixing") as status:
+            data = mix_datasets(
+                self.datasets,
+                self.out,
+                episodes=self.episodes,
+                max_cost=self.max_cost,
+                min_return=self.min_return,
+                seed=self.seed,
+                note=self.note,
+                progress=lambda number: status.update(f"mixing: {number} episodes"),
+            )
+        return _made(data)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what a dataset holds: return, cost and length by source, actions, and entries that never change.
+
+    Draws coverage.png: the return of every episode against its cost. It says what a learner can know: a model foresees
+    costs only if the data has some, and a policy cannot do better in places where nobody was.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Directory of a dataset."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to draw. By default coverage.png in the dataset, of whose data it is no part."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """Hold the ranges of the observations against random episodes of this task. Entries that do not overlap have
+    probably another order or meaning."""
+    obs: _Obs = ()
+    """With --against: observations of a task whose suite offers several."""
+    action_repeat: int = 1
+    """With --against: raw steps that one decision lasts."""
+    costs: _Costs = ("total",)
+    """With --against: total, separate, or the names of the costs to use."""
+
+    def run(self) -> int:
+        from prudence.data.dataset import Dataset
+        from prudence.datasets.coverage import draw_coverage
+        from prudence.datasets.summary import disjoint
+
+        data = Dataset(self.dataset)
+        found = _show(data)
+        print(f"\n{draw_coverage(found, self.out or self.dataset / 'coverage.png')}")
+        if self.against is not None:
+            env = _environment(self.against, self.obs, self.action_repeat, self.costs)
+            apart = disjoint(data, env)
+            said = "every entry overlaps" if not apart else f"{len(apart)} entries do not overlap"
+            print("\n".join([f"against random episodes of {self.against}: {said}", *apart]))
+        return 0
+
+
+def _environment(task: str, obs: tuple[str, ...], action_repeat: int, costs: tuple[str, ...]) -> EnvConfig:
+    from prudence.envs import registry
+
+    chosen = costs[0] if len(costs) == 1 and costs[0] in ("total", "separate") else costs
+    return registry.configure(task, obs=obs, action_repeat=action_repeat, costs=chosen)
+
+
+def _made(data: Data) -> int:
+    _show(data)
+    print(f"\n{data.directory}: digest {data.digest[:12]}; next: prudence dataset inspect {data.directory}")
+    return 0
+
+
+def _show(data: Data) -> Any:
+    from prudence.datasets.summary import summarise
+
+    found = summarise(data)
+    heads, rows = found.table()
+    console, table = Console(), Table(heads[0], box=None)
+    # A source a column, since terminals are narrow.
+    for row in rows:
+        table.add_column(row[0], justify="right", overflow="fold")
+    for index, head in enumerate(heads[1:], start=1):
+        table.add_row(head, *(row[index] for row in rows))
+    console.print(table)
+    print("\n".join(["", *found.notes()]))
+    return found
+
+
+_Choice = Annotated[
+    Annotated[Record, tyro.conf.subcommand("record")]
+    | Annotated[FromReplay, tyro.conf.subcommand("from-replay")]
+    | Annotated[Mix, tyro.conf.subcommand("mix")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")],
+    tyro.conf.arg(name=""),
+]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Make datasets to learn from without an environment: record, mix, look into, import and export them.
+
+    A dataset is a directory of whole episodes that never changes (docs/datasets.md).
+    """
+
+    command: tyro.conf.OmitSubcommandPrefixes[_Choice]
+
+    def run(self, rest: list[str]) -> int:
+        refuse(rest)
+        return self.command.run()

@@ -1,0 +1,1 @@
+"""Datasets for people: recording, mixing, looking into, importing and exporting them."""
