@@ -94,12 +94,12 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
         model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
     search = CrossEntropy(
-        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5, keep_mean=True, execute="best"
+        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5, keep_mean=True, execute="mean"
     )
     # The price starts a little above the actor's own exchange rate of cost for reward after a BSRP-Lag run.
     price = PIDLagrangian(0.0, 0.01, 0.0, maximum=5.0, integral_init=1.5, cost_smoothing=0.9)
     # A high initial multiplier gives safety without return. So it starts low, and the run finds what the budget needs.
-    constraint = AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=1.8)
+    constraint = AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=0.65)
     agent = DreamerConfig(
         model,
         actor,
@@ -108,12 +108,13 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         constraint=constraint,
+        entropy=1e-4,
         cooldown=0.2,
         averaging=0.999,
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
-        planning=PlanningConfig(search, price, common_noise=True, start=23_700),
+        planning=PlanningConfig(search, price, common_noise=True, start=14_100),
         # All models have the same noise. Otherwise the few start states of a CPU would be valued by the luckiest of N
         # samples, not by the best of N models.
         uncertainty=UncertaintyConfig(SWAG(warm=10), common_noise=True),
@@ -128,7 +129,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         # that a CPU has time for, and the critics evaluate its policy after the short horizon.
         agent = replace(agent, constraint=constraint)
     loop = ReplayLoop(
-        steps=460_000 if plans_late else 400_000,
+        steps=300_000 if plans_late else 400_000,
         num_envs=4,
         prefill=1000,
         updates_per_decision=0.3,
