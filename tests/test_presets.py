@@ -14,6 +14,8 @@ from prudence.cli.api import configure
 from prudence.constraints import Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
+from prudence.cores.fosp.config import FospConfig
+from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.models.swag import SWAG
 from prudence.presets import PRESETS, preset
@@ -36,7 +38,8 @@ def configured(name: str, agent: str, obs: str):
 
 
 def presets_of(agent: str) -> list[str]:
-    lacking = ("suite",) if SYSTEMS[agent].config is DreamerConfig else ("gpu", "comparison")
+    lacking = {DreamerConfig: ("suite",), FospConfig: ("suite", "comparison"), OnPolicyConfig: ("gpu", "comparison")}
+    lacking = lacking[SYSTEMS[agent].config]
     return [name for name in PRESETS if name not in lacking]
 
 
@@ -69,7 +72,7 @@ def test_builds(agent, obs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", ["safedreamer-bsrp-lag", "asymdreamer", "lambda"])
+@pytest.mark.parametrize("agent", ["safedreamer-bsrp-lag", "asymdreamer", "lambda", "fosp"])
 @pytest.mark.parametrize(("name", "obs"), [("cpu", "lidar"), ("paper", "vision"), ("gpu", "lidar")])
 def test_updates_and_acts(name, obs, agent):
     config, built, spaces = configured(name, agent, obs)
@@ -118,12 +121,12 @@ def test_every_agent_is_described():
 
 def test_a_run_that_ends_before_its_plans_begin_is_refused():
     config, _, spaces = configured("cpu", "safedreamer-osrp-lag", "lidar")
-    # 1,000 decisions first, then 23,700 updates at .3 a decision, five raw steps each.
-    assert config.planning_starts == 5 * (1000 + 79_000)
-    assert config.make_agent(spaces).run_updates == config.run_updates == 0.3 * (460_000 / 5 - 1000)
-    short = replace(config, loop=replace(config.loop, steps=400_000))
+    # 1,000 decisions first, then 14,100 updates at .3 a decision, five raw steps each.
+    assert config.planning_starts == 5 * (1000 + 47_000)
+    assert config.make_agent(spaces).run_updates == config.run_updates == 0.3 * (300_000 / 5 - 1000)
+    short = replace(config, loop=replace(config.loop, steps=240_000))
     with pytest.raises(
-        ValueError, match=r"acts with its planner from 400,000 steps on, but this run ends at 400,000: "
+        ValueError, match=r"acts with its planner from 240,000 steps on, but this run ends at 240,000: "
     ):
         short.make_agent(spaces)
     assert configured("cpu", "safedreamer-bsrp-lag", "lidar")[0].planning_starts is None

@@ -108,7 +108,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         model_optimiser=model_optimiser,
         actor_optimiser=OptimiserConfig(2e-4, eps=1e-5),
         constraint=constraint,
-        entropy=1e-4,
+        entropy=1e-4 if system.needs.budget else 3e-4,
         cooldown=0.2,
         averaging=0.999,
         horizon=horizon,
