@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prudence.cli.api import train
     from prudence.deploy.policy import Policy, load_policy
+    from prudence.envs.check import check
 
-__all__ = ["Policy", "load_policy", "train"]
+__all__ = ["Policy", "check", "load_policy", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from prudence.cli.api import train
 
         return train
+    if name == "check":
+        from prudence.envs.check import check
+
+        return check
     if name in ("Policy", "load_policy"):
         from prudence.deploy import policy
 

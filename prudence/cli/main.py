@@ -15,6 +15,7 @@ _USAGE = """usage: prudence COMMAND ...
 
 Safe reinforcement learning with world models.
 
+  check TASK     step an environment, and say what Prudence makes of it and what to mend
   train AGENT    train an agent on a task, or go on with a run
   simulate       plan in the true simulator, without learning: what a model without mistakes would be worth
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
@@ -31,7 +32,19 @@ Safe reinforcement learning with world models.
   prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --cost-limit 2
 """
 
-COMMANDS = ("train", "simulate", "evaluate", "inspect", "export", "plot", "record", "compare", "list", "doctor")
+COMMANDS = (
+    "check",
+    "train",
+    "simulate",
+    "evaluate",
+    "inspect",
+    "export",
+    "plot",
+    "record",
+    "compare",
+    "list",
+    "doctor",
+)
 """Each is the class ``prudence.cli.commands.<name>.<Name>``, which is imported when it is called."""
 
 
