@@ -66,7 +66,7 @@ def export_run(directory: Path | str, out: Path | str | None = None, *, trust: b
         ImportError: flatbuffers is missing. JAX stores programs with it.
     """
     run, _ = find_policy(Path(directory))
-    path = output_directory(run) / "policy.zip" if out is None else Path(out).absolute()
+    path = (output_directory(run) / "policy.zip" if out is None else Path(out)).absolute()
     config, agent, state, steps = load_run(directory, trust=trust)
     path = path / "policy.zip" if path.is_dir() else path
     interface = load_interface(directory, agent.spaces, trust=trust)

@@ -141,6 +141,7 @@ def _findings(env: gym.Env, about: Description, config: EnvConfig, seconds: floa
     if seen.rewards:
         yield _rewards(seen)
         yield from _costs(about, seen)
+        yield from _named_costs(env, about)
     yield _time_limit(about, seen)
     yield _seeds(env, about, config)
     yield from _pictures(about, seen)
@@ -227,7 +228,10 @@ def _rewards(seen: Seen) -> Finding:
     low, high = min(seen.rewards), max(seen.rewards)
     detail = f"from {low:.4g} to {high:.4g} a step, {np.mean(seen.rewards):.4g} on average"
     if low == high:
-        return Finding("rewards", "warning", f"{detail}: always the same", "random actions see nothing to learn from")
+        said = f"{detail}: always the same"
+        if seen.terminated:
+            return Finding("rewards", "ok", f"{said}, so that only the length of episodes counts")
+        return Finding("rewards", "warning", said, "is it reported? Nothing can be learned from it")
     return Finding("rewards", "ok", detail)
 
 
@@ -244,6 +248,17 @@ def _costs(about: Description, seen: Seen) -> Iterator[Finding]:
             yield Finding("costs", "warning", detail, "report 0 where nothing is harmed")
         else:
             yield Finding("costs", "ok", detail)
+
+
+def _named_costs(env: gym.Env, about: Description) -> Iterator[Finding]:
+    names = env.get_wrapper_attr("declared_costs") if env.has_wrapper_attr("declared_costs") else ()
+    if len(names) > about.spaces.num_costs:
+        yield Finding(
+            "costs",
+            "ok",
+            f"it names {', '.join(names)}, of which {', '.join(about.spaces.costs)} is the sum",
+            "--env.costs separate holds each of them to a budget of its own",
+        )
 
 
 def _time_limit(about: Description, seen: Seen) -> Finding:
@@ -371,8 +386,6 @@ def _seed(config: EnvConfig, episode: int) -> int:
 def _said(error: BaseException) -> str:
     """An error in one line."""
     lines = str(error).strip().splitlines()
-    return (
-        str(error).strip()
-        if isinstance(error, EnvError) and len(lines) == 1
-        else (f"{type(error).__name__}: {lines[-1] if lines else 'no message'}")
-    )
+    if isinstance(error, EnvError) and len(lines) == 1:
+        return lines[0]
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

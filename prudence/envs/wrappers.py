@@ -63,7 +63,9 @@ class Costs(gym.Wrapper):
     def __init__(self, env: gym.Env, task: str, costs: Literal["total", "separate"] | Sequence[str]) -> None:
         gym.Wrapper.__init__(self, env)
         self._task = task
-        self._declared = tuple(env.get_wrapper_attr("cost_names") if env.has_wrapper_attr("cost_names") else ())
+        self.declared_costs = self._declared = tuple(
+            env.get_wrapper_attr("cost_names") if env.has_wrapper_attr("cost_names") else ()
+        )
         if costs == "separate" and not self._declared:
             raise EnvError(
                 f"{task} does not say which costs it has: give its class the attribute "

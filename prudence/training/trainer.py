@@ -124,7 +124,7 @@ class Trainer:
         progress = Progress(end, start=self.now, budget=None if budget is None else np.asarray(budget), unit=unit)
         with _on_signals(self._ask_to_stop), progress:
             progress.log(f"{self._run.path}: {self._learning.plan}{self._planning()}")
-            for note in self._learning.notes:
+            for note in (*self._config.notes, *self._learning.notes):
                 progress.log(note)
             if self.now >= end:
                 progress.log(f"has its {end:,} {unit} already ({self.now:,}); a larger --{unit} extends it")

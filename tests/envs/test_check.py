@@ -125,6 +125,6 @@ def test_an_instance_can_be_checked():
 def test_a_second_instance_is_asked_for_before_training_needs_it():
     check_second_instance(EnvConfig("envs.custom:Counter"))
     config = EnvConfig("envs.test_check:Single")
-    with contextlib.closing(make(config)):
-        with pytest.raises(EnvError, match=r"one simulator a process.*--loop\.workers 1"):
-            check_second_instance(config)
+    one = pytest.raises(EnvError, match=r"one simulator a process.*--loop\.workers 1")
+    with contextlib.closing(make(config)), one:
+        check_second_instance(config)

@@ -21,6 +21,7 @@ from envs import custom
 from faulty import Registrar
 from helpers import PlainAgent, assert_same_run, content, history, run_config, train_in_pieces
 
+from prudence.cli.api import configure
 from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.deploy.policy import load_run
 from prudence.envs.base import EnvError
@@ -325,9 +326,22 @@ def test_full_metrics_save_a_checkpoint_and_say_so(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Logger, "write", full)
-    with pytest.raises(OSError, match="No space left on device. A checkpoint of this step is saved: make room"):
+    with pytest.raises(OSError, match=r"No space left on device\. A checkpoint of this step is saved: make room"):
         train(run_config(steps=64, evaluate_every=0, log_every=8), tmp_path / "run")
     assert checkpoint.latest(tmp_path / "run" / "checkpoints") is not None
+
+
+def test_what_never_happens_is_said() -> None:
+    """236 decisions after the prefill make 118 updates, or fewer."""
+    config = run_config(evaluate_every=1000)
+    late = replace(config, agent=replace(config.agent, budget=replace(config.agent.budget, start=10**6)))
+    assert [note.split(":")[0] for note in late.notes] == [
+        "costs never count",
+        "no evaluation happens before the end",
+    ]
+    assert run_config(evaluate_every=0).notes == ()
+    notes = configure("lambda", "probe/cost", preset_name="debug", steps=500).notes
+    assert any("not how much" in note for note in notes)
 
 
 def test_a_second_signal_interrupts_at_once() -> None:
