@@ -66,7 +66,7 @@ def _finite(row: Row) -> Row:
     bad = [f"observation {name!r}" for name, value in row.observation.items() if not _is_finite(value)]
     bad += [f"{name} {value}" for name, value in (("reward", row.reward), ("cost", row.cost)) if not _is_finite(value)]
     if bad:
-        raise ValueError(f"the environment returned values that are not finite in float32: {', '.join(bad)}")
+        raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)} (in float32)")
     return row
 
 

@@ -220,7 +220,7 @@ def test_a_reward_beyond_float32_is_a_crash(caplog):
     with caplog.at_level(logging.WARNING):
         row = envs.step(np.full((1, 1), -1, np.float32))
     assert (row.is_last[0], row.reward[0]) == (True, 0)
-    assert "not finite in float32: reward 1e+39" in caplog.text
+    assert "not finite: reward 1e+39 (in float32)" in caplog.text
 
 
 class FewSeeds(Counter):

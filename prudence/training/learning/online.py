@@ -82,8 +82,8 @@ class OnlineLearning(Learning):
 
     def start(self) -> None:
         self._collector.start()
-        beside_it = self.evaluation_processes[1] == 0  # In this process, where only one environment is so far.
-        if self._loop.evaluate_every and self._env.num_envs == 1 and beside_it:
+        evaluated_here = self._loop.evaluate_every > 0 and self.evaluation_processes[1] == 0
+        if evaluated_here and self._loop.num_envs // (self._loop.workers + 1) <= 1:  # Else there are several already.
             check_second_instance(self._env.config)
 
     def restore(self, meta: Mapping[str, Any], carry: Any) -> None:
