@@ -42,7 +42,7 @@ class Policy:
         return self._action
 
     def _decided(self, observation):
-        if self.about["alone"] and not isinstance(observation, dict):
+        if not isinstance(observation, dict):  # There is one, by itself.
             observation = dict.fromkeys(self.about["observation"], observation)
         seen = {name: self._checked(name, observation) for name in self.about["observation"]}
         step, first = np.uint32(self._step), np.array(self._first)

@@ -122,14 +122,13 @@ def _dtype(own: OwnObservation) -> str:
 def describe(agent: Agent, interface: Interface, exported: export.Exported) -> dict[str, Any]:
     """Describes the inputs and outputs of an exported program in JSON-able values.
 
-    ``observation`` and ``action`` are the environment's own. ``alone`` says that its observation is not in a
-    dictionary, and ``action_repeat`` how many of its steps each action is for.
+    ``observation`` and ``action`` are the environment's own. ``action_repeat`` is how many of its steps each action is
+    for.
     """
     spaces, memory, action = agent.spaces, jax.tree.leaves(agent.init_carry(1)), interface.action
     return {
         "format": FORMAT_VERSION,
         "observation": {own.name: [list(own.shape), _dtype(own)] for own in _seen(agent, interface)},
-        "alone": interface.alone,
         "action": {
             "shape": list(action.shape),
             "dtype": action.dtype,

@@ -204,13 +204,11 @@ class Interface:
 
     Attributes:
         observations: the environment's observations, in the agent's order.
-        alone: the environment has one observation, which is not in a dictionary.
         action: the environment's actions.
         action_repeat: the environment's own steps in one decision.
     """
 
     observations: tuple[OwnObservation, ...]
-    alone: bool
     action: OwnAction
     action_repeat: int = 1
 
@@ -223,8 +221,7 @@ class Interface:
         """What the agent sees of the environment's ``observation``.
 
         Args:
-            observation: as the environment returns it. An observation that is alone may also be in a dictionary, under
-                the agent's name for it.
+            observation: as the environment returns it: in a dictionary, or by itself if there is one.
             names: those to encode; None encodes all. Others need not be in ``observation``.
 
         Raises:
@@ -232,9 +229,9 @@ class Interface:
         """
         wanted = [own for own in self.observations if names is None or own.name in names]
         if not isinstance(observation, Mapping):
-            if not self.alone:
+            if len(wanted) != 1:
                 raise ValueError(f"the observation must be a dict with {', '.join(own.name for own in wanted)}")
-            observation = {self.observations[0].name: observation}
+            observation = {wanted[0].name: observation}
         missing = [own.name for own in wanted if own.name not in observation]
         if missing:
             raise ValueError(f"the observation lacks {', '.join(missing)}; it has {', '.join(map(str, observation))}")
@@ -262,9 +259,9 @@ def interface_from(content: Any) -> Interface:
     try:
         observations = tuple(OwnObservation(**_tuples(own)) for own in content["observations"])
         action, repeat = OwnAction(**_tuples(content["action"])), content["action_repeat"]
-        if not isinstance(repeat, int) or repeat < 1 or (content["alone"] and len(observations) != 1):
-            raise ValueError(f"action_repeat={repeat}, alone={content['alone']}")
-        return Interface(observations, bool(content["alone"]), action, repeat)
+        if not isinstance(repeat, int) or repeat < 1:
+            raise ValueError(f"action_repeat={repeat}")
+        return Interface(observations, action, repeat)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"the mapping of observations and actions cannot be read ({error!r})") from error
 
@@ -285,10 +282,9 @@ def interface_for(
         ValueError: an observation is not a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these. An action is
             neither a Box with finite bounds nor Discrete.
     """
-    alone = not isinstance(observation, spaces.Dict)
-    parts = {"": observation} if alone else dict(observation.spaces)  # pyright: ignore[reportAttributeAccessIssue]
+    parts = dict(observation.spaces) if isinstance(observation, spaces.Dict) else {"": observation}
     seen = tuple(_observation_of(name, space, image_size) for name, space in parts.items())
-    return Interface(seen, alone, _action_of(action), action_repeat)
+    return Interface(seen, _action_of(action), action_repeat)
 
 
 def unchanged(agents: Spaces) -> Interface:
@@ -301,8 +297,8 @@ def unchanged(agents: Spaces) -> Interface:
     )
     kind, size = agents.action
     if kind == "discrete":
-        return Interface(seen, False, OwnAction(kind, (), "int64", (0,), (size - 1,)))
-    return Interface(seen, False, OwnAction(kind, (size,), "float32", (-1.0,) * size, (1.0,) * size))
+        return Interface(seen, OwnAction(kind, (), "int64", (0,), (size - 1,)))
+    return Interface(seen, OwnAction(kind, (size,), "float32", (-1.0,) * size, (1.0,) * size))
 
 
 def area_weights(own: int, wanted: int) -> Float[np.ndarray, "wanted own"]:

@@ -303,4 +303,4 @@ def interface_of(env: gym.Env, spaces: Spaces) -> Interface:
     own: Interface = env.get_wrapper_attr("interface")
     names = [one.name for one in own.observations]
     added = tuple(one for one in same.observations if one.name not in names)
-    return dataclasses.replace(own, observations=own.observations + added, alone=own.alone and not added)
+    return dataclasses.replace(own, observations=own.observations + added)

@@ -5,7 +5,7 @@ Gymnasium's wrappers override methods of a concrete class. No other module does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -173,7 +173,8 @@ class Adapted(gym.Wrapper):
         """Raises ValueError if a number is beyond the bounds of its space, by more than rounding."""
         for name, space in self._own.items():
             if isinstance(space, spaces.Box):
-                value = np.asarray(observation if self.interface.alone else observation[name], np.float64)
+                own = observation[name] if isinstance(observation, Mapping) else observation
+                value = np.asarray(own, np.float64)
                 slack = 1e-5 * np.maximum(1.0, np.abs(value))
                 beyond = (value < space.low - slack) | (value > space.high + slack)
                 if beyond.any():

@@ -133,7 +133,7 @@ def test_the_file_says_what_goes_in_and_out(tmp_path):
     assert about == found.about
     assert about["observation"] == {"state": [[3], "float32"]}
     assert about["action"] == {"shape": [2], "dtype": "float32", "low": [-1, -1], "high": [1, 1]}
-    assert (about["alone"], about["action_repeat"]) == (False, 1)
+    assert about["action_repeat"] == 1
     assert (about["steps"], about["platforms"]) == (40, ["cpu", "cuda"])
     # 8 numbers of memory, 4 latents of 4 classes, and the last action.
     assert [shape for shape, _ in about["memory"]] == [[1, 8], [1, 16], [1, 2]]

@@ -369,6 +369,17 @@ def test_other_spaces_are_refused_by_name(tmp_path: Path, plain: None, monkeypat
         train(run_config("envs.custom:Counter", steps=32), run)
 
 
+def test_other_bounds_are_refused_by_name(tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent would not notice: its actions are in [-1, 1] all the same."""
+    config = run_config("envs.custom:Counter", steps=16, evaluate_every=0)
+    run = train(config, tmp_path / "run")
+    monkeypatch.setattr(custom.Counter, "action_space", gym.spaces.Box(0.0, 20.0, (1,), np.float64))
+    with pytest.raises(
+        CheckpointMismatch, match=r"has changed since.*\n  action: high: \(10\.0,\) there, \(20\.0,\) now"
+    ):
+        train(replace(config, loop=replace(config.loop, steps=32)), run)
+
+
 # ---- counting ------------------------------------------------------------------------------------------------------
 
 

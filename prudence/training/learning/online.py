@@ -14,6 +14,7 @@ from prudence.evidence.evaluate import PARALLEL
 from prudence.loops import OnlineLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
+from prudence.runs.config import differences
 from prudence.runs.directory import RunDirectory
 from prudence.training.collect import Collector
 from prudence.training.learning.base import Learning
@@ -123,15 +124,15 @@ def _refuse_other_interface(saved: Any, env: VectorEnv) -> None:
     if saved is None:
         return  # Older checkpoints do not have it.
     was, now = interface_from(saved), env.interface
-    before, after = {own.name: own for own in was.observations}, {own.name: own for own in now.observations}
-    changed = [
-        f"observation {name!r} was {before.get(name)}, is {after[name]}"
-        for name in after
-        if before.get(name) != after[name]
+    before = {own.name: own for own in was.observations}
+    pairs = [(own.name, before.get(own.name, own), own) for own in now.observations] + [
+        ("action", was.action, now.action)
     ]
-    changed += [f"actions were {was.action}, are {now.action}"] * (was.action != now.action)
+    changed = [f"{name}: {differences(there, here)}" for name, there, here in pairs if there != here]
     if changed:
         raise checkpoint.CheckpointMismatch(
-            f"{env.config.task} has changed since the checkpoint was saved: {'; '.join(changed)}. Restore the "
+            f"{env.config.task} has changed since the checkpoint was saved:\n  "
+            + "\n  ".join(changed)
+            + "\nRestore the "
             "environment as it was, or train anew (--restart)"
         )
