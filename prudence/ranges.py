@@ -167,7 +167,7 @@ def _allowed(value: Any, says: Stated) -> bool:
         return False
     # 80.0 is as good as 80: training makes it that (prudence.runs.config.as_kept).
     whole = isinstance(value, numbers.Integral) or float(value).is_integer()
-    return (whole or says.number is float) and value in (says.range or Range())
+    return (whole or says.number is float) and typing.cast(float, value) in (says.range or Range())
 
 
 def _wanted(says: Stated) -> str:

@@ -57,7 +57,7 @@ def test_reset_forgets_the_episode(run: Path) -> None:
 
 def test_observations_of_another_shape_are_refused(run: Path) -> None:
     policy = prudence.load_policy(run)
-    with pytest.raises(ValueError, match=r"'state' has shape \(2,\), instead of \(1,\)"):
+    with pytest.raises(ValueError, match=r"'state' has shape \(2,\) instead of \(1,\)"):
         policy(np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="lacks state; it has position"):
         policy({"position": np.zeros(1, np.float32)})
