@@ -17,6 +17,7 @@ class SpeedLimit(gym.Env):
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    time_limit = 100  # It truncates itself, and says so: nothing else tells how long an episode is.
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -28,14 +29,14 @@ class SpeedLimit(gym.Env):
         self.state[0] += 0.1 * self.state[1]
         self.time += 1
         speed = abs(float(self.state[1]))
-        return self.state.copy(), speed, False, self.time >= 100, {"cost": float(speed > 0.5)}
+        return self.state.copy(), speed, False, self.time >= self.time_limit, {"cost": float(speed > 0.5)}
 
 
 if __name__ == "__main__":
     from prudence.envs.base import EnvConfig
     from prudence.envs.vector import make_vector
 
-    envs = make_vector(EnvConfig("01_custom_environment:SpeedLimit", time_limit=100), num_envs=2, seed=0)
+    envs = make_vector(EnvConfig("01_custom_environment:SpeedLimit"), num_envs=2, seed=0)
     rows = envs.reset()
     total_reward, total_cost = np.zeros(2), np.zeros(2)
     while not rows.is_last.all():

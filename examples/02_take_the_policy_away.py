@@ -18,9 +18,10 @@ TASK = "01_custom_environment:SpeedLimit"
 def main(directory: str) -> None:
     # The budget is five steps above the speed limit, in an episode of a hundred steps.
     run = prudence.train(
-        "safedreamer-bsrp-lag", TASK, preset="debug", steps=400, cost_limit=5.0, out=f"{directory}/run", time_limit=100
+        "safedreamer-bsrp-lag", TASK, preset="debug", steps=400, cost_limit=5.0, out=f"{directory}/run"
     )
-    # The policy needs only the directory of the run, neither the task nor a simulator.
+    # The policy needs only the directory of the run, neither the task nor a simulator. It takes the environment's own
+    # observations and returns its own actions, whatever their bounds, shapes and names are.
     policy = prudence.load_policy(run)
 
     module, name = TASK.split(":")

@@ -2,7 +2,7 @@
 
     python 04_run_exported.py policy.zip
 
-Copy the class ``Policy`` to the robot. It maps named observations to an action in [-1, 1]^A (one-hot if discrete).
+Copy the class ``Policy`` to the robot. It takes the environment's own observations and returns its own actions.
 Without a file, this example first trains and exports a tiny agent, which needs Prudence.
 """
 
@@ -19,28 +19,40 @@ from jax import export
 
 
 class Policy:
-    """An exported policy. ``seed`` determines its samples. Call ``reset`` when an episode begins."""
+    """An exported policy. ``seed`` determines its samples. Call ``reset`` when an episode begins, and the policy once
+    for each of the environment's steps."""
 
     def __init__(self, file: str, seed: int = 0) -> None:
         with zipfile.ZipFile(file) as archive:
             self.about = json.loads(archive.read("policy.json"))
+            if self.about["format"] != 2:
+                raise ValueError(f"{file} has format {self.about['format']} instead of 2: export its run again")
             program = export.deserialize(bytearray(archive.read("policy.stablehlo")))
         self._decide, self._seed, self._step = jax.jit(program.call), np.uint32(seed), 0
         self.reset()
 
     def reset(self) -> None:
         self._memory = [np.zeros(shape, jax.numpy.dtype(dtype)) for shape, dtype in self.about["memory"]]
-        self._first = True
+        self._first, self._left = True, 0
 
-    def __call__(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+    def __call__(self, observation):
+        if not self._left:  # Else the last action goes on.
+            self._action, self._left = self._decided(observation), self.about["action_repeat"]
+        self._left -= 1
+        return self._action
+
+    def _decided(self, observation):
+        if not isinstance(observation, dict):  # There is one, by itself.
+            observation = dict.fromkeys(self.about["observation"], observation)
         seen = {name: self._checked(name, observation) for name in self.about["observation"]}
         step, first = np.uint32(self._step), np.array(self._first)
         action, self._memory = self._decide(self._memory, seen, first, self._seed, step)
         self._step, self._first = self._step + 1, False
-        return np.asarray(action)
+        own = self.about["action"]  # The program computes in 32 bits.
+        return np.clip(np.asarray(action, np.float64), own["low"], own["high"]).astype(own["dtype"])
 
-    def _checked(self, name: str, observation: dict[str, np.ndarray]) -> np.ndarray:
-        """Checks an observation. A NaN would stay in the memory, and an image in [0, 1] would appear black."""
+    def _checked(self, name: str, observation) -> np.ndarray:
+        """Checks an observation. A NaN would stay in the memory, and a picture in [0, 1] would appear black."""
         shape, dtype = self.about["observation"][name]
         value = np.asarray(observation[name]).astype(dtype, casting="same_kind")
         if value.shape != tuple(shape) or not np.isfinite(value).all():

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from prudence.data.dataset import Dataset
     from prudence.datasets.record import record_dataset
     from prudence.deploy.policy import Policy, load_policy
+    from prudence.envs.check import check
 
-__all__ = ["Dataset", "Policy", "load_policy", "record_dataset", "train"]
+__all__ = ["Dataset", "Policy", "check", "load_policy", "record_dataset", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from prudence.cli.api import train
 
         return train
+    if name == "check":
+        from prudence.envs.check import check
+
+        return check
     if name in ("Policy", "load_policy"):
         from prudence.deploy import policy
 

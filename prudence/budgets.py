@@ -198,9 +198,10 @@ class Budget:
             ValueError: the budget does not suit the environment.
         """
         if isinstance(self.limit, tuple) and len(self.limit) != spaces.num_costs:
+            several = ". To hold each of the costs that it reports to one of them, give --env.costs separate"
             raise ValueError(
                 f"budget.limit names {len(self.limit)} budgets, but the environment reports {spaces.num_costs} costs: "
-                f"{', '.join(spaces.costs)}"
+                f"{', '.join(spaces.costs)}{several if spaces.num_costs == 1 else ''}"
             )
         if constrained and self.estimate == "episode" and spaces.episode_steps is None:
             raise ValueError(

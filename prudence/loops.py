@@ -55,6 +55,13 @@ class Loop(abc.ABC):
         """Number of updates in the whole run, at least 1. A decision lasts ``raw_steps`` raw steps."""
 
     @abc.abstractmethod
+    def evaluation_processes(self, parallel: int) -> tuple[int, int]:
+        """The number of environments that an evaluation steps together, and of its worker processes.
+
+        ``parallel`` is the number of environments if training does not ask for fewer.
+        """
+
+    @abc.abstractmethod
     def problems(self, raw_steps: int) -> Iterator[str]:
         """What numbers, each within its range, have wrong together. A decision lasts ``raw_steps`` raw steps."""
 
@@ -71,7 +78,9 @@ class OnlineLoop(Loop):
     Attributes:
         steps: raw environment steps of the whole run, summed over environments and counting action repeats.
         num_envs: number of environments that are stepped together.
-        workers: worker processes that step the environments; 0 steps them all in the main process.
+        workers: worker processes that step the environments; 0 steps them all in the main process. As many as
+            environments give each a process of its own, in evaluations too: choose that where only one can be in a
+            process.
         decisions_per_iteration: decisions in one iteration, summed over environments. Logs, evaluations and
             checkpoints happen between iterations.
     """
@@ -81,6 +90,13 @@ class OnlineLoop(Loop):
     num_envs: Environments
     workers: Workers
     decisions_per_iteration: Decisions
+
+    def evaluation_processes(self, parallel: int) -> tuple[int, int]:
+        """``parallel`` and none, unless every environment of training has a process of its own. Those of an evaluation
+        then have one, too, and there are no more of them."""
+        if self.workers < self.num_envs:
+            return parallel, 0
+        return (number := min(parallel, self.num_envs)), number
 
     def problems(self, raw_steps: int) -> Iterator[str]:
         rest = self.decisions_per_iteration % self.num_envs
@@ -221,6 +237,9 @@ class OfflineLoop(Loop):
 
     def progress_at(self, update: int, raw_steps: int) -> int:
         return update
+
+    def evaluation_processes(self, parallel: int) -> tuple[int, int]:
+        return parallel, 0
 
     def run_updates(self, raw_steps: int) -> int:
         return self.updates

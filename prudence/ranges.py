@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
 import re
 import types
 import typing
@@ -162,8 +163,11 @@ def _of_dataclass(config: Any, path: str) -> Iterator[str]:
 def _allowed(value: Any, says: Stated) -> bool:
     if value is None or isinstance(value, str | bool):
         return says.none if value is None else says.words if isinstance(value, str) else says.truth
-    whole = says.number is int
-    return isinstance(value, int if whole else int | float) and value in (says.range or Range())
+    if not isinstance(value, numbers.Real):
+        return False
+    # 80.0 is as good as 80: training makes it that (prudence.runs.config.as_kept).
+    whole = isinstance(value, numbers.Integral) or float(value).is_integer()
+    return (whole or says.number is float) and typing.cast(float, value) in (says.range or Range())
 
 
 def _wanted(says: Stated) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, cast
 
@@ -57,6 +58,30 @@ class RunConfig:
             return None
         start = self.agent.planning.start
         return self.loop.progress_at(start, self.env.action_repeat) if start else 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person may not expect of these settings: what never happens in a run this short, and what is not
+        told apart."""
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        updates, loop, agent = self.run_updates, self.loop, self.agent
+        of = f"of the {updates:,} updates of this run"
+        if agent.budget.start >= updates:
+            yield f"costs never count: agent.budget.start={agent.budget.start:,} is none {of}"
+        if loop.evaluate_every > loop.length:
+            yield f"no evaluation happens before the end: loop.evaluate_every={loop.evaluate_every:,}"
+        if not isinstance(agent, DreamerConfig):
+            return
+        burn_in = getattr(agent.uncertainty and agent.uncertainty.posterior, "burn_in", 0)
+        if burn_in >= updates:
+            yield f"the posterior over models stays empty: agent.uncertainty.posterior.burn_in={burn_in:,} is none {of}"
+        if agent.world_model.cost.kind == "bernoulli":
+            yield (
+                "the model learns whether a decision costs anything, not how much: a cost of 0.01 counts as one of 10 "
+                "(agent.world_model.cost.kind=bernoulli)"
+            )
 
     def make_agent(self, spaces: Spaces) -> Agent:
         """Makes the agent that this run trains.

@@ -66,6 +66,7 @@ def content(run: Path) -> dict[str, Any]:
         members = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(members.pop("manifest.json"))
     del manifest["meta"]["counters"]["seconds"]
+    del manifest["meta"]["config"]  # Of which a number of workers, say, changes nothing.
     return {**members, "manifest": manifest}
 
 

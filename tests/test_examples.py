@@ -16,4 +16,4 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_it_runs(script: str) -> None:
     result = subprocess.run([sys.executable, script], cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "return " in result.stdout or "action " in result.stdout
+    assert any(said in result.stdout for said in ("return ", "action ", "training would be refused"))

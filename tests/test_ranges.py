@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 
 from prudence.cli.api import configure
@@ -81,7 +82,15 @@ def test_what_is_not_is_refused_with_field_value_and_range(changes, message):
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("value", [True, 1.0, None, "1", (1,)])
+@pytest.mark.parametrize("value", [1.0, np.int64(1), np.float32(1)])
+def test_a_whole_number_may_be_a_float_or_numpys(value):
+    """Training makes it an int."""
+    config = Inner()
+    object.__setattr__(config, "size", value)
+    check_ranges(config)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None, "1", (1,)])
 def test_a_whole_number_is_nothing_else(value):
     config = Inner()
     object.__setattr__(config, "size", value)

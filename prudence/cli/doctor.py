@@ -7,20 +7,19 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from prudence.envs.base import EnvConfig, EnvError, Suite
+from prudence.envs.check import Finding
 from prudence.envs.registry import SUITES, make
-
-Status = Literal["ok", "warning", "failed"]
+from prudence.runs.console import text_console
 
 DISK_GB, MEMORY_GB = 5, 4
 LOCK = Path(__file__).parents[2] / "requirements.lock"
@@ -37,23 +36,10 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 """
 
 
-@dataclass(frozen=True)
-class Check:
-    """What was looked at, how it is, and what to do about it.
-
-    ``failed`` means that training cannot run, ``warning`` that a part of Prudence cannot be used.
-    """
-
-    name: str
-    status: Status
-    detail: str
-    remedy: str = ""
-
-
-def doctor() -> list[Check]:
+def doctor() -> list[Finding]:
     """Looks at everything that Prudence needs from the machine; takes some seconds."""
     suites = [(suite.name.lower(), lambda suite=suite: check_suite(suite)) for suite in SUITES if suite.package]
-    checks: list[tuple[str, Callable[[], Check]]] = [
+    checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", check_python),
         ("jax", check_jax),
         ("rendering", check_rendering),
@@ -66,24 +52,24 @@ def doctor() -> list[Check]:
     return [_guarded(name, check) for name, check in checks]
 
 
-def print_checks(checks: list[Check], console: Console | None = None) -> int:
+def print_checks(checks: Sequence[Finding], console: Console | None = None) -> int:
     """Prints the checks as a table, and returns the exit code: 1 where something that is needed failed."""
     colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
     table = Table("", "", "", box=None, show_header=False, pad_edge=False)
     for check in checks:
-        detail = check.detail + (f"\n[dim]→[/dim] {check.remedy}" if check.remedy else "")
-        table.add_row(check.name, f"[{colours[check.status]}]{check.status}[/]", detail)
-    (console or Console()).print(table)
+        detail = check.detail + (f"\n→ {check.remedy}" if check.remedy else "")
+        table.add_row(check.name, Text(check.status, style=colours[check.status]), detail)
+    (console or text_console()).print(table)
     return int(any(check.status == "failed" for check in checks))
 
 
-def check_python() -> Check:
+def check_python() -> Finding:
     """Which Python this is; pip refuses one that is too old."""
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return Check("python", "ok", found)
+    return Finding("python", "ok", found)
 
 
-def check_jax() -> Check:
+def check_jax() -> Finding:
     """JAX computes, and on the GPU where there is one."""
     import jax
     import jax.numpy as jnp
@@ -94,23 +80,23 @@ def check_jax() -> Check:
     found = f"{jax.__version__}: {len(devices)} × {devices[0].device_kind} ({jax.default_backend()})"
     if jax.default_backend() == "cpu" and shutil.which("nvidia-smi"):
         remedy = f'pip install "jax[cuda13]=={jax.__version__}" (cuda12 for drivers older than 580)'
-        return Check("jax", "warning", f"{found}, though this machine has an NVIDIA GPU", remedy)
-    return Check("jax", "ok", found)
+        return Finding("jax", "warning", f"{found}, though this machine has an NVIDIA GPU", remedy)
+    return Finding("jax", "ok", found)
 
 
-def check_rendering() -> Check:
+def check_rendering() -> Finding:
     """A frame can be drawn without a display; needed for image observations and videos only."""
     chosen = os.environ.get("MUJOCO_GL")
     failures = []
     for backend in (chosen,) if chosen else ("egl", "osmesa"):
         error = draw_a_frame(backend)
         if error is None:
-            return Check("rendering", "ok", f"{backend} draws a frame")
+            return Finding("rendering", "ok", f"{backend} draws a frame")
         failures.append(f"{backend}: {error}")
     remedy = "sudo apt-get install -y --no-install-recommends libegl1 libgl1-mesa-dri libosmesa6"
     if chosen:
         remedy = f"Unset MUJOCO_GL (it is {chosen}), or {remedy}"
-    return Check("rendering", "warning", "; ".join(failures), remedy)
+    return Finding("rendering", "warning", "; ".join(failures), remedy)
 
 
 def draw_a_frame(backend: str) -> str | None:
@@ -130,70 +116,72 @@ def draw_a_frame(backend: str) -> str | None:
     return lines[-1] if lines else f"ended with {result.returncode}"
 
 
-def check_suite(suite: Suite) -> Check:
+def check_suite(suite: Suite) -> Finding:
     """What a suite needs is installed, and a task of it steps."""
     name = suite.name.lower()
     try:
         found = f"{suite.package} {metadata.version(suite.package)}"
     except metadata.PackageNotFoundError:
         missing = f"{suite.package} is not installed; other environments work without it"
-        return Check(name, "warning", missing, suite.install)
+        return Finding(name, "warning", missing, suite.install)
     try:
         env = make(EnvConfig(suite.example))
         env.reset(seed=0)
         env.step(env.action_space.sample())
         env.close()
     except (EnvError, ImportError) as error:
-        return Check(name, "failed", f"{found} does not load: {_first_line(error)}", suite.install)
-    return Check(name, "ok", f"{found}: {suite.example} resets and steps")
+        return Finding(name, "failed", f"{found} does not load: {_first_line(error)}", suite.install)
+    return Finding(name, "ok", f"{found}: {suite.example} resets and steps")
 
 
-def check_video() -> Check:
+def check_video() -> Finding:
     """Videos can be encoded."""
     import av
 
     if "libx264" not in av.codecs_available:
-        return Check("video", "warning", f"PyAV {av.__version__} lacks x264", "pip install --force-reinstall av")
-    return Check("video", "ok", f"PyAV {av.__version__} with x264")
+        return Finding("video", "warning", f"PyAV {av.__version__} lacks x264", "pip install --force-reinstall av")
+    return Finding("video", "ok", f"PyAV {av.__version__} with x264")
 
 
-def check_disk() -> Check:
+def check_disk() -> Finding:
     """Room for runs in the current directory."""
     free = shutil.disk_usage(".").free / 1e9
     found = f"{free:.1f} GB free in {Path.cwd()}"
     if free < DISK_GB:
         remedy = f"Free {DISK_GB} GB, or give --out a directory on another disk: replay and checkpoints lie there"
-        return Check("disk", "warning", found, remedy)
-    return Check("disk", "ok", found)
+        return Finding("disk", "warning", found, remedy)
+    return Finding("disk", "ok", found)
 
 
-def check_memory() -> Check:
+def check_memory() -> Finding:
     """Room for compilation and for the replay's pages."""
     free, total = psutil.virtual_memory().available / 1e9, psutil.virtual_memory().total / 1e9
     found = f"{free:.1f} of {total:.1f} GB available"
     if free < MEMORY_GB:
-        return Check("memory", "warning", found, f"Close other programs: training on images needs about {MEMORY_GB} GB")
-    return Check("memory", "ok", found)
+        return Finding(
+            "memory", "warning", found, f"Close other programs: training on images needs about {MEMORY_GB} GB"
+        )
+    return Finding("memory", "ok", found)
 
 
-def check_versions(lock: Path = LOCK) -> Check:
+def check_versions(lock: Path = LOCK) -> Finding:
     """The installed versions are those that were tested, where the lock file is at hand."""
     if not lock.exists():
-        return Check("versions", "ok", f"prudence-rl {metadata.version('prudence-rl')}, installed as a package")
+        return Finding("versions", "ok", f"prudence-rl {metadata.version('prudence-rl')}, installed as a package")
     pinned = [line.split("==") for line in lock.read_text().splitlines() if "==" in line and not line.startswith("#")]
     installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
     differing = [f"{n} {installed.get(n, 'missing')} (not {v})" for n, v in pinned if installed.get(n) != v]
     if differing:
         shown = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
-        return Check("versions", "warning", shown, f"make setup, or pip install --no-deps -r {lock.name}")
-    return Check("versions", "ok", f"all {len(pinned)} as in {lock.name}")
+        return Finding("versions", "warning", shown, f"make setup, or pip install --no-deps -r {lock.name}")
+    return Finding("versions", "ok", f"all {len(pinned)} as in {lock.name}")
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:  # A broken installation fails in any way, and the other checks should still be made.
-        return Check(name, "failed", f"{type(error).__name__}: {_first_line(error)}", "Reinstall: make clean setup")
+        return Finding(name, "failed", f"{type(error).__name__}: {_first_line(error)}", "Reinstall: make clean setup")
 
 
 def _first_line(error: BaseException) -> str:

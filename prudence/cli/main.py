@@ -15,6 +15,7 @@ _USAGE = """usage: prudence COMMAND ...
 
 Safe reinforcement learning with world models.
 
+  check TASK     step an environment, and say what Prudence makes of it and what to mend
   train AGENT    train an agent on a task, or go on with a run
   simulate       plan in the true simulator, without learning: what a model without mistakes would be worth
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
@@ -33,6 +34,7 @@ Safe reinforcement learning with world models.
 """
 
 COMMANDS = (
+    "check",
     "train",
     "simulate",
     "evaluate",

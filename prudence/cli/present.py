@@ -14,13 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from prudence.cores.base import Agent, Mode
 from prudence.deploy.policy import load_run, require_known_task
 from prudence.deploy.shipped import find_policy, output_directory
-from prudence.evidence.evaluate import EPISODES, MOST_EPISODES, Evaluation, Moment, evaluate_agent
+from prudence.evidence.evaluate import EPISODES, MOST_EPISODES, PARALLEL, Evaluation, Moment, evaluate_agent
 from prudence.evidence.mpc_sim import SimulationConfig, simulate
 from prudence.evidence.sequential import planned_looks
 from prudence.inspection.plan_film import PlanRecorder, Shot, write_plan_film
 from prudence.inspection.video import write_video
+from prudence.run_config import RunConfig
 from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.config import write_config
+from prudence.runs.console import text_console
 from prudence.runs.directory import RunDirectory, RunDirectoryError
 from prudence.runs.provenance import note_provenance
 
@@ -41,6 +43,7 @@ def evaluate_run(
     policy: str | None = None,
     out: Path | str | None = None,
     trust: bool = False,
+    workers: int | None = None,
     tell: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Evaluates a run's newest policy, or one that a record has, and writes ``evaluation.json``.
@@ -56,6 +59,8 @@ def evaluate_run(
         deadline: seconds that a planner has for a decision.
         trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function. (A ``task``
             that is given is trusted anyway.)
+        workers: processes with one environment each; 0 for ten environments in this process. By default as in training
+            (:meth:`prudence.loops.OnlineLoop.evaluation_processes`).
         tell: is called with the evaluation before anything is written, so that a full disk does not lose it.
 
     Raises:
@@ -94,8 +99,9 @@ def evaluate_run(
         if recorder is not None:
             recorder(moment)
 
-    console = Console(stderr=True)
-    show_look = lambda decisions: console.print("; ".join(found.verdict for found in decisions), highlight=False)
+    console = text_console(stderr=True)
+    show_look = lambda decisions: console.print("; ".join(found.verdict for found in decisions))
+    parallel, workers = (workers or PARALLEL, workers) if workers is not None else _as_trained(config)
     with progress_bar("evaluating", episodes, console) as show:
         result = evaluate_agent(
             agent,
@@ -104,6 +110,8 @@ def evaluate_run(
             episodes=episodes,
             seed=seed,
             mode=mode,
+            parallel=parallel,
+            workers=workers,
             deadline=deadline,
             until_decided=until_decided,
             watch=watch if video or show_plan else None,
@@ -117,6 +125,11 @@ def evaluate_run(
     if recorder is not None:
         _show_plans(target, recorder.shots, result, agent)
     return result
+
+
+def _as_trained(config: RunConfig) -> tuple[int, int]:
+    """The number of environments that are stepped together, and of their processes."""
+    return config.loop.evaluation_processes(PARALLEL)
 
 
 def place_for(run: RunDirectory, out: Path | str | None) -> RunDirectory:
@@ -162,7 +175,7 @@ def simulate_run(
     if run.exists:
         raise RunDirectoryError(f"{run.path} holds a run already: name another directory with --out")
     frames: list[np.ndarray] = []
-    console, start = Console(stderr=True), time.monotonic()
+    console, start = text_console(stderr=True), time.monotonic()
     with progress_bar("simulating, episodes", config.episodes, console) as show:
 
         def progress(finished: int, share: float) -> None:
@@ -199,7 +212,7 @@ def _write(run: RunDirectory, result: Evaluation, frames: list[np.ndarray]) -> N
 
 
 def _show_plans(run: RunDirectory, shots: list[Shot], result: Evaluation, agent: Agent) -> None:
-    console = Console(stderr=True)
+    console = text_console(stderr=True)
     if shots[0].paths is None:
         console.print(
             "The plans' paths are not drawn: the model predicts no velocity and turning rate of the robot, as it does "

@@ -262,8 +262,11 @@ def _count_valid_rows(path: Path, first: int, layout: Layout) -> int:
     header, body = _header_and_body(path, first, layout)
     if header != layout.header(first):
         _refuse_other_layout(path, layout)
-        log.warning("replay: dropped %s, whose header is torn", path)
-        return 0
+        if len(header) < len(layout.header(first)):
+            log.warning("replay: dropped %s, whose header is torn", path)
+            return 0
+        # Rows have checksums of their own. If they are intact in this layout, so is the chunk.
+        log.warning("replay: the header of %s is damaged; its rows are read by their own checksums", path)
     rows, _ = _complete_rows(body, layout)
     valid = next((index for index, row in enumerate(rows) if not _is_intact(row, first + index)), len(rows))
     torn = len(body) - valid * layout.row.itemsize

@@ -2,8 +2,9 @@
 
 The file is a zip archive with two members. ``policy.stablehlo`` is the compiled ``Agent.act`` in evaluation, for one
 environment, with its weights (``jax.export``). It has no weights that acting does not use, such as those of decoders,
-heads, critics and privileged world models. ``policy.json`` describes inputs and outputs. examples/04_run_exported.py
-runs the file.
+heads, critics and privileged world models. The program takes the environment's own observations and returns its own
+actions (:mod:`prudence.envs.interface`). ``policy.json`` describes inputs and outputs. examples/04_run_exported.py runs
+the file.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from jax import export
 from jaxtyping import Array
 
 from prudence.cores.base import Agent
-from prudence.deploy.policy import load_run
+from prudence.deploy.policy import load_interface, load_run
 from prudence.deploy.shipped import find_policy, output_directory
+from prudence.envs.interface import Interface, OwnObservation
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""In format 1 observations and actions were the agent's: vectors, and actions in [-1, 1] or one-hot."""
 PLATFORMS = ("cpu", "cuda")
 PROGRAM, ABOUT = "policy.stablehlo", "policy.json"
 
@@ -62,28 +65,30 @@ def export_run(directory: Path | str, out: Path | str | None = None, *, trust: b
         RunDirectoryError, CheckpointError, CheckpointMismatch, EnvError: as :func:`prudence.deploy.policy.load_run`.
         ImportError: flatbuffers is missing. JAX stores programs with it.
     """
-    config, agent, state, steps = load_run(directory, trust=trust)
     run, _ = find_policy(Path(directory))
-    path = output_directory(run) / "policy.zip" if out is None else Path(out)
+    path = (output_directory(run) / "policy.zip" if out is None else Path(out)).absolute()
+    config, agent, state, steps = load_run(directory, trust=trust)
     path = path / "policy.zip" if path.is_dir() else path
-    exported = program(agent, state)
-    about = describe(agent, exported) | {
+    interface = load_interface(directory, agent.spaces, trust=trust)
+    exported = program(agent, state, interface)
+    about = describe(agent, interface, exported) | {
         "agent": config.agent_name,
         "task": config.env.task,
         "steps": steps,
-        "action_repeat": config.env.action_repeat,
         "cost_limit": np.asarray(getattr(agent, "cost_limits", ())).tolist(),
     }
     _write(path, {ABOUT: json.dumps(about, indent=1).encode(), PROGRAM: bytes(exported.serialize())})
     return ExportedPolicy(path, path.stat().st_size, _latency(exported), about)
 
 
-def program(agent: Agent, state: Any, platforms: tuple[str, ...] = PLATFORMS) -> export.Exported:
-    """The program ``(memory, observation, is_first, seed, step) -> (action [A], memory)``, exported for ``platforms``.
+def program(agent: Agent, state: Any, interface: Interface, platforms: tuple[str, ...] = PLATFORMS) -> export.Exported:
+    """The program ``(memory, observation, is_first, seed, step) -> (action, memory)``, exported for ``platforms``.
 
     ``memory`` is a list of arrays: the leaves of the agent's carry. They are zeros at the start of an episode. The
-    other arguments have no axis of environments. The program draws the same random numbers as
-    :class:`prudence.deploy.policy.Policy` with ``seed`` at call number ``step``, so both take the same actions.
+    other arguments have no axis of environments. Observations and actions are the environment's own, in 32 bits: the
+    caller converts them from and to the environment's dtypes, and clips actions to their bounds. The program draws the
+    same random numbers as :class:`prudence.deploy.policy.Policy` with ``seed`` at decision number ``step``, so both
+    take the same actions.
     """
     memory, structure = jax.tree.flatten(agent.init_carry(1))
 
@@ -91,24 +96,46 @@ def program(agent: Agent, state: Any, platforms: tuple[str, ...] = PLATFORMS) ->
         memory: list[Array], observation: dict[str, Array], is_first: Array, seed: Array, step: Array
     ) -> tuple[Array, list[Array]]:
         carry = jax.tree.unflatten(structure, memory)
-        seen = {name: value[None] for name, value in observation.items()}
+        seen = {own.name: own.encode(observation[own.name], jnp)[None] for own in _seen(agent, interface)}
         key = jax.random.fold_in(jax.random.key(seed), step)
         action, carry, _ = agent.act(state, carry, seen, is_first[None], key=key, mode="evaluate")
-        return action[0], jax.tree.leaves(carry)
+        return interface.action.decode(action[0], jnp), jax.tree.leaves(carry)
 
     struct, number = jax.ShapeDtypeStruct, jax.ShapeDtypeStruct((), jnp.uint32)
-    observation = {name: struct(spec.shape, np.dtype(spec.dtype)) for name, spec in agent.spaces.unprivileged.items()}
+    observation = {own.name: struct(own.shape, _dtype(own)) for own in _seen(agent, interface)}
     like = [struct(leaf.shape, leaf.dtype) for leaf in memory]
     return export.export(jax.jit(decide), platforms=platforms)(like, observation, struct((), bool), number, number)
 
 
-def describe(agent: Agent, exported: export.Exported) -> dict[str, Any]:
-    """Describes the inputs and outputs of an exported program in JSON-able values."""
-    spaces, memory = agent.spaces, jax.tree.leaves(agent.init_carry(1))
+def _seen(agent: Agent, interface: Interface) -> list[OwnObservation]:
+    """The environment's own observations that the policy needs."""
+    return [own for own in interface.observations if own.name in agent.spaces.unprivileged]
+
+
+def _dtype(own: OwnObservation) -> str:
+    """The dtype in which the program takes an observation: JAX has no numbers of 64 bits by default."""
+    if own.kind == "choices":
+        return "int32"
+    return "uint8" if own.kind == "picture" and own.dtype == "uint8" else "float32"
+
+
+def describe(agent: Agent, interface: Interface, exported: export.Exported) -> dict[str, Any]:
+    """Describes the inputs and outputs of an exported program in JSON-able values.
+
+    ``observation`` and ``action`` are the environment's own. ``action_repeat`` is how many of its steps each action is
+    for.
+    """
+    spaces, memory, action = agent.spaces, jax.tree.leaves(agent.init_carry(1)), interface.action
     return {
         "format": FORMAT_VERSION,
-        "observation": {name: [list(s.shape), s.dtype] for name, s in spaces.unprivileged.items()},
-        "action": [spaces.action.kind, spaces.action.size],
+        "observation": {own.name: [list(own.shape), _dtype(own)] for own in _seen(agent, interface)},
+        "action": {
+            "shape": list(action.shape),
+            "dtype": action.dtype,
+            "low": np.reshape(action.low, action.shape).tolist(),
+            "high": np.reshape(action.high, action.shape).tolist(),
+        },
+        "action_repeat": interface.action_repeat,
         "memory": [[list(leaf.shape), leaf.dtype.name] for leaf in memory],
         "costs": list(spaces.costs),
         "platforms": list(exported.platforms),

@@ -18,16 +18,17 @@ from jaxtyping import Float
 from prudence.cores.base import Agent
 from prudence.deploy.deadline import RealTime
 from prudence.deploy.shipped import find_policy, load_shipped
-from prudence.envs import custom
-from prudence.envs.base import EnvError
+from prudence.envs import custom, recorded, registry
+from prudence.envs.base import EnvConfig, EnvError
+from prudence.envs.interface import Interface, interface_from, unchanged
 from prudence.envs.vector import make_vector
 from prudence.loops import OnlineLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
-from prudence.runs.checkpoint import CheckpointMismatch
+from prudence.runs.checkpoint import INTERFACE, CheckpointMismatch
 from prudence.runs.config import read_config
 from prudence.runs.directory import RunDirectory, RunDirectoryError
-from prudence.types import Observation, ObservationSpec, Spaces
+from prudence.types import Spaces
 
 
 def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, Agent, Any, int]:
@@ -47,7 +48,8 @@ def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, 
     Raises:
         RunDirectoryError: no run was started in the directory.
         CheckpointError: the run has no readable checkpoint (yet).
-        CheckpointMismatch: the checkpoint's cost function is not that of its task's environment.
+        CheckpointMismatch: the checkpoint's cost function is not that of its task's environment; or the checkpoint is
+            of another task, or of a run with other settings than ``config.json``.
         EnvError: as :func:`require_known_task`, where the cost function is the environment's.
     """
     run, _ = find_policy(Path(directory))
@@ -66,6 +68,7 @@ def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, 
     carry = agent.init_carry(config.loop.num_envs) if isinstance(config.loop, OnlineLoop) else None
     like = (agent.init(key=jax.random.key(0)), carry)
     (state, _), meta = checkpoint.load(saved, like, expect={"task": config.env.task, "spaces": spaces})
+    checkpoint.check_config(meta, config)
     return config, agent, state, int(meta["step"])
 
 
@@ -116,30 +119,46 @@ def _is_mathematics(path: str) -> bool:
 
 
 class Policy:
-    """A policy for one environment: it maps observations to actions and keeps the agent's memory between calls.
+    """A policy for one environment, in the environment's own observations and actions. It keeps the agent's memory.
+
+    It takes an observation as the environment's ``reset`` and ``step`` return it, and returns an action for its
+    ``step``: own names, shapes, dtypes and bounds, by the :class:`~prudence.envs.interface.Interface` of the run. Call
+    it once for each of the environment's own steps. A decision that lasts several of them (``action_repeat``) is
+    repeated. What Prudence adds to the observations (``spent``, the costs of the episode so far) has to be given with
+    them, by name. Privileged observations need not be given.
 
     It acts as in evaluation. A policy trained under a budget samples its actions, unless configured otherwise, and
-    ``seed`` determines the samples. The policy needs no privileged observations.
+    ``seed`` determines the samples.
 
     Call :meth:`reset` when an episode begins. The next call then starts from an empty memory.
 
     Attributes:
-        diagnostics: metrics of the last call. With a deadline they contain the number of iterations of the search and
-            whether the call was late.
+        interface: the mapping between the environment's observations and actions and the agent's.
+        diagnostics: metrics of the last decision. With a deadline they contain the number of iterations of the search
+            and whether the call was late.
     """
 
     def __init__(
-        self, agent: Agent, state: Any, spaces: Spaces, *, seed: int = 0, deadline: float | None = None
+        self,
+        agent: Agent,
+        state: Any,
+        spaces: Spaces,
+        interface: Interface | None = None,
+        *,
+        seed: int = 0,
+        deadline: float | None = None,
     ) -> None:
         """
         Args:
-            deadline: seconds for each call of a planning agent, which searches for as long as it has time. None does
-                the iterations of the configuration.
+            interface: None for observations and actions in the agent's format.
+            deadline: seconds for each decision of a planning agent, which searches for as long as it has time. None
+                does the iterations of the configuration.
 
         Raises:
             ValueError: there is a deadline, but the agent does not act by plans.
         """
         self._agent, self.spaces, self.diagnostics = agent, spaces, dict[str, float]()
+        self.interface = interface or unchanged(spaces)
         real_time = None if deadline is None else RealTime(agent, state, deadline)
         self._act = partial(agent.act, state, mode="evaluate") if real_time is None else real_time.act
         self._key, self._step = jax.random.key(seed), 0
@@ -148,15 +167,31 @@ class Policy:
     def reset(self) -> None:
         """Clears the memory. Call it when an episode begins."""
         self._carry, self._is_first = self._agent.init_carry(1), True
+        self._action: Any = None
+        self._left = 0
 
-    def __call__(self, observation: Observation | np.ndarray) -> Float[np.ndarray, " A"]:
-        """The action for one observation: continuous in [-1, 1], discrete one-hot.
+    def __call__(self, observation: Any) -> Any:
+        """The environment's action for its observation.
 
         Raises:
-            ValueError: the observation lacks an entry, or an entry is not finite, or its shape or kind of number
-                differs from training (an image in [0, 1] is not an image in 0 to 255).
+            ValueError: the observation lacks an entry, or an entry is not finite, has another shape, or has values that
+                its dtype cannot hold (a picture in [0, 1] is not one in 0 to 255).
         """
-        batched = {k: jnp.asarray(v)[None] for k, v in self._checked(observation).items()}
+        if not self._left:
+            self._action = self.interface.action.decode(self._decide(observation))
+            self._left = self.interface.action_repeat
+        self._left -= 1
+        return self._action
+
+    def _decide(self, observation: Any) -> Float[np.ndarray, " A"]:
+        """The agent's action."""
+        seen = self.interface.encode(observation, self.spaces.unprivileged)
+        for name, value in seen.items():
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"observation '{name}' is not finite: it would stay in the policy's memory until reset()"
+                )
+        batched = {name: jnp.asarray(value)[None] for name, value in seen.items()}
         key = jax.random.fold_in(self._key, self._step)
         first = jnp.array([self._is_first])
         action, self._carry, metrics = self._act(self._carry, batched, first, key=key)
@@ -164,40 +199,62 @@ class Policy:
         self._step, self._is_first = self._step + 1, False
         return np.asarray(action)[0]
 
-    def _checked(self, observation: Observation | np.ndarray) -> dict[str, np.ndarray]:
-        specs = self.spaces.unprivileged
-        if not isinstance(observation, dict):
-            if len(specs) != 1:
-                raise ValueError(f"the observation must be a dict with {', '.join(specs)}")
-            observation = {next(iter(specs)): observation}
-        missing = [name for name in specs if name not in observation]
-        if missing:
-            raise ValueError(f"the observation lacks {', '.join(missing)}; it has {', '.join(observation)}")
-        return {name: _as_trained(name, np.asarray(observation[name]), spec) for name, spec in specs.items()}
-
-
-def _as_trained(name: str, value: np.ndarray, spec: ObservationSpec) -> np.ndarray:
-    if value.shape != spec.shape:
-        raise ValueError(f"observation '{name}' has shape {value.shape}, trained on {spec.shape}")
-    if not np.can_cast(value.dtype, spec.dtype, "same_kind"):
-        raise ValueError(f"observation '{name}' is {value.dtype}, trained on {spec.dtype}: convert it")
-    if not np.isfinite(value).all():
-        raise ValueError(f"observation '{name}' is not finite: it would stay in the policy's memory until reset()")
-    return value.astype(spec.dtype)
-
 
 def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None = None, trust: bool = False) -> Policy:
     """Loads the policy of a run's newest checkpoint: ``action = load_policy("runs/x")(observation)``.
 
-    It also loads policies of records: ``load_policy("results/x")``, ``load_policy("results/x/policies/seed-1")``.
+    It takes the environment's own observations and returns its own actions; see :class:`Policy`. It also loads policies
+    of records: ``load_policy("results/x")``, ``load_policy("results/x/policies/seed-1")``.
 
     Args:
-        deadline: seconds for each call of a planner; None does the iterations of its training.
-        trust: calls the cost function that the checkpoint names, whatever it is; see :func:`load_run`.
+        deadline: seconds for each decision of a planner; None does the iterations of its training.
+        trust: calls the cost function that the checkpoint names, whatever it is; see :func:`load_run`. It also imports
+            the task ``module:Class`` of a checkpoint that was written before checkpoints had an interface.
 
     Raises:
-        RunDirectoryError, CheckpointError, CheckpointMismatch, EnvError: as :func:`load_run`.
+        RunDirectoryError, CheckpointError, CheckpointMismatch, EnvError: as :func:`load_run` and
+            :func:`load_interface`.
         ValueError: as :class:`Policy`.
     """
     _, agent, state, _ = load_run(directory, trust=trust)
-    return Policy(agent, state, agent.spaces, seed=seed, deadline=deadline)
+    interface = load_interface(directory, agent.spaces, trust=trust)
+    return Policy(agent, state, agent.spaces, interface, seed=seed, deadline=deadline)
+
+
+def load_interface(directory: Path | str, spaces: Spaces, *, trust: bool = False) -> Interface:
+    """The mapping between the own observations and actions of a run's environment and those of its agent.
+
+    Checkpoints have it. For an older checkpoint it is that of the task's environment, which is made once, unless its
+    suite is one of Prudence, whose observations and actions are the agent's.
+
+    Args:
+        directory, trust: as for :func:`load_run`.
+        spaces: the agent's.
+
+    Raises:
+        CheckpointMismatch: it does not belong to ``spaces``.
+        EnvError: as :func:`require_known_task`, for an older checkpoint.
+    """
+    run, _ = find_policy(Path(directory))
+    content = checkpoint.read_meta(run.policy if run.ships else run.checkpoints).get(INTERFACE)
+    try:
+        if content is not None:
+            found = interface_from(content)
+        else:
+            found = _interface_of_task(run, read_config(run.config, RunConfig).env, spaces, trust)
+        found.check_fits(spaces)
+    except ValueError as error:
+        raise CheckpointMismatch(
+            f"the checkpoint of {run.path} does not map the environment's observations and actions to the agent's: "
+            f"{error}. It was changed, or is of another version of the environment: train it further, or record it anew"
+        ) from error
+    return found
+
+
+def _interface_of_task(run: RunDirectory, env: EnvConfig, spaces: Spaces, trust: bool) -> Interface:
+    if registry.offers_observations(env.task) or env.task == recorded.TASK:
+        return unchanged(spaces)
+    if not trust:
+        require_known_task(run, env.task)
+    with contextlib.closing(make_vector(env, 1, seed=0)) as envs:
+        return envs.interface

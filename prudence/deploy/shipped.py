@@ -179,7 +179,7 @@ def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb
     seed = safe_name(str(json.loads(run.config.read_text()).get("seed", 0)))
     taken = len(list(policies.glob(f"seed-{seed}*")))
     target = RunDirectory(policies / (f"seed-{seed}" + f"-{taken + 1}" * bool(taken)))
-    about = {name: meta[name] for name in ("task", "agent", "spaces") if name in meta}
+    about = {name: meta[name] for name in ("task", "agent", "spaces", checkpoint.INTERFACE) if name in meta}
     path = checkpoint.save(target.policy, meta["step"], (acting_parts(agent, state), None), about, compress=True)
     size = path.stat().st_size / 1e6
     if size > limit_mb:

@@ -14,14 +14,15 @@ A backend executes commands by environment index. A command is one of
 from __future__ import annotations
 
 import logging
-import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -31,6 +32,9 @@ from prudence.envs import registry
 from prudence.envs.base import EnvConfig, EnvError, goals_of
 
 Command = tuple[Any, ...]
+SILENCE = 20.0
+"""Seconds until a worker that does not answer is named."""
+_LARGEST = float(np.finfo(np.float32).max)
 _log = logging.getLogger(__name__)
 
 
@@ -60,16 +64,16 @@ def _finite(row: Row) -> Row:
         ValueError: a value is NaN or infinite.
     """
     bad = [f"observation {name!r}" for name, value in row.observation.items() if not _is_finite(value)]
-    bad += [name for name, value in (("reward", row.reward), ("cost", row.cost)) if not _is_finite(value)]
+    bad += [f"{name} {value}" for name, value in (("reward", row.reward), ("cost", row.cost)) if not _is_finite(value)]
     if bad:
-        raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)}")
+        raise ValueError(f"the environment returned values that are not finite: {', '.join(bad)} (in float32)")
     return row
 
 
 def _is_finite(value: float | np.ndarray) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind != "f" or bool(np.isfinite(value).all())
-    return math.isfinite(value)
+    return abs(value) <= _LARGEST
 
 
 class Crash(NamedTuple):
@@ -94,9 +98,9 @@ class Runner:
         """
         try:
             return getattr(self, f"_{command[0]}")(*command[1:])
-        except EnvError:
+        except (EnvError, KeyboardInterrupt):
             raise
-        except Exception:
+        except BaseException:  # Such as SystemExit, which would end a worker: no step may end the run.
             self.close()
             return Crash(traceback.format_exc())
 
@@ -105,7 +109,7 @@ class Runner:
         if env is not None:
             try:
                 env.close()
-            except Exception as error:  # A broken environment may fail here again. It is discarded anyway.
+            except (Exception, SystemExit) as error:  # It may fail here again. It is discarded anyway.
                 _log.debug("Closing %s failed: %s", self._config.task, error)
 
     @property
@@ -176,7 +180,7 @@ class Backend:
             sent = {worker: self._send(worker, share) for worker, share in shares.items()}
             answers = _answer(self._here, self._config, own)
             for worker, share in shares.items():
-                answers |= (self._receive(worker) if sent[worker] else None) or self._restart(worker, share)
+                answers |= (self._receive(worker, share) if sent[worker] else None) or self._restart(worker, share)
         except BaseException:  # After Ctrl-C, an unread answer must not be read as the answer to the next command.
             for worker, share in shares.items():
                 self._restart(worker, share)
@@ -209,9 +213,19 @@ class Backend:
             return False
         return True
 
-    def _receive(self, worker: int) -> dict[int, Any] | None:
+    def _receive(self, worker: int, share: Mapping[int, Command]) -> dict[int, Any] | None:
+        process, connection = self._workers[worker]
+        waited, patience = 0.0, SILENCE
         try:
-            return self._workers[worker][1].recv()
+            while not connection.poll(patience):
+                waited, patience = waited + patience, 2 * patience
+                _log.warning(
+                    "worker process %d has been silent for %.0f s, since environments %s of %s were told to %s. If it "
+                    "hangs, end it (kill -9 %d): its episodes end as truncated, and it is started anew",
+                    process.pid, waited, ", ".join(map(str, share)), self._config.task,
+                    " or ".join(dict.fromkeys(command[0] for command in share.values())), process.pid,
+                )  # fmt: skip
+            return connection.recv()
         except (EOFError, ConnectionResetError):
             return None
 
@@ -236,6 +250,7 @@ def _work(connection: Connection, config: EnvConfig) -> None:
     """The main loop of a worker: executes commands until the pipe closes."""
     # Schedulers send SIGTERM, and terminals Ctrl-C, to the whole process group. Only the parent should react.
     os.setpgrp()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     runners: dict[int, Runner] = {}
     try:
         while True:
@@ -243,6 +258,14 @@ def _work(connection: Connection, config: EnvConfig) -> None:
             connection.send(_answer(runners, config, connection.recv()))
     except (EOFError, ConnectionError):
         _close(runners)
+
+
+def _die_with_parent() -> None:
+    """Ends this process when its parent has ended, also in the middle of a step that never returns."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
 
 
 def _close(runners: dict[int, Runner]) -> None:

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from prudence.envs.interface import Interface
 from prudence.ranges import Count, Few
 from prudence.types import Spaces
 
@@ -80,15 +81,17 @@ class Selection:
 
 
 class Description(NamedTuple):
-    """The spaces and the layout of an environment, without the environment itself.
+    """The spaces, layout and interface of an environment, without the environment itself.
 
     Attributes:
         spaces: observations, action, costs and the length of episodes.
         layout: the named entries of the vector observations, as far as they are known.
+        interface: the mapping between its own observations and actions and those of agents.
     """
 
     spaces: Spaces
     layout: Layout
+    interface: Interface
 
 
 class Outcome(NamedTuple):
@@ -213,6 +216,7 @@ class EnvConfig:
         kwargs: arguments of the environment's constructor: a dictionary of JSON's types, stored as sorted pairs.
         spent: adds the observation ``spent`` ``[C]``: the sum of each cost since the episode began.
         options: the suite's own options. None if the suite has no options, or for the suite's defaults.
+        seeds: the environment takes only the seeds from 0 to ``seeds`` - 1. None for any.
 
     Raises:
         EnvError: a value is not allowed.
@@ -227,6 +231,7 @@ class EnvConfig:
     kwargs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     spent: bool = False
     options: SuiteOptions | None = None
+    seeds: Count | None = None
 
     def __post_init__(self) -> None:
         require = functools.partial(check, "EnvConfig")

@@ -8,13 +8,27 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from prudence.envs import wrappers
-from prudence.envs.base import EnvConfig, EnvError, Suite
+from prudence.envs.base import EnvConfig, EnvError, Suite, SuiteOptions
+from prudence.ranges import between
+
+
+@dataclass(frozen=True)
+class PictureOptions(SuiteOptions):
+    """Options of environments that show pictures.
+
+    Attributes:
+        image_size: height and width of pictures for the agent. None keeps their size if networks take it, and otherwise
+            takes the next larger one, and at most 64 (:func:`prudence.envs.interface.interface_for`).
+    """
+
+    image_size: Annotated[int, between(8, 4096)] | None = None
 
 
 class UnknownTask(EnvError):
@@ -29,11 +43,24 @@ def make(config: EnvConfig) -> gym.Env:
         EnvError: the module does not exist, the constructor rejects ``kwargs``, or Prudence does not support the
             environment's spaces.
     """
-    env, time_limit = _load(config)
+    env, registered = _load(config)
+    return adapted(env, config, registered)
+
+
+def adapted(env: gym.Env, config: EnvConfig, registered: int | None = None) -> gym.Env:
+    """``env`` in the format of :func:`prudence.envs.registry.make`.
+
+    Args:
+        registered: the time limit that its id was registered with, if it does not apply it itself.
+
+    Raises:
+        EnvError: Prudence does not support its spaces, or an attribute of it cannot be used.
+    """
+    limits = [config.time_limit or registered, wrappers.own_time_limit(env, config.task)]
     env = wrappers.Costs(env, config.task, config.costs)
-    env = wrappers.DictObservation(env, config.task)
-    env = wrappers.RescaleAction(env, config.task)
-    return wrappers.ActionRepeat(env, config.action_repeat, config.time_limit or time_limit)
+    size = config.options.image_size if isinstance(config.options, PictureOptions) else None
+    env = wrappers.Adapted(env, config.task, image_size=size, action_repeat=config.action_repeat)
+    return wrappers.ActionRepeat(env, config.action_repeat, min((limit for limit in limits if limit), default=None))
 
 
 SUITE = Suite(
@@ -42,6 +69,7 @@ SUITE = Suite(
     tasks=(),
     example="module:Class",
     make=make,
+    options=PictureOptions,
 )
 """The suite of every task that no other suite has."""
 
@@ -75,26 +103,41 @@ def require_environment(task: str) -> None:
 
 
 def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
-    """The environment as its author wrote it, and its own time limit."""
+    """The environment as its author wrote it, and the time limit that its id was registered with.
+
+    That limit is left to our own wrapper, so that it can be changed. Other limits stay where they are.
+    """
     given = config.arguments
-    constructor = _class_of(config.task)
-    if constructor is not None:
+    constructor = find(config.task)
+    if not isinstance(constructor, EnvSpec):
         kwargs = _with_render_mode(constructor, given)
         return _construct(config.task, constructor, kwargs, lambda: constructor(**kwargs)), None
-    try:
-        if ":" in config.task:
-            importlib.import_module(config.task.split(":")[0])
-        spec = gym.spec(config.task.split(":")[-1])
-    except (gym.error.Error, ImportError) as error:
-        raise UnknownTask(str(error)) from error
+    spec = constructor
     entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     kwargs = _with_render_mode(entry, {**spec.kwargs, **given})
 
     def make_it() -> gym.Env:
-        # Our own wrapper applies the time limit. So the limit can be changed and is known before the first episode.
         return gym.make(spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
 
     return _construct(config.task, entry, kwargs, make_it), spec.max_episode_steps
+
+
+def find(task: str) -> Any:
+    """The class or function that ``module:Class`` names, or the specification of a Gymnasium id.
+
+    Raises:
+        UnknownTask: there is neither.
+        EnvError: there is no such module.
+    """
+    constructor = _class_of(task)
+    if constructor is not None:
+        return constructor
+    try:
+        if ":" in task:
+            importlib.import_module(task.split(":")[0])
+        return gym.spec(task.split(":")[-1])
+    except (gym.error.Error, ImportError) as error:
+        raise UnknownTask(str(error)) from error
 
 
 def _class_of(task: str) -> Any:
@@ -113,9 +156,15 @@ def _class_of(task: str) -> Any:
 
 
 def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Adds ``render_mode="rgb_array"`` if the environment offers it."""
-    offers = (getattr(constructor, "metadata", None) or {}).get("render_modes", ())
-    return {"render_mode": "rgb_array", **kwargs} if "rgb_array" in offers else kwargs
+    """Adds ``render_mode="rgb_array"`` if the environment offers it, and its constructor takes it."""
+    kinds = {p.name: p.kind for p in _parameters(constructor) or ()}
+    metadata = getattr(constructor, "metadata", None)
+    if isinstance(metadata, Mapping):
+        any_name = inspect.Parameter.VAR_KEYWORD in kinds.values()
+        wanted = "rgb_array" in metadata.get("render_modes", ()) and ("render_mode" in kinds or any_name)
+    else:  # A function, or a subclass of gym.Wrapper, whose metadata is a property: only the constructor tells.
+        wanted = "render_mode" in kinds
+    return {"render_mode": "rgb_array", **kwargs} if wanted else kwargs
 
 
 def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Callable[[], gym.Env]) -> gym.Env:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import multiprocessing
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from gymnasium import spaces
 
 from prudence.envs import custom, probes, quadrotor, recorded, safety_gymnasium, wrappers
 from prudence.envs.base import Description, Entry, EnvConfig, EnvError, Layout, Suite, entries
+from prudence.envs.interface import Interface, unchanged
 from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
 SUITES: tuple[Suite, ...] = tuple(package.SUITE for package in (safety_gymnasium, quadrotor, probes))
@@ -178,7 +180,22 @@ def _may_exist(task: str) -> bool:
     return task in task_ids() or custom.exists(task)
 
 
+def require_known(task: str) -> None:
+    """Raises EnvError if there is no such task in this process."""
+    if find_suite(task) is custom.SUITE:
+        try:
+            custom.find(task)
+        except custom.UnknownTask as error:
+            raise EnvError(_unknown(task, f" ({error})")) from error
+
+
 def _unknown(task: str, cause: str = "") -> str:
+    if multiprocessing.parent_process() is not None:  # Which looked the task up before it started this worker.
+        return (
+            f"The task {task!r} is known here, but not in a worker process, which imports modules anew: what a "
+            "notebook or a script's main part defines or registers is not there. Put it into a module of its own, and "
+            "name it module:Class or module:Id, or step environments in this process (--loop.workers 0)."
+        )
     near = difflib.get_close_matches(task, dict.fromkeys([*task_ids(), *gym.registry]), n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"`prudence list --tasks` shows the known tasks{cause}."
     return f"There is no task {task!r}. {hint} Use module:Class for your own environment."
@@ -270,5 +287,20 @@ def _placed(parts: Mapping[str, int | tuple[int, ...]]) -> tuple[Entry, ...]:
 
 
 def describe(env: gym.Env, config: EnvConfig) -> Description:
-    """Spaces and layout of ``env``, which was made from ``config``."""
-    return Description(spaces_of(env, config), layout_of(env))
+    """Spaces, layout and interface of ``env``, which was made from ``config``."""
+    spaces = spaces_of(env, config)
+    return Description(spaces, layout_of(env), interface_of(env, spaces))
+
+
+def interface_of(env: gym.Env, spaces: Spaces) -> Interface:
+    """The mapping between the own observations and actions of ``env`` and those of agents, which are ``spaces``.
+
+    An observation that Prudence adds (``spent``) is part of it: whoever uses a policy has to give it.
+    """
+    same = unchanged(spaces)
+    if not env.has_wrapper_attr("interface"):
+        return same  # Suites of Prudence speak its format themselves.
+    own: Interface = env.get_wrapper_attr("interface")
+    names = [one.name for one in own.observations]
+    added = tuple(one for one in same.observations if one.name not in names)
+    return dataclasses.replace(own, observations=own.observations + added)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from prudence.envs import registry
 from prudence.envs.backends import Backend, Crash, Row
 from prudence.envs.base import Description, EnvConfig, EnvError, Overhead
 from prudence.types import Spaces, Transition
@@ -40,6 +41,8 @@ def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0
     """
     if num_envs < 1 or workers < 0 or seed < 0:
         raise EnvError(f"make_vector: num_envs={num_envs} must be at least 1, workers={workers} and seed={seed} ≥ 0.")
+    if workers:
+        registry.require_known(config.task)
     backend = Backend(config, num_envs, workers)
     try:
         description = backend.execute({0: ("describe",)})[0]
@@ -49,6 +52,20 @@ def make_vector(config: EnvConfig, num_envs: int, *, seed: int, workers: int = 0
     except BaseException:
         backend.close()
         raise
+
+
+def require_end(envs: VectorEnv) -> None:
+    """Refuses environments whose episodes need not end: training and evaluation would wait for them for ever.
+
+    Raises:
+        EnvError: nothing says when an episode ends at the latest.
+    """
+    if envs.steps_per_episode is None:
+        raise EnvError(
+            f"{envs.config.task} has no time limit, so its episodes need not end, and nothing could be said of what "
+            "one costs. Give --env.time-limit STEPS (EnvConfig.time_limit). If it truncates episodes itself, it can "
+            "say so: time_limit = 1000 in its class"
+        )
 
 
 def episode_seed(seed: int, index: int, episode: int) -> int:
@@ -70,10 +87,12 @@ class VectorEnv:
         self.raw_steps = config.action_repeat
         self.spaces: Spaces = about.spaces
         self.layout = about.layout
+        self.interface = about.interface
         self._seed = seed
         self._backend = backend
         self._episode = np.full(num_envs, -1, np.int64)
         self._crashes = np.zeros(num_envs, np.int64)
+        self._never_began = np.ones(num_envs, bool)
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_envs)]
         self._last: Transition | None = None
         self.goals = np.zeros(num_envs)
@@ -211,7 +230,7 @@ class VectorEnv:
             if isinstance(row, Crash):
                 self._count_crash(i, row)
             elif fresh[i]:
-                done[i] = self._first(row)
+                done[i] = self._begun(i, row)
             else:
                 done[i] = self._next(i, actions[i], row)
         crashed = [i for i, row in rows.items() if isinstance(row, Crash)]
@@ -225,7 +244,7 @@ class VectorEnv:
             for i in indices:
                 self._open(i)
             rows = self._backend.execute({i: ("reset", self._episode_seed(i)) for i in indices})
-            done |= {i: self._first(row) for i, row in rows.items() if not isinstance(row, Crash)}
+            done |= {i: self._begun(i, row) for i, row in rows.items() if not isinstance(row, Crash)}
             for i, row in rows.items():
                 if isinstance(row, Crash):
                     self._count_crash(i, row)
@@ -237,7 +256,8 @@ class VectorEnv:
         self._actions[index] = []
         self.goals[index] = 0
 
-    def _first(self, row: Row) -> Transition:
+    def _begun(self, index: int, row: Row) -> Transition:
+        self._never_began[index] = False
         zero = np.zeros(self.spaces.action.size, np.float32)
         return _row(row.observation, zero, 0.0, np.zeros_like(row.cost), is_first=True)
 
@@ -258,12 +278,19 @@ class VectorEnv:
     def _count_crash(self, index: int, crash: Crash) -> None:
         self._crashes[index] += 1
         name = f"{self.config.task}, environment {index}"
-        _log.warning("%s crashed in episode %d, which ends as truncated: %s", name, self._episode[index], crash.reason)
-        if self._crashes[index] >= MAX_CRASHES:
+        cause = crash.reason.strip().splitlines()[-1]
+        _log.warning("%s crashed in episode %d, which ends as truncated: %s", name, self._episode[index], cause)
+        if self._crashes[index] < MAX_CRASHES:
+            return
+        if self._never_began[index]:
             raise EnvError(
-                f"{name} crashed {MAX_CRASHES} times in a row without finishing an episode: repair it. The last "
-                f"reason was:\n{crash.reason}"
+                f"{name} cannot be reset, with {MAX_CRASHES} seeds: {cause}. Repair it. If it takes only the seeds "
+                "from 0 to n - 1, give --env.seeds n"
             )
+        raise EnvError(
+            f"{name} crashed {MAX_CRASHES} times in a row without finishing an episode: repair it. The last "
+            f"reason was:\n{crash.reason}"
+        )
 
     def _write(self, rows: dict[int, Transition]) -> Transition:
         """Joins the rows and stores the result. An environment that is not in ``rows`` keeps its last row."""
@@ -286,7 +313,8 @@ class VectorEnv:
         return np.eye(size, dtype=np.float32)[actions.argmax(-1)] if kind == "discrete" else np.clip(actions, -1, 1)
 
     def _episode_seed(self, index: int | np.integer) -> int:
-        return episode_seed(self._seed, int(index), int(self._episode[index]))
+        seed = episode_seed(self._seed, int(index), int(self._episode[index]))
+        return seed if self.config.seeds is None else seed % self.config.seeds
 
 
 def _row(

@@ -5,14 +5,17 @@ Gymnasium's wrappers override methods of a concrete class. No other module does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 
 from prudence.envs.base import EnvError, goals_of
+from prudence.envs.interface import interface_for
+from prudence.types import ObservationSpec
 
 NO_COST = (
     "{task} reports no cost: info['cost'] is missing from its step(). Set info['cost'] = float(...) in step() "
@@ -20,6 +23,25 @@ NO_COST = (
     "or return the six-tuple (observation, reward, cost, terminated, truncated, info). "
     "examples/01_custom_environment.py shows it."
 )
+
+
+def own_time_limit(env: gym.Env, task: str) -> int | None:
+    """The number of steps after which ``env`` itself truncates an episode, as far as it says so.
+
+    Its wrappers of the class ``TimeLimit`` say so, wherever they stand, and its attribute ``time_limit``.
+
+    Raises:
+        EnvError: the attribute is no number of steps.
+    """
+    limits, inner = [], env
+    while isinstance(inner, gym.Wrapper):
+        if isinstance(inner, TimeLimit):
+            limits.append(int(inner._max_episode_steps))
+        inner = inner.env
+    declared = env.get_wrapper_attr("time_limit") if env.has_wrapper_attr("time_limit") else None
+    if declared is not None and (isinstance(declared, bool) or not isinstance(declared, int) or declared < 1):
+        raise EnvError(f"{task}: its attribute time_limit is {declared!r}: make it a number of steps, or None.")
+    return min([*limits, *([] if declared is None else [declared])], default=None)
 
 
 class Costs(gym.Wrapper):
@@ -41,7 +63,9 @@ class Costs(gym.Wrapper):
     def __init__(self, env: gym.Env, task: str, costs: Literal["total", "separate"] | Sequence[str]) -> None:
         gym.Wrapper.__init__(self, env)
         self._task = task
-        self._declared = tuple(getattr(env.unwrapped, "cost_names", ()))
+        self.declared_costs = self._declared = tuple(
+            env.get_wrapper_attr("cost_names") if env.has_wrapper_attr("cost_names") else ()
+        )
         if costs == "separate" and not self._declared:
             raise EnvError(
                 f"{task} does not say which costs it has: give its class the attribute "
@@ -58,7 +82,9 @@ class Costs(gym.Wrapper):
         else:
             observation, reward, terminated, truncated, info = result
         cost = self._total_cost(info) if self._total else np.array([self._named(info, n) for n in self.cost_names])
-        return observation, float(reward), terminated, truncated, {**info, "cost": cost.astype(np.float32)}
+        with np.errstate(over="ignore"):  # What is too large for float32 becomes infinite, which is refused later.
+            cost = cost.astype(np.float32)
+        return observation, float(reward), terminated, truncated, {**info, "cost": cost}
 
     def _total_cost(self, info: dict[str, Any]) -> np.ndarray:
         if "cost" not in info:
@@ -79,61 +105,85 @@ class Costs(gym.Wrapper):
         return float(values[self._declared.index(name)])
 
 
-class DictObservation(gym.ObservationWrapper):
-    """Converts observations to a dict of pictures and vectors.
+class Adapted(gym.Wrapper):
+    """Converts observations and actions to Prudence's format, by an :class:`~prudence.envs.interface.Interface`.
 
-    Pictures (``uint8 [height, width, channels]``) stay as they are. Everything else becomes a ``float32`` vector. An
-    observation that is not in a Dict gets the name ``image`` or ``state``.
+    The first observations of a reset and of a step are held against the observation space. A wrong shape, values that
+    the dtype of their space cannot hold, and values beyond its bounds are refused: they would be learned from without a
+    word.
 
-    Raises:
-        EnvError: the space is not a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
-    """
-
-    def __init__(self, env: gym.Env, task: str) -> None:
-        gym.ObservationWrapper.__init__(self, env)
-        source = env.observation_space
-        self._alone = not isinstance(source, spaces.Dict)
-        parts = {"": source} if self._alone else dict(source.spaces)  # pyright: ignore[reportAttributeAccessIssue]
-        self._parts = {key or ("image" if _is_image(part) else "state"): part for key, part in parts.items()}
-        for key, part in self._parts.items():
-            if not isinstance(part, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-                raise EnvError(f"{task}: observation {key!r} is a {type(part).__name__}; use a Box or a Dict of them.")
-        self.observation_space = spaces.Dict({key: _as_box(part) for key, part in self._parts.items()})
-
-    def observation(self, observation: Any) -> dict[str, np.ndarray]:
-        values = {key: observation if self._alone else observation[key] for key in self._parts}
-        return {
-            key: np.asarray(values[key], np.uint8)
-            if _is_image(part)
-            else np.asarray(spaces.flatten(part, values[key]), np.float32)
-            for key, part in self._parts.items()
-        }
-
-
-class RescaleAction(gym.ActionWrapper):
-    """Converts a bounded Box of any shape to ``float32 [-1, 1]^A``. A Discrete space stays, with actions from 0 on.
+    Attributes:
+        interface: the mapping, which a saved policy applies too.
+        found: is told what is wrong with an observation, of every reset and step, instead of an error. None refuses.
 
     Raises:
-        EnvError: the space is an unbounded Box or of another type.
+        EnvError: Prudence does not support the spaces; or, in ``reset`` and ``step``, an observation is not in its
+            space.
     """
 
-    def __init__(self, env: gym.Env, task: str) -> None:
-        gym.ActionWrapper.__init__(self, env)
-        space = env.action_space
-        if isinstance(space, spaces.Box):
-            if not space.is_bounded("both"):
-                raise EnvError(f"{task}: its actions are unbounded; give its Box action space finite low and high.")
-            self.action_space = spaces.Box(-1.0, 1.0, (int(np.prod(space.shape)),), np.float32)
-        elif not isinstance(space, spaces.Discrete):
-            raise EnvError(f"{task}: actions are a {type(space).__name__}; Prudence takes a Box or a Discrete space.")
+    def __init__(self, env: gym.Env, task: str, *, image_size: int | None = None, action_repeat: int = 1) -> None:
+        gym.Wrapper.__init__(self, env)
+        self._task = task
+        own = env.observation_space
+        try:
+            self.interface = interface_for(own, env.action_space, image_size=image_size, action_repeat=action_repeat)
+        except ValueError as error:
+            raise EnvError(f"{task}: {error}.") from error
+        self._own = dict(own.spaces) if isinstance(own, spaces.Dict) else {self.interface.observations[0].name: own}
+        self._unchecked = {"reset", "step"}
+        self.found: Callable[[str], None] | None = None
+        self.observation_space = spaces.Dict(
+            {one.name: _space_of(one.spec) for one in self.interface.observations}  #
+        )
+        kind, size = self.interface.action.spec
+        discrete = kind == "discrete"
+        self.action_space = spaces.Discrete(size) if discrete else spaces.Box(-1.0, 1.0, (size,), np.float32)
 
-    def action(self, action: Any) -> Any:
-        space = self.env.action_space
-        if isinstance(space, spaces.Discrete):
-            return int(action) + int(space.start)
-        assert isinstance(space, spaces.Box)
-        unit = (np.clip(np.asarray(action, np.float64), -1.0, 1.0).reshape(space.shape) + 1.0) / 2.0
-        return (space.low + unit * (space.high.astype(np.float64) - space.low)).astype(space.dtype)
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._seen(observation, "reset"), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        own = self.interface.action
+        chosen = own.choice(action) if own.kind == "discrete" else own.decode(action)
+        observation, reward, terminated, truncated, info = self.env.step(chosen)
+        return self._seen(observation, "step"), float(reward), terminated, truncated, info
+
+    def _seen(self, observation: Any, after: str) -> dict[str, np.ndarray]:
+        if self.found is not None:
+            return self._told(observation, self.found)
+        if after not in self._unchecked:
+            return self.interface.encode(observation)
+        try:
+            seen = self.interface.encode(observation)
+            self._check_bounds(observation)
+        except ValueError as error:
+            raise EnvError(f"{self._task}, at its first {after}: {error}.") from error
+        self._unchecked.remove(after)
+        return seen
+
+    def _told(self, observation: Any, found: Callable[[str], None]) -> dict[str, np.ndarray]:
+        try:
+            self._check_bounds(observation)
+        except ValueError as error:
+            found(str(error))
+        return self.interface.encode(observation)
+
+    def _check_bounds(self, observation: Any) -> None:
+        """Raises ValueError if a number is beyond the bounds of its space, by more than rounding."""
+        for name, space in self._own.items():
+            if isinstance(space, spaces.Box):
+                own = observation[name] if isinstance(observation, Mapping) else observation
+                value = np.asarray(own, np.float64)
+                slack = 1e-5 * np.maximum(1.0, np.abs(value))
+                beyond = (value < space.low - slack) | (value > space.high + slack)
+                if beyond.any():
+                    at = int(np.flatnonzero(beyond)[0])
+                    low, high = (np.broadcast_to(b, value.shape).reshape(-1)[at] for b in (space.low, space.high))
+                    raise ValueError(
+                        f"observation {name!r} has {value.reshape(-1)[at]:g} at place {at}, beyond its bounds "
+                        f"[{low:g}, {high:g}]: correct the value, or the bounds of its space"
+                    )
 
 
 class ActionRepeat(gym.Wrapper):
@@ -197,9 +247,9 @@ class Spent(gym.Wrapper):
         return {**observation, "spent": self._spent}, float(reward), terminated, truncated, info
 
 
-def _is_image(space: spaces.Space) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-
-
-def _as_box(space: spaces.Space) -> spaces.Space:
-    return space if _is_image(space) else spaces.Box(-np.inf, np.inf, (spaces.flatdim(space),), np.float32)
+def _space_of(spec: ObservationSpec) -> spaces.Space:
+    return (
+        spaces.Box(0, 255, spec.shape, np.uint8)
+        if spec.is_image
+        else spaces.Box(-np.inf, np.inf, spec.shape, np.float32)
+    )

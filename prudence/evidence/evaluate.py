@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from prudence.cores.base import Agent, Mode
 from prudence.deploy.deadline import RealTime
 from prudence.envs.base import EnvConfig
-from prudence.envs.vector import VectorEnv, episode_seed, make_vector
+from prudence.envs.vector import VectorEnv, episode_seed, make_vector, require_end
 from prudence.evidence.sequential import METHOD, Decision, meaning, planned_looks
 from prudence.evidence.statistics import CostBound, Interval, Status, bootstrap_interval, cost_bound
 from prudence.runs.files import write_text_atomically
@@ -26,7 +26,8 @@ from prudence.types import Key, Metrics, Transition
 
 _SEED_OFFSET = 1_000_000
 """Distance of the seeds of evaluation from the seeds of training."""
-_PARALLEL = 10
+PARALLEL = 10
+"""Default number of environments that an evaluation steps together."""
 EPISODES, MOST_EPISODES = 20, 400
 """Default numbers of episodes: the fixed number, and the maximum when evaluating until decided."""
 
@@ -158,7 +159,7 @@ class Evaluation:
 
 def episode_seeds(episodes: int, seed: int) -> list[int]:
     """Seeds with which :func:`evaluate_agent` resets its episodes, in the order of its results."""
-    quota = _quota(episodes, _PARALLEL)
+    quota = _quota(episodes, PARALLEL)
     return [episode_seed(seed + _SEED_OFFSET, i, k) for i, count in enumerate(quota) for k in range(count)]
 
 
@@ -171,7 +172,7 @@ def common_episodes(first: int, second: int) -> list[tuple[int, int]]:
     Args:
         first, second: numbers of episodes of the evaluations.
     """
-    here, there = _quota(first, _PARALLEL), _quota(second, _PARALLEL)
+    here, there = _quota(first, PARALLEL), _quota(second, PARALLEL)
     if len(here) != len(there):
         return []
     starts = zip(np.cumsum(here) - here, np.cumsum(there) - there, np.minimum(here, there), strict=True)
@@ -230,7 +231,8 @@ def evaluate_agent(
     episodes: int,
     seed: int,
     mode: Mode = "evaluate",
-    parallel: int = _PARALLEL,
+    parallel: int = PARALLEL,
+    workers: int = 0,
     deadline: float | None = None,
     until_decided: bool = False,
     watch: Watch | None = None,
@@ -248,6 +250,7 @@ def evaluate_agent(
         seed: seed of the run. Episodes differ from those of training, and are the same for the same seed.
         mode: how the agent acts; ``train`` explores as in training.
         parallel: number of environments that are stepped together.
+        workers: number of additional processes that step them; see :func:`prudence.envs.vector.make_vector`.
         deadline: seconds that a planner has for a decision. A single environment is then stepped, so the episodes
             differ from those without a deadline.
         until_decided: makes ``episodes`` a maximum. The costs are tested after the numbers of episodes of
@@ -260,6 +263,7 @@ def evaluate_agent(
 
     Raises:
         ValueError: ``episodes`` is below 1, or nothing can be decided (:func:`open_decisions`).
+        EnvError: an environment does not work, or has no time limit.
     """
     limits = getattr(agent, "cost_limits", None)
     budgets = None if limits is None else tuple(float(limit) for limit in limits)
@@ -268,7 +272,8 @@ def evaluate_agent(
     quotas = [_quota(number, parallel) for number in ((episodes,) if decider is None else decider.plan)]
     by_deadline = None if deadline is None else RealTime(agent, state, deadline)
     act = partial(agent.act, state, mode=mode) if by_deadline is None else by_deadline.act
-    with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET)) as envs:
+    with closing(make_vector(env, parallel, seed=seed + _SEED_OFFSET, workers=workers)) as envs:
+        require_end(envs)
         stream = _stream(act, agent.init_carry(parallel), envs, quotas[-1], seed, watch, witness)
         finished = _run_episodes(stream, quotas, progress, decider)
         spaces = envs.spaces

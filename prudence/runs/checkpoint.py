@@ -8,6 +8,7 @@ manifest.json`` shows the content of a checkpoint.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -28,12 +29,19 @@ import numpy as np
 
 from prudence.data.spaces import interface, spaces_in_words
 from prudence.data.spaces import spaces_from_json as parse_spaces
+from prudence.runs.config import config_from, differences
 from prudence.types import Spaces
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 SUFFIX = ".ckpt"
+INTERFACE = "interface"
+"""The entry of ``meta`` with the mapping between the environment's observations and actions and the agent's."""
+CONFIG = "config"
+"""The entry of ``meta`` with the configuration of the run."""
+_MOST_GROWTH, _SMALL = 100, 64 * 10**6
+"""A file may hold this many times its own size, or this many bytes. More is meant to exhaust the memory."""
 _MANIFEST = "manifest.json"
 _ARRAY = "$array"
 _LIBRARIES = ("prudence-rl", "jax", "jaxlib", "equinox", "optax", "numpy")
@@ -261,9 +269,12 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            size, held = path.stat().st_size, sum(member.file_size for member in archive.infolist())
+            if held > max(_SMALL, _MOST_GROWTH * size):
+                raise _Damaged(f"its {size / 1e3:,.0f} kB would become {held / 1e6:,.0f} MB")
             members = {name: archive.read(name) for name in archive.namelist()}
         manifest = json.loads(members.pop(_MANIFEST))
-    except MemoryError:
+    except (MemoryError, _Damaged):
         raise
     except Exception as error:  # zipfile can raise almost any exception on arbitrary bytes.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: damaged offsets.
@@ -408,6 +419,30 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
         now = f"task {task or saved_meta.get('task')!r}" + (f" with {spaces_in_words(spaces)}" if spaces else "")
         raise CheckpointMismatch(
             f"the checkpoint was trained on {was}; asked for {now}. Use the task it was trained on, or another run"
+        )
+
+
+def check_config(saved_meta: Mapping[str, Any], config: Any) -> None:
+    """Refuses a checkpoint of a run with other settings, such as another budget. The length of the run may differ.
+
+    Args:
+        saved_meta: as saved, with ``config`` (its :func:`prudence.runs.config.content`). Older checkpoints lack it.
+        config: the run's configuration.
+
+    Raises:
+        CheckpointMismatch: the message names the settings.
+    """
+    if CONFIG not in saved_meta:
+        return
+    try:
+        there = config_from(saved_meta[CONFIG], type(config))
+    except ValueError as error:
+        raise CheckpointMismatch(f"the checkpoint's configuration cannot be read: {error}") from error
+    there = dataclasses.replace(there, loop=there.loop.continued(config.loop))
+    if there != config:
+        raise CheckpointMismatch(
+            f"the checkpoint is of a run with other settings than config.json:\n  {differences(there, config)}\n"
+            "Put the checkpoint of this run there, or begin anew (prudence train --restart)"
         )
 
 

@@ -16,11 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
 from prudence.runs.files import write_text_atomically
 from prudence.runs.provenance import FILE as PROVENANCE
 from prudence.runs.provenance import last_commit
 
 _CLASS = "class"
+_SHOWN, _LONGEST = 8, 60
 
 Config = TypeVar("Config")
 
@@ -38,6 +41,65 @@ def write_config(path: Path, config: Any) -> None:
         ConfigError: a value is of another type.
     """
     write_text_atomically(Path(path), json.dumps(_encode(config, "config"), indent=2) + "\n")
+
+
+def as_kept(config: Config) -> Config:
+    """``config`` as :func:`read_config` would read it: whole floats are numbers, and NumPy's numbers are Python's.
+
+    Raises:
+        ConfigError: it could not be read back, or would not be the same. The message names the field.
+    """
+    kept = config_from(content(config), type(config))
+    if kept != config:
+        raise ConfigError(f"config.json would hold another configuration than this one: {kept} instead of {config}")
+    return kept
+
+
+def content(config: Any) -> dict[str, Any]:
+    """``config`` in values of JSON's types; :func:`config_from` reads them.
+
+    Raises:
+        ConfigError: a value is of another type.
+    """
+    return _encode(config, "config")
+
+
+def config_from(value: Any, cls: type[Config]) -> Config:
+    """The configuration of type ``cls`` with this :func:`content`.
+
+    Raises:
+        ConfigError: ``value`` is no such content.
+    """
+    return _decode(value, cls, "config")
+
+
+def differences(there: Any, here: Any) -> str:
+    """What differs between two configurations: a line for each setting, the first eight of them.
+
+    Another task or agent changes most other settings too, so it alone is told.
+    """
+    found = list(_differences(there, here))
+    main = [line for name, line in found if name in ("agent_name", "env.task")]
+    shown = main or [line for _, line in found[:_SHOWN]]
+    more = len(found) - len(shown)
+    return "\n  ".join([*shown, *([f"and {more} more settings"] if more else [])])
+
+
+def _differences(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The name of each setting that differs, and a line about it."""
+    for f in dataclasses.fields(a):
+        x, y, name = getattr(a, f.name), getattr(b, f.name), f"{path}{f.name}"
+        if dataclasses.is_dataclass(x) and type(x) is type(y):
+            yield from _differences(x, y, f"{name}.")
+        elif x != y:
+            yield name, f"{name}: {_short(x)} there, {_short(y)} now"
+
+
+def _short(value: Any) -> str:
+    """A value in a few words: a part of the agent by its kind."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__
+    return text if len(text := str(value)) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def read_config(path: Path, cls: type[Config]) -> Config:
@@ -89,6 +151,8 @@ def _encode(value: Any, path: str) -> Any:
         return {_CLASS: type(value).__name__, **fields}
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
@@ -131,6 +195,8 @@ def _decode_scalar(value: Any, hint: Any, path: str) -> Any:
         return float(value)
     if hint not in (bool, int, str):
         raise ConfigError(f"{path} is declared as {hint}, which config.json cannot hold")
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
     _require(type(value) is hint, value, hint, path)
     return value
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 POLICIES = "policies"
 RECORD = "result.json"
@@ -21,9 +24,15 @@ class RunDirectoryError(RuntimeError):
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of the parts of a run. Nothing is created until something is written."""
+    """Paths of the parts of a run. Nothing is created until something is written.
+
+    The path is made absolute at once: an environment may change the working directory.
+    """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(os.path.abspath(self.path)))
 
     @property
     def config(self) -> Path:
@@ -44,6 +53,11 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def saved(self) -> Path:
+        """Exists as soon as the run has written a checkpoint, so that lost checkpoints are noticed."""
+        return self.path / "saved"
 
     @property
     def replay(self) -> Path:
@@ -86,7 +100,8 @@ class RunDirectory:
         """Deletes all that a run wrote here, and nothing else. The checkpoints go first: a run that is half deleted
         cannot be resumed by mistake."""
         parts = [self.checkpoints, self.replay, self.metrics, self.tensorboard, self.evaluation, self.videos]
-        parts += [self.report, *(self.path / name for name in _OTHERS), *self.path.glob("*.png"), self.config]
+        named = [self.path / name for name in _OTHERS]
+        parts += [self.saved, self.report, *named, *self.path.glob("*.png"), self.config]
         for part in parts:
             if part.is_dir() and not part.is_symlink():
                 shutil.rmtree(part)
@@ -95,25 +110,33 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Prevents a second process from training in this directory.
+        """Prevents others from training in this directory: other processes, and other threads of this one.
 
-        The operating system releases the lock when this process ends, even by a crash.
+        The operating system releases the lock when this process ends, even by a crash. Where the file system has no
+        locks, a warning says so.
 
         Raises:
-            RunDirectoryError: another process holds the lock.
+            RunDirectoryError: somebody else holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         # The file is never deleted. Otherwise two processes could lock two files of the same name.
         with open(self.path / ".lock", "a+") as file:
             try:
-                # Worker processes do not inherit a lock of lockf, so they cannot hold it after this process ends.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                # A lock of this opened file, not of the process (lockf): so it holds within the process, and closing
+                # another handle does not free it. Spawned workers do not inherit the handle.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
                 file.seek(0)
+                holder = file.read() or "unknown"
+                who = "this process already" if holder == str(os.getpid()) else f"process {holder}"
                 raise RunDirectoryError(
-                    f"{self.path} is in use by process {file.read() or 'unknown'}: wait for it to end, "
-                    "or name another directory"
+                    f"{self.path} is in use by {who}: wait for it to end, or name another directory"
                 ) from error
+            except OSError as error:
+                _log.warning(
+                    "%s: this file system has no locks (%s). See to it yourself that nothing else trains there",
+                    self.path, error.strerror,
+                )  # fmt: skip
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -7,6 +7,7 @@ others are the same for a resumed run and an uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -25,8 +26,11 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.summary import scalar
 
+from prudence.runs.console import text_console
 from prudence.runs.files import write_text_atomically
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,7 @@ TENSORBOARD_DIRECTORY = "tensorboard"
 _WANDB_ID_FILE = "wandb_id"
 _PLAIN_INTERVAL = 10.0
 _LIVE_INTERVAL = 0.25
+_FLUSH_INTERVAL = 60.0
 _RATE_WINDOW = 30.0
 
 
@@ -64,13 +69,18 @@ class Logger:
         self._path = self._directory / METRICS_FILE
         self._tensorboard = tensorboard
         self._purge_step: int | None = None
-        self._events: SummaryWriter | None = None
+        self._events: EventsWriter | None = None
+        self._flushed = time.monotonic()
         self._wandb = _start_wandb(self._directory, wandb) if wandb else None
         _drop_torn_line(self._path)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes scalars by name (``group/name``) at ``step``. They survive a crash of this process."""
+        """Writes scalars by name (``group/name``) at ``step``. They survive a crash of this process.
+
+        Raises:
+            OSError: the disk is full or failed.
+        """
         values = {name: float(value) for name, value in metrics.items()}
         line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
         self._file.write(json.dumps(line) + "\n")
@@ -78,7 +88,10 @@ class Logger:
         if self._tensorboard:
             for name, value in values.items():
                 if math.isfinite(value):
-                    self._event_writer().add_scalar(name, value, step)
+                    event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                    self._event_writer().write_event(event)
+            if time.monotonic() - self._flushed > _FLUSH_INTERVAL:
+                self.flush()
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
@@ -92,27 +105,32 @@ class Logger:
 
     def flush(self) -> None:
         """Writes the metrics durably to the disk. Call it before a checkpoint."""
+        self._flushed = time.monotonic()
         os.fsync(self._file.fileno())
         if self._events is not None:
             self._events.flush()
 
     def close(self) -> None:
         """Closes all outputs."""
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        for output in (self._file, self._events):
+            if output is not None:
+                with contextlib.suppress(OSError):  # Of a full disk, which was said already.
+                    output.close()
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _event_writer(self) -> SummaryWriter:
-        # Created late, because a resumed run calls `truncate` after the constructor.
+    def _event_writer(self) -> EventsWriter:
+        # Created late, because a resumed run calls `truncate` after the constructor. Not a SummaryWriter: that one
+        # writes in a thread, whose death on a full disk nobody notices until its queue is full and blocks for ever.
         if self._events is None:
-            self._events = SummaryWriter(
-                str(self._directory / TENSORBOARD_DIRECTORY),
-                purge_step=self._purge_step,
-                # Default names have a resolution of seconds, and a run may resume within the same second.
-                filename_suffix=f".{uuid.uuid4().hex[:8]}",
-            )
+            directory = self._directory / TENSORBOARD_DIRECTORY
+            directory.mkdir(exist_ok=True)
+            # Default names have a resolution of seconds, and a run may resume within the same second.
+            self._events = EventsWriter(str(directory / "events"), f".{uuid.uuid4().hex[:8]}")
+            if self._purge_step is not None:
+                start = SessionLog(status=SessionLog.START)
+                self._events.write_event(Event(step=self._purge_step, file_version="brain.Event:2"))
+                self._events.write_event(Event(step=self._purge_step, session_log=start))
         return self._events
 
 
@@ -195,7 +213,7 @@ class Progress:
         unit: str = "steps",
         console: Console | None = None,
     ):
-        self._console = console or Console(stderr=True)
+        self._console = console or text_console(stderr=True)
         self._total, self._unit = total, unit
         self._budget = budget
         self._history: list[tuple[float, int, int]] = [(time.monotonic(), start, 0)]
@@ -248,7 +266,7 @@ class Progress:
 
     def log(self, message: str) -> None:
         """Prints a permanent line above the live one."""
-        self._console.print(message, highlight=False, soft_wrap=True)
+        self._console.print(message, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def _show(self) -> None:
         if self._live is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
-from prudence.runs.config import ConfigError, read_config, write_config
+from prudence.runs.config import ConfigError, config_from, differences, read_config, write_config
 from prudence.runs.directory import RunDirectory
 from prudence.runs.metrics import read_metrics
 from prudence.runs.provenance import FILE as PROVENANCE
@@ -27,20 +26,30 @@ def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = No
     Raises:
         ConfigError: the directory has a run with another configuration, or a run that lost its checkpoints.
     """
-    if not run.exists or checkpoint.latest(run.checkpoints) is None:
+    if checkpoint.latest(run.checkpoints) is None:
         # A run that never reached its first checkpoint starts again. A failed first attempt does not count as a run.
         _refuse_lost_checkpoints(run, config, origin)
         write_config(run.config, config)
         return
-    saved = read_config(run.config, RunConfig)
+    saved = read_config(run.config, RunConfig) if run.exists else _config_of_checkpoint(run)
     extended = dataclasses.replace(saved, loop=saved.loop.continued(config.loop))
     if extended != config:
-        changed = ", ".join(_differences(extended, config))
         raise ConfigError(
-            f"{run.path} has a run with another configuration ({changed}). Repeat its command to resume it, "
-            "or name another directory with --out"
+            f"{run.path} has a run with another configuration:\n  {differences(extended, config)}\nRepeat its command "
+            "to resume it. Name another directory with --out to train this one, or begin anew with --restart"
         )
     write_config(run.config, config)
+
+
+def _config_of_checkpoint(run: RunDirectory) -> RunConfig:
+    """The configuration of a run whose ``config.json`` is lost."""
+    saved = checkpoint.read_meta(run.checkpoints).get(checkpoint.CONFIG)
+    if saved is None:
+        raise ConfigError(
+            f"{run.path} has checkpoints, but no config.json that says of what: put it back to resume the run, or "
+            "begin anew with --restart"
+        )
+    return config_from(saved, RunConfig)
 
 
 def _refuse_lost_checkpoints(run: RunDirectory, config: RunConfig, origin: RunDirectory | None) -> None:
@@ -48,14 +57,15 @@ def _refuse_lost_checkpoints(run: RunDirectory, config: RunConfig, origin: RunDi
     found = run.metrics.read_bytes() if run.metrics.exists() else b""
     if origin is not None and origin.metrics.exists() and origin.metrics.read_bytes().startswith(found):
         return  # The copying was interrupted. The original is whole.
-    if not run.metrics.exists() and not any(run.replay.glob("*.chunk")):
+    noted = run.saved.exists()
+    if not noted and not run.metrics.exists() and not any(run.replay.glob("*.chunk")):
         return
     loop = _saved_or(run, config).loop
     steps = sorted({row["step"] for row in read_metrics(run.metrics)}) if run.metrics.exists() else [float(loop.length)]
     # The iteration that passes the mark writes its metrics before its checkpoint. A second one comes after it.
     passed = [step for step in steps if loop.checkpoint_every and step >= loop.checkpoint_every]
-    if len(passed) > 1 or (steps and steps[-1] >= loop.length):
-        what = f"metrics up to step {steps[-1]:,.0f}" if run.metrics.exists() else "experience (replay/)"
+    if noted or len(passed) > 1 or (steps and steps[-1] >= loop.length):
+        what = f"metrics up to step {steps[-1]:,.0f}" if run.metrics.exists() and steps else "experience (replay/)"
         raise ConfigError(
             f"{run.path} has {what}, but no checkpoint to go on from: {run.checkpoints} was moved or deleted, or the "
             "run was killed before its first checkpoint. Put the checkpoints back to resume the run. Repeat the "
@@ -71,8 +81,8 @@ def _saved_or(run: RunDirectory, config: RunConfig) -> RunConfig:
         return config
 
 
-def restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
-    """Deletes the run, so that it begins anew. ``origin`` is checked before, since what is deleted is gone.
+def check_restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
+    """Checks that a run that begins anew can be copied from ``origin``, since what is deleted is gone.
 
     Raises:
         ConfigError: the run would be deleted before it is copied from, or it cannot start from ``origin``.
@@ -81,7 +91,6 @@ def restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = 
         if origin.path.resolve() == run.path.resolve():
             raise ConfigError(f"{run.path} cannot start from itself and begin anew: omit --restart or --start-from")
         _require_origin(origin, config)
-    run.wipe()
 
 
 def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwhile: contextlib.ExitStack) -> None:
@@ -121,12 +130,3 @@ def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
             f"a run that starts from {origin.path} must have the same {', '.join(changed)}, because it continues with "
             "the experience and the number of gradient steps of that run"
         )
-
-
-def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
-    for f in dataclasses.fields(a):
-        x, y, name = getattr(a, f.name), getattr(b, f.name), f"{path}{f.name}"
-        if dataclasses.is_dataclass(x) and type(x) is type(y):
-            yield from _differences(x, y, f"{name}.")
-        elif x != y:
-            yield f"{name}: {x} there, {y} now"

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +23,17 @@ from prudence.deploy.shipped import require_trainable
 from prudence.evidence.evaluate import evaluate_agent
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
+from prudence.runs.config import as_kept, content
 from prudence.runs.directory import RunDirectory
 from prudence.runs.metrics import Logger, Progress
 from prudence.runs.provenance import note_provenance
 from prudence.training.learning import make_learning
 from prudence.training.learning.base import Learning
-from prudence.training.origin import claim, take_over
-from prudence.training.origin import restart as begin_anew
+from prudence.training.origin import check_restart, claim, take_over
 from prudence.training.progress import INIT, Counters, Keys
 from prudence.types import EpisodeSummary, Metrics, Spaces
+
+_STOPPING = b"\nstopping after this iteration, and saving. A second signal interrupts at once, without saving\n"
 
 
 class TrainingDiverged(RuntimeError):
@@ -63,22 +67,27 @@ def train(
         TrainingDiverged: a loss is not finite.
         ValueError: settings do not make a run together.
     """
+    config = as_kept(config)
     config.check()
     run, origin = RunDirectory(Path(directory)), None if start_from is None else RunDirectory(Path(start_from))
     for named in (run, *([] if origin is None else [origin])):
         require_trainable(named)
     with run.lock(), contextlib.ExitStack() as stack:
         if restart:
-            begin_anew(run, config, origin)
-        claim(run, config, origin)
+            check_restart(run, config, origin)
+        else:
+            claim(run, config, origin)
+        counters, keys = Counters(), Keys(config.seed)
+        learning = stack.enter_context(contextlib.closing(make_learning(config, run, counters, keys)))
+        if restart:  # Not before the environments could be made, since what is deleted is gone.
+            run.wipe()
+            claim(run, config, origin)
         taking_over = stack.enter_context(contextlib.ExitStack())
         if checkpoint.latest(run.checkpoints) is not None:
             origin = None  # The run has begun as its copy already.
         if origin is not None:
             take_over(origin, run, config, taking_over)
         note_provenance(run.path)
-        counters, keys = Counters(), Keys(config.seed)
-        learning = stack.enter_context(contextlib.closing(make_learning(config, run, counters, keys)))
         logger = stack.enter_context(contextlib.closing(Logger(run.path, wandb=wandb)))
         trainer = Trainer(run, config, learning, counters, keys, logger)
         trainer.restore(origin)
@@ -116,6 +125,8 @@ class Trainer:
         progress = Progress(end, start=self.now, budget=None if budget is None else np.asarray(budget), unit=unit)
         with _on_signals(self._ask_to_stop), progress:
             progress.log(f"{self._run.path}: {self._learning.plan}{self._planning()}")
+            for note in (*self._config.notes, *self._learning.notes):
+                progress.log(note)
             if self.now >= end:
                 progress.log(f"has its {end:,} {unit} already ({self.now:,}); a larger --{unit} extends it")
             elif self.now:
@@ -147,14 +158,14 @@ class Trainer:
 
         self._refuse_divergence(metrics)
         for summary in self._learning.finished:
-            self._logger.write(self.now, _episode_metrics(summary, self._spaces))
+            self._log(_episode_metrics(summary, self._spaces))
         if metrics and due(loop.log_every):
             acting = {name: float(np.mean(value)) for name, value in self._learning.acting.items()}
-            self._logger.write(self.now, acting | metrics | self._time_metrics())
+            self._log(acting | metrics | self._time_metrics())
         if due(loop.evaluate_every):
             self._evaluate(progress)
         elif due(self._learning.foresight_every):
-            self._logger.write(self.now, self._learning.foresight(self._state))
+            self._log(self._learning.foresight(self._state))
         if due(loop.checkpoint_every):
             self._save()
 
@@ -180,17 +191,18 @@ class Trainer:
 
     def _evaluate(self, progress: Progress) -> None:
         started = time.monotonic()
+        parallel, workers = self._learning.evaluation_processes
         result = evaluate_agent(
             self._agent,
             self._state,
             self._config.env,
             episodes=self._config.loop.evaluate_episodes,
             seed=self._config.seed,
+            parallel=parallel,
+            workers=workers,
         )
-        self._logger.write(
-            self.now,
-            result.metrics() | self._learning.foresight(self._state) | {"time/evaluation": time.monotonic() - started},
-        )
+        foresight = self._learning.foresight(self._state)
+        self._log(result.metrics() | foresight | {"time/evaluation": time.monotonic() - started})
         progress.log(f"{self.now:>9,} {self._learning.unit}: evaluation {result.one_line()}")
 
     def _show(self, progress: Progress, metrics: Metrics, updates: int) -> None:
@@ -204,21 +216,45 @@ class Trainer:
             multiplier=multipliers or None,
         )
 
+    def _log(self, metrics: Metrics) -> None:
+        """Writes metrics. Where the disk is full, saves a checkpoint, if it has room for that.
+
+        Raises:
+            OSError: the disk is full or failed.
+        """
+        try:
+            self._logger.write(self.now, metrics)
+        except OSError as error:
+            saved = "A checkpoint of this step is saved"
+            try:
+                self._save(metrics=False)
+            except OSError:
+                saved = f"The last checkpoint is {checkpoint.latest(self._run.checkpoints) or 'none'}"
+            raise OSError(
+                error.errno,
+                f"metrics cannot be written: {error.strerror}. {saved}: make room and repeat the command",
+                str(self._run.path),
+            ) from error
+
     def _ask_to_stop(self) -> None:
         self._stop = True
 
     # ---- saving and resuming -----------------------------------------------------------------
 
-    def _save(self) -> None:
+    def _save(self, *, metrics: bool = True) -> None:
+        """Writes a checkpoint. ``metrics``: makes the metrics durable before."""
         meta = {
             "task": self._config.env.task,
             "agent": self._config.agent_name,
             "spaces": spaces_to_json(self._spaces),
+            checkpoint.CONFIG: content(self._config),
             "counters": dataclasses.asdict(self._counters),
             **self._learning.saved(),
         }
-        self._logger.flush()
+        if metrics:
+            self._logger.flush()
         checkpoint.save(self._run.checkpoints, self.now, (self._state, self._learning.carry), meta)
+        self._run.saved.touch()
         self._learning.commit()
 
     def restore(self, origin: RunDirectory | None = None) -> None:
@@ -239,6 +275,8 @@ class Trainer:
             expect={"task": self._config.env.task, "spaces": self._spaces},
             partly=origin is not None,
         )
+        if origin is None:
+            checkpoint.check_config(meta, self._config)
         for name, value in meta["counters"].items():
             setattr(self._counters, name, value)
         self._learning.restore(meta, carry)
@@ -256,9 +294,24 @@ def _episode_metrics(summary: EpisodeSummary, spaces: Spaces) -> Metrics:
 
 @contextlib.contextmanager
 def _on_signals(react: Callable[[], None]) -> Iterator[None]:
-    """Calls ``react`` on SIGTERM or SIGINT. Does nothing outside the main thread, where handlers cannot be set."""
+    """Calls ``react`` on the first SIGTERM or SIGINT. The second one interrupts at once, and a third ends the process.
+
+    Does nothing outside the main thread, where handlers cannot be set.
+    """
+    asked = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            for each in previous:  # Whatever the interruption runs into does not hold up the third one.
+                signal.signal(each, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        asked = True
+        os.write(2, _STOPPING)  # Not print, which the signal may have interrupted.
+        react()
+
     try:
-        previous = {s: signal.signal(s, lambda *_: react()) for s in (signal.SIGTERM, signal.SIGINT)}
+        previous = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:
         yield
         return

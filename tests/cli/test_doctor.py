@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from prudence.cli import doctor as module
-from prudence.cli.doctor import Check, check_jax, check_suite, check_versions, draw_a_frame, print_checks
+from prudence.cli.doctor import check_jax, check_suite, check_versions, draw_a_frame, print_checks
+from prudence.envs.check import Finding
 from prudence.envs.registry import SUITES
 
 NEEDING = [suite for suite in SUITES if suite.package]
@@ -20,8 +21,8 @@ def printed(checks):
 
 
 def test_only_a_failure_makes_the_exit_code_1():
-    assert printed([Check("a", "ok", "fine"), Check("b", "warning", "half", "mend it")])[0] == 0
-    code, text = printed([Check("a", "ok", "fine"), Check("b", "failed", "broken", "mend it")])
+    assert printed([Finding("a", "ok", "fine"), Finding("b", "warning", "half", "mend it")])[0] == 0
+    code, text = printed([Finding("a", "ok", "fine"), Finding("b", "failed", "broken", "mend it")])
     assert code == 1
     assert [line.split() for line in text.splitlines()] == [
         ["a", "ok", "fine"],
@@ -35,8 +36,8 @@ def test_a_check_that_raises_is_a_failed_check(monkeypatch):
         raise ImportError("libcuda is missing\nand more")
 
     monkeypatch.setattr(module, "check_jax", broken)
-    monkeypatch.setattr(module, "check_rendering", lambda: Check("rendering", "ok", ""))
-    monkeypatch.setattr(module, "check_suite", lambda suite: Check(suite.name.lower(), "ok", ""))
+    monkeypatch.setattr(module, "check_rendering", lambda: Finding("rendering", "ok", ""))
+    monkeypatch.setattr(module, "check_suite", lambda suite: Finding(suite.name.lower(), "ok", ""))
     checks = {check.name: check for check in module.doctor()}
     assert (checks["jax"].status, checks["jax"].detail) == ("failed", "ImportError: libcuda is missing")
     assert checks["python"].status == checks["video"].status == "ok"

@@ -131,6 +131,17 @@ def test_a_chunk_with_a_torn_header_is_dropped(tmp_path: Path, length: int, capl
     assert not last.exists()
 
 
+@pytest.mark.parametrize("place", [0, 9, 30, 4000])
+def test_a_flip_in_a_header_costs_no_row(tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture) -> None:
+    """In the magic, the length, the text or its padding: rows have checksums of their own."""
+    last = written(tmp_path)[-1]
+    content = bytearray(last.read_bytes())
+    content[place] ^= 1
+    last.write_bytes(content)
+    assert_intact(opened(tmp_path), 40)
+    assert "header of" in caplog.text
+
+
 def test_a_corrupted_row_ends_its_chunk_and_no_window_bridges_it(tmp_path: Path) -> None:
     first = written(tmp_path)[0]
     row_bytes = (first.stat().st_size - 4096) // 32

@@ -58,7 +58,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         path.mkdir()
         config = run_config(made_on)
         envs = make_vector(config.env, 1, seed=0)
-        spaces = spaces_to_json(spaces_of(envs))
+        spaces, interface = spaces_to_json(spaces_of(envs)), envs.interface.content()
         envs.close()
         if cost_function is not None:
             spaces["cost_function"] = cost_function
@@ -69,7 +69,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         (path / "provenance.json").write_text("[]")
         agent = PlainAgent(checkpoint.spaces_from_json(spaces))
         state = agent.init(key=jax.random.key(0))
-        meta = {"task": content["env"]["task"], "agent": "plain", "spaces": spaces}
+        meta = {"task": content["env"]["task"], "agent": "plain", "spaces": spaces, checkpoint.INTERFACE: interface}
         carry = None if ships else agent.init_carry(config.loop.num_envs)
         checkpoint.save(path / ("policy" if ships else "checkpoints"), 40, (state, carry), meta)
         return path

@@ -57,7 +57,7 @@ def test_reset_forgets_the_episode(run: Path) -> None:
 
 def test_observations_of_another_shape_are_refused(run: Path) -> None:
     policy = prudence.load_policy(run)
-    with pytest.raises(ValueError, match=r"'state' has shape \(2,\), trained on \(1,\)"):
+    with pytest.raises(ValueError, match=r"'state' has shape \(2,\) instead of \(1,\)"):
         policy(np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="lacks state; it has position"):
         policy({"position": np.zeros(1, np.float32)})
@@ -67,7 +67,7 @@ def test_observations_that_would_go_wrong_silently_are_refused(run: Path) -> Non
     policy = prudence.load_policy(run)
     with pytest.raises(ValueError, match="'state' is not finite"):
         policy(np.array([np.nan], np.float32))
-    with pytest.raises(ValueError, match="'state' is complex64, trained on float32"):
+    with pytest.raises(ValueError, match="'state' is complex64 instead of float32"):
         policy(np.zeros(1, np.complex64))
     np.testing.assert_array_equal(policy(np.ones(1)), prudence.load_policy(run)(np.ones(1, np.float32)))
 

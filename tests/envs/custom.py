@@ -16,6 +16,8 @@ class Counter(gym.Env[Any, Any]):
     observation_space = gym.spaces.Box(0.0, 100.0, (1,), np.float64)
     action_space = gym.spaces.Box(0.0, 10.0, (1,), np.float64)
 
+    time_limit: int | None = 5
+
     def __init__(self, start: int = 0) -> None:
         self.start = start
 
@@ -144,3 +146,54 @@ class Restless(Counter):
     def _observe(self) -> Any:
         Restless.seen += 1
         return np.array([float(Restless.seen)], np.float64)
+
+
+class Noted(gym.Env[Any, Any]):
+    """Notes the actions that it was given. Its observation follows from them; an episode has six steps."""
+
+    taken: ClassVar[list[Any]] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.count = 0
+        Noted.taken.clear()
+        return self._observe(0.0), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        self.count += 1
+        Noted.taken.append(action)
+        return self._observe(float(np.mean(action))), 0.0, False, self.count >= 6, {"cost": 0.0}
+
+    def _observe(self, number: float) -> Any:
+        return np.array([self.count, number], np.float64)
+
+
+class Percent(Noted):
+    """A valve from 0 to 100."""
+
+    observation_space = gym.spaces.Box(0.0, 100.0, (2,), np.float64)
+    action_space = gym.spaces.Box(0.0, 100.0, (1,), np.float64)
+
+
+class Steps(Noted):
+    """Moves by whole steps, along two axes."""
+
+    observation_space = gym.spaces.Box(-10.0, 10.0, (2,), np.float64)
+    action_space = gym.spaces.Box(-2, 2, (1, 2), np.int64)
+
+
+class Gears(Noted):
+    """Names its gears from 5 on, and shows a number, a choice and a picture."""
+
+    observation_space = gym.spaces.Dict(
+        {
+            "speed": gym.spaces.Box(0.0, 10.0, (), np.float64),
+            "gear": gym.spaces.Discrete(3, start=5),
+            "eye": gym.spaces.Box(0, 255, (3, 10, 12), np.uint8),
+        }
+    )
+    action_space = gym.spaces.Discrete(3, start=5)
+
+    def _observe(self, number: float) -> Any:
+        eye = np.full((3, 10, 12), 20 * self.count, np.uint8)
+        return {"speed": number, "gear": max(5, int(number)), "eye": eye}

@@ -11,7 +11,7 @@ from envs.custom import Counter
 
 from prudence.envs import custom
 from prudence.envs.base import EnvConfig, EnvError
-from prudence.envs.registry import make
+from prudence.envs.registry import describe, make
 
 
 class Payload(Counter):
@@ -54,7 +54,7 @@ def test_arguments_come_before_those_that_an_id_was_registered_with(registered):
     carried = lambda **kwargs: make(EnvConfig(registered, kwargs=kwargs)).unwrapped.carried
     assert carried() == (1.0, "soft")
     assert carried(payload=2.5, gripper="hard") == (2.5, "hard")
-    assert make(EnvConfig("probe/pixels", kwargs={"size": 24})).observation_space["image"].shape == (24, 24, 3)
+    assert make(EnvConfig("probe/pixels", kwargs={"size": 32})).observation_space["image"].shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,58 @@ def test_ids_refuse_arguments_too(registered):
 def test_a_mistake_within_a_constructor_keeps_its_traceback():
     with pytest.raises(TypeError, match="unsupported operand"):
         make(EnvConfig("envs.test_custom:Mistaken", kwargs={"start": 1}))
+
+
+class Pendulum(gym.Wrapper):
+    """A wrapper that says what costs there are, and takes no render_mode."""
+
+    cost_names = ("torque", "speed")
+
+    def __init__(self) -> None:
+        gym.Wrapper.__init__(self, gym.make("Pendulum-v1"))
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        cost = np.array([abs(action[0]), abs(observation[2]) > 4])
+        return observation, reward, terminated, truncated, {**info, "cost": cost}
+
+
+def limited() -> gym.Env:
+    """A factory, whose environment has a time limit below another wrapper."""
+    return gym.wrappers.TransformReward(gym.wrappers.TimeLimit(Counter(), 3), float)
+
+
+class Undrawn(Counter):
+    """Offers pictures, and has a constructor without render_mode."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+
+def test_what_a_wrapper_says_counts():
+    config = EnvConfig("envs.test_custom:Pendulum", costs="separate")
+    spaces = describe(make(config), config).spaces
+    assert (spaces.costs, spaces.episode_steps) == (("torque", "speed"), 200)
+
+
+@pytest.mark.parametrize(("asked", "steps"), [(None, 3), (2, 2), (9, 3)])
+def test_a_time_limit_counts_wherever_it_stands(asked, steps):
+    """What truncates first: ours, or the environment's own."""
+    config = EnvConfig("envs.test_custom:limited", time_limit=asked)
+    assert describe(make(config), config).spaces.episode_steps == steps
+
+
+@pytest.mark.parametrize(("declared", "steps"), [(None, None), (7, 7)])
+def test_a_class_may_say_after_how_many_steps_it_truncates(declared, steps, monkeypatch):
+    monkeypatch.setattr(Counter, "time_limit", declared, raising=False)
+    config = EnvConfig("envs.custom:Counter")
+    assert describe(make(config), config).spaces.episode_steps == steps
+    monkeypatch.setattr(Counter, "time_limit", "long")
+    with pytest.raises(EnvError, match="time_limit is 'long': make it a number of steps"):
+        make(config)
+
+
+def test_pictures_are_asked_for_only_where_the_constructor_takes_the_word():
+    assert make(EnvConfig("envs.test_custom:Undrawn")).reset(seed=0)
 
 
 def test_a_module_is_found_in_the_folder_that_a_command_is_called_from(tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def test_dict_observations_and_discrete_actions():
     config = EnvConfig("envs.custom:Mixed")
     env, observation, (_, reward, *_) = one_step(config, 1)
     assert spaces_of(env, config).observations == {
-        "eye": ObservationSpec((4, 4, 3), "uint8"),
+        "eye": ObservationSpec((8, 8, 3), "uint8"),
         "floor": ObservationSpec((3,), "float32"),
         "state": ObservationSpec((4,), "float32"),
     }

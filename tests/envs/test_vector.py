@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from envs.custom import Counter
 
+from prudence.envs import backends, registry
 from prudence.envs.base import EnvConfig, EnvError
-from prudence.envs.vector import make_vector
+from prudence.envs.vector import make_vector, require_end
 from prudence.types import Transition
 
 
@@ -172,6 +180,117 @@ def test_an_environment_made_anew_between_two_steps_has_lost_its_episode():
         envs.render()
     assert envs.step(np.zeros((1, 1), np.float32)).is_last[0]
     assert envs.step(np.zeros((1, 1), np.float32)).is_first[0]
+
+
+class Endless(Counter):
+    """Never ends, and does not say that it does."""
+
+    time_limit = None
+
+
+def test_episodes_have_to_end():
+    with pytest.raises(EnvError, match=r"Endless has no time limit.*--env\.time-limit STEPS"):
+        require_end(make_vector(EnvConfig("envs.test_vector:Endless"), 1, seed=0))
+    require_end(make_vector(EnvConfig("envs.test_vector:Endless", time_limit=9), 1, seed=0))
+
+
+class Leaving(Counter):
+    """Ends its process in its second step; its reward is beyond float32 where the action is below 1."""
+
+    def step(self, action):
+        if self.count == 1:
+            raise SystemExit(3)
+        observation, reward, *rest = Counter.step(self, action)
+        return observation, 1e39 if action[0] < 1 else reward, *rest
+
+
+def test_an_exit_in_a_step_is_a_crash(caplog):
+    envs = make_vector(EnvConfig("envs.test_vector:Leaving"), 1, seed=0)
+    envs.reset()
+    envs.step(np.zeros((1, 1), np.float32))
+    with caplog.at_level(logging.WARNING):
+        assert envs.step(np.zeros((1, 1), np.float32)).is_last[0]
+    assert "SystemExit: 3" in caplog.text
+    assert "Traceback" not in caplog.text  # One line.
+
+
+def test_a_reward_beyond_float32_is_a_crash(caplog):
+    envs = make_vector(EnvConfig("envs.test_vector:Leaving"), 1, seed=0)
+    envs.reset()
+    with caplog.at_level(logging.WARNING):
+        row = envs.step(np.full((1, 1), -1, np.float32))
+    assert (row.is_last[0], row.reward[0]) == (True, 0)
+    assert "not finite: reward 1e+39 (in float32)" in caplog.text
+
+
+class FewSeeds(Counter):
+    """Takes the seeds from 0 to 99."""
+
+    def reset(self, *, seed=None, options=None):
+        if not 0 <= seed < 100:
+            raise ValueError(f"seed {seed} is not within 0 and 99")
+        return Counter.reset(self, seed=seed)
+
+
+def test_an_environment_may_take_few_seeds():
+    with pytest.raises(EnvError, match=r"cannot be reset, with 3 seeds: ValueError: seed .*--env\.seeds n") as error:
+        make_vector(EnvConfig("envs.test_vector:FewSeeds"), 1, seed=0).reset()
+    assert "Traceback" not in str(error.value)
+    assert make_vector(EnvConfig("envs.test_vector:FewSeeds", seeds=100), 4, seed=0).reset().is_first.all()
+
+
+def test_a_task_that_only_this_process_knows_is_no_task_of_a_worker(monkeypatch):
+    """As a worker process says it, which the parent has looked the task up for."""
+    with pytest.raises(EnvError, match="There is no task 'Mine-v0'"):
+        make_vector(EnvConfig("Mine-v0"), 1, seed=0, workers=1)  # Nobody knows it.
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: "a notebook")
+    with pytest.raises(EnvError, match=r"'Mine-v0' is known here, but not in a worker process.*--loop\.workers 0"):
+        registry.make(EnvConfig("Mine-v0"))
+
+
+@pytest.mark.slow
+def test_a_silent_worker_is_named(caplog, monkeypatch):
+    monkeypatch.setattr(backends, "SILENCE", 0.5)
+    envs = make_vector(EnvConfig("envs.test_vector:Sleepy"), 1, seed=0, workers=1)
+    with caplog.at_level(logging.WARNING):
+        envs.reset()
+        envs.step(np.zeros((1, 1), np.float32))
+    envs.close()
+    assert "has been silent for" in caplog.text
+    assert "environments 0 of envs.test_vector:Sleepy were told to step" in caplog.text
+
+
+class Sleepy(Counter):
+    """Takes its time for a step."""
+
+    def step(self, action):
+        time.sleep(2)
+        return Counter.step(self, action)
+
+
+@pytest.mark.slow
+def test_a_worker_dies_with_its_parent(tmp_path):
+    """Also in the middle of a step that never returns."""
+    code = (
+        "import numpy, sys; from prudence.envs.base import EnvConfig; from prudence.envs.vector import make_vector\n"
+        "if __name__ == '__main__':\n"
+        "    envs = make_vector(EnvConfig('hanging:Hanging'), 1, seed=0, workers=1); envs.reset()\n"
+        "    print(envs._backend._workers[0][0].pid, flush=True)\n"
+        "    envs.step(numpy.zeros((1, 1), 'f'))\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    (tmp_path / "hanging.py").write_text(
+        "import time\nfrom envs.custom import Counter\n"
+        "class Hanging(Counter):\n    def step(self, action):\n        time.sleep(1000)\n"
+    )
+    tests = str(Path(__file__).parent.parent)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), tests, *sys.path])}
+    with subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, env=env, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.is_running()
+        parent.kill()
+    worker.wait(30)
 
 
 @pytest.mark.slow

@@ -385,3 +385,13 @@ def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         checkpoint.save(tmp_path, 1, {}, {})
     with pytest.raises(CheckpointMismatch, match="has format 99"):
         checkpoint.load(tmp_path, {})
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """A compressed member of 200 MB of zeros, in a file of 200 kB."""
+    path = checkpoint.save(tmp_path, 1, {"x": np.zeros(3)}, {})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("meta/00099", "w") as member:
+        for _ in range(200):
+            member.write(bytes(10**6))
+    with pytest.raises(CheckpointError, match=r"its \d+ kB would become 200 MB"):
+        checkpoint.read_meta(tmp_path)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
-from prudence.runs.config import ConfigError, read_config, write_config
+from prudence.runs.config import ConfigError, as_kept, differences, read_config, write_config
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,25 @@ def test_a_file_of_another_version_says_which_can_go_on_with_it(tmp_path: Path) 
     (tmp_path / "provenance.json").write_text(json.dumps([{"commit": "0ld"}, {"commit": "1abc+"}]))
     with pytest.raises(ConfigError, match=r"unknown \['colour'\]\. .* with that version \(git checkout 1abc\)"):
         read_config(path, Outer)
+
+
+def test_what_is_kept_is_what_would_be_read() -> None:
+    @dataclass(frozen=True)
+    class Numbers:
+        steps: int = 1
+        rate: float = 1.0
+
+    kept = as_kept(Numbers(80.0, np.float32(0.5)))  # pyright: ignore[reportArgumentType]
+    assert (type(kept.steps), kept.steps, type(kept.rate), kept.rate) == (int, 80, float, 0.5)
+    with pytest.raises(ConfigError, match=r"config\.steps is 0\.5 instead of int"):
+        as_kept(Numbers(0.5))  # pyright: ignore[reportArgumentType]
+
+
+def test_differences_are_a_few_lines() -> None:
+    here, there = Outer("Goal"), Outer("Goal", Inner("gaussian", constraint=Pid()), limit=1.0)
+    assert differences(there, here).splitlines() == [
+        "inner.kind: gaussian there, discrete now",
+        "  inner.constraint: Pid there, Augmented now",
+        "  limit: 1.0 there, inf now",
+    ]
+    assert len(differences(Outer("x" * 500), here)) < 100

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +21,17 @@ from envs import custom
 from faulty import Registrar
 from helpers import PlainAgent, assert_same_run, content, history, run_config, train_in_pieces
 
+from prudence.cli.api import configure
 from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.deploy.policy import load_run
 from prudence.envs.base import EnvError
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.checkpoint import CheckpointMismatch
-from prudence.runs.config import ConfigError
-from prudence.runs.metrics import read_metrics
+from prudence.runs.config import ConfigError, read_config
+from prudence.runs.metrics import Logger, read_metrics
 from prudence.training.collect import random_actions
-from prudence.training.trainer import Trainer, TrainingDiverged, train
+from prudence.training.trainer import Trainer, TrainingDiverged, _on_signals, train
 from prudence.types import ActionSpec, Spaces
 
 
@@ -257,11 +260,100 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path, plain: None) -
     config = run_config(steps=16)
     run = train(config, tmp_path / "run")
     other = replace(config, seed=1, agent=replace(config.agent, budget=replace(config.agent.budget, limit=5.0)))
-    with pytest.raises(ConfigError, match=r"\(agent.budget.limit: 2.0 there, 5.0 now, seed: 0 there, 1 now\)"):
+    both = r"configuration:\n  agent.budget.limit: 2.0 there, 5.0 now\n  seed: 0 there, 1 now\nRepeat"
+    with pytest.raises(ConfigError, match=both):
         train(other, run)
+    with pytest.raises(
+        ConfigError, match=r"configuration:\n  env.task: probe/cost there, probe/value now\n"
+    ) as refused:
+        train(run_config("probe/value", steps=16), run)
+    assert len(str(refused.value)) < 1000
     # Longer is no other run, and is what the difference must not name.
-    with pytest.raises(ConfigError, match=r"\(seed: 0 there, 1 now\)"):
+    with pytest.raises(ConfigError, match=r"configuration:\n  seed: 0 there, 1 now\nRepeat"):
         train(replace(config, seed=1, loop=replace(config.loop, steps=32)), run)
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path: Path, plain: None) -> None:
+    """Though its arrays have the same shapes."""
+    config = run_config(steps=16, evaluate_every=0)
+    dearer = replace(config, agent=replace(config.agent, budget=replace(config.agent.budget, limit=5.0)))
+    run, other = train(config, tmp_path / "run"), train(dearer, tmp_path / "other")
+    shutil.rmtree(run / "checkpoints")
+    shutil.copytree(other / "checkpoints", run / "checkpoints")
+    for use in (lambda: train(config, run), lambda: load_run(run)):
+        with pytest.raises(CheckpointMismatch, match=r"other settings .*\n  agent.budget.limit: 5.0 there, 2.0 now"):
+            use()
+
+
+def test_a_lost_configuration_lets_no_other_one_go_on(tmp_path: Path, plain: None) -> None:
+    config = run_config(steps=16, evaluate_every=0)
+    run = train(config, tmp_path / "run")
+    (run / "config.json").unlink()
+    with pytest.raises(ConfigError, match="seed: 0 there, 1 now"):
+        train(replace(config, seed=1), run)
+    train(config, run)
+    assert read_config(run / "config.json", RunConfig) == config
+
+
+def test_a_run_shorter_than_its_checkpoints_are_apart_does_not_start_over_either(tmp_path: Path, plain: None) -> None:
+    config = run_config(steps=16, checkpoint_every=1000, log_every=1000, evaluate_every=0)
+    run = train(config, tmp_path / "run")
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"no checkpoint to go on from.*--restart"):
+        train(config, run)
+    train(config, run, restart=True)
+
+
+def test_a_restart_deletes_only_once_the_environment_is_made(tmp_path: Path, plain: None) -> None:
+    run = train(run_config(steps=16, evaluate_every=0), tmp_path / "run")
+    with pytest.raises(EnvError, match="There is no task 'probe/costs'"):
+        train(run_config("probe/costs", steps=16), run, restart=True)
+    assert checkpoint.latest(run / "checkpoints") is not None
+
+
+def test_numbers_that_are_whole_are_kept_as_such(tmp_path: Path, plain: None) -> None:
+    config = run_config(steps=16.0, evaluate_every=0)
+    run = train(config, tmp_path / "run")
+    assert train(config, run) == run  # What was written could be read.
+    with pytest.raises(ValueError, match=r"steps=16\.5 must be a whole number"):
+        train(run_config(steps=16.5), tmp_path / "other")
+
+
+def test_full_metrics_save_a_checkpoint_and_say_so(
+    tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Logger, step: int, metrics: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Logger, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device\. A checkpoint of this step is saved: make room"):
+        train(run_config(steps=64, evaluate_every=0, log_every=8), tmp_path / "run")
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints") is not None
+
+
+def test_what_never_happens_is_said() -> None:
+    """236 decisions after the prefill make 118 updates, or fewer."""
+    config = run_config(evaluate_every=1000)
+    late = replace(config, agent=replace(config.agent, budget=replace(config.agent.budget, start=10**6)))
+    assert [note.split(":")[0] for note in late.notes] == [
+        "costs never count",
+        "no evaluation happens before the end",
+    ]
+    assert run_config(evaluate_every=0).notes == ()
+    notes = configure("lambda", "probe/cost", preset_name="debug", steps=500).notes
+    assert any("not how much" in note for note in notes)
+
+
+def test_a_second_signal_interrupts_at_once() -> None:
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    with _on_signals(lambda: asked.append(1)):
+        signal.raise_signal(signal.SIGTERM)
+        assert asked == [1]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL  # The third one ends the process.
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_directory_without_a_checkpoint_may_be_used_again(tmp_path: Path, plain: None) -> None:
@@ -275,6 +367,17 @@ def test_other_spaces_are_refused_by_name(tmp_path: Path, plain: None, monkeypat
     monkeypatch.setattr(custom.Counter, "action_space", gym.spaces.Box(0.0, 10.0, (3,), np.float64))
     with pytest.raises(CheckpointMismatch, match=r"continuous action \[1\].*continuous action \[3\]"):
         train(run_config("envs.custom:Counter", steps=32), run)
+
+
+def test_other_bounds_are_refused_by_name(tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent would not notice: its actions are in [-1, 1] all the same."""
+    config = run_config("envs.custom:Counter", steps=16, evaluate_every=0)
+    run = train(config, tmp_path / "run")
+    monkeypatch.setattr(custom.Counter, "action_space", gym.spaces.Box(0.0, 20.0, (1,), np.float64))
+    with pytest.raises(
+        CheckpointMismatch, match=r"has changed since.*\n  action: high: \(10\.0,\) there, \(20\.0,\) now"
+    ):
+        train(replace(config, loop=replace(config.loop, steps=32)), run)
 
 
 # ---- counting ------------------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from prudence.cli.commands.usage import UsageError, refuse
+from prudence.runs.console import text_console
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Compare:
         found = compare(self.runs, reference=self.reference, budget=self.budget)
         heads, rows = found.table()
         # A system a column, since terminals are narrow.
-        console, table = Console(), Table(heads[0], box=None)
+        console, table = text_console(), Table(heads[0], box=None)
         for row in rows:
             table.add_column(row[0], justify="right", overflow="fold")
         for index, head in enumerate(heads[1:], start=1):
             table.add_row(head, *(row[index] for row in rows))
-        console.print(f"{found.title}\n", style="bold", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{found.title}\n", style="bold", soft_wrap=True)
         console.print(table)
         print("\n".join(["", *found.notes(), "", *map(str, found.write(self.out))]))
         return 0

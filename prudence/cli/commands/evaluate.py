@@ -55,6 +55,10 @@ class Evaluate:
     """Milliseconds for a decision, as on a robot: the search does as many iterations as fit, and says how many. For
     agents that plan; steps one environment at a time."""
 
+    workers: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Processes, with one environment in each. By default as in training: ten environments in this process, unless each
+    of training's had a process of its own (--loop.workers)."""
+
     def run(self, rest: list[str]) -> int:
         from prudence.cli.present import evaluate_run, place_for
         from prudence.evidence.record import repetition
@@ -79,6 +83,7 @@ class Evaluate:
             mode="train" if self.explore else "evaluate",
             task=self.task,
             trust=self.trust,
+            workers=self.workers,
             video=self.video,
             show_plan=self.show_plan,
             deadline=None if self.deadline is None else self.deadline / 1000,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from prudence.cli.api import use_compilation_cache
 from prudence.cli.commands.usage import refuse
 from prudence.inspection import report
+from prudence.runs.console import text_console
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Inspect:
             seed=self.seed,
             trust=self.trust,
         )
-        console = Console()
+        console = text_console()
         for sheet in sheets(found.numbers()):
             table = Table(*sheet.heads, box=None, show_header=any(sheet.heads), padding=(0, 1, 0, 0))
             for row in sheet.rows:
                 table.add_row(*row)
-            console.print(f"\n{sheet.title}", style="bold", highlight=False)
+            console.print(f"\n{sheet.title}", style="bold")
             console.print(table)
             if sheet.note:
-                console.print(sheet.note, style="dim", highlight=False)
+                console.print(sheet.note, style="dim")
         print("\n".join(["", *map(str, found.pictures)]))
         print(f"report: {report.write_report(self.run_directory)}")
         return 0

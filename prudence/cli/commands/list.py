@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from prudence.cli.commands.usage import refuse
@@ -12,6 +11,7 @@ from prudence.envs import custom
 from prudence.envs.registry import SUITES, options_of, task_ids
 from prudence.evidence import mpc_sim as simulate
 from prudence.presets import PRESETS
+from prudence.runs.console import text_console
 from prudence.systems import SYSTEMS
 
 
@@ -27,7 +27,7 @@ class List:
         if self.tasks:
             print("\n".join(task_ids()))
             return 0
-        console, table = Console(), Table("agent", "what it is", box=None)
+        console, table = text_console(), Table("agent", "what it is", box=None)
         for system in SYSTEMS.values():
             table.add_row(system.name, f"{system.summary} ({system.paper})")
         table.add_row(simulate.NAME, simulate.SUMMARY)
@@ -36,8 +36,8 @@ class List:
         console.print("tasks    `prudence list --tasks` names those of Prudence's suites\n")
         for suite in (*SUITES, custom.SUITE):
             number = f"{len(suite.tasks)} tasks, such as {suite.example}" if suite.tasks else suite.example
-            console.print(f"{suite.name}: {number}", style="bold", highlight=False)
-            console.print(f"  {suite.summary}", highlight=False)
+            console.print(f"{suite.name}: {number}", style="bold")
+            console.print(f"  {suite.summary}")
             for what, names in (
                 ("robots", suite.robots),
                 ("--obs", suite.observations),
@@ -45,5 +45,5 @@ class List:
                 ("options", [f"--env.{name.replace('_', '-')}" for name in options_of(suite)]),
             ):
                 if names:
-                    console.print(f"  {what}: {', '.join(names)}", highlight=False)
+                    console.print(f"  {what}: {', '.join(names)}")
         return 0

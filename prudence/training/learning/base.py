@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prudence.cores.base import Agent
+from prudence.evidence.evaluate import PARALLEL
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.progress import Counters, Keys
@@ -51,6 +52,16 @@ class Learning(abc.ABC):
     @abc.abstractmethod
     def plan(self) -> str:
         """A description of the resources that the run will use, for people."""
+
+    @property
+    def evaluation_processes(self) -> tuple[int, int]:
+        """The number of environments that an evaluation steps together, and of its worker processes."""
+        return PARALLEL, 0
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What people should know about the experience, a line for each."""
+        return ()
 
     @property
     def carry(self) -> Any:
