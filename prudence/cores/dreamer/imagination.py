@@ -166,7 +166,7 @@ class Imagination:
         )
         return loss, jax.lax.stop_gradient(dream)
 
-    def _rewards(self, state: DreamerState, trajectory: Trajectory) -> tuple[Float[Array, "H+1 B"], Metrics]:
+    def _rewards(self, state: DreamerState, trajectory: Trajectory) -> tuple[Float[Array, "states B"], Metrics]:
         """The imagined rewards, minus the penalty where the ensemble disagrees."""
         config = self.config.disagreement
         if config is None:

@@ -85,9 +85,13 @@ def test_metrics_say_what_the_weights_do(one_update):
     assert {"constraint/multiplier_left", "imagined/cost_right", "reach/loss", "action_cost_value/loss"} <= set(metrics)
 
 
-def test_behaviour_cloning_learns_model_and_policy_only():
-    agent = make("bc")
-    before, after, metrics = updated(agent)
+@pytest.fixture(scope="module")
+def cloner():
+    return make("bc", averaging=None, cooldown=0.0, actor_optimiser=OptimiserConfig(1e-2))
+
+
+def test_behaviour_cloning_learns_model_and_policy_only(cloner):
+    before, after, metrics = updated(cloner)
     assert before.values is before.feasibility is None
     assert not same(before.actor, after.actor)
     assert not same(before.world_model, after.world_model)
@@ -95,17 +99,17 @@ def test_behaviour_cloning_learns_model_and_policy_only():
     assert "imagined/cost" not in metrics
 
 
-def test_cloning_makes_recorded_actions_likely():
-    agent = make("bc", averaging=None, cooldown=0.0, actor_optimiser=OptimiserConfig(1e-2))
-    state, rows = agent.init(key=jax.random.key(0)), toys.batch(SPACES, 2, 2, 8)
+def test_cloning_makes_recorded_actions_likely(cloner):
+    state, rows = cloner.init(key=jax.random.key(0)), toys.batch(SPACES, 2, 2, 8)
     rows = rows._replace(prev_action=jnp.full_like(rows.prev_action, 0.6))
     log_probs = []
     for i in range(40):
-        state, metrics = agent.update(state, rows, key=jax.random.fold_in(jax.random.key(1), i))
+        state, metrics = cloner.update(state, rows, key=jax.random.fold_in(jax.random.key(1), i))
         log_probs.append(float(metrics["regression/log_prob"]))
     assert log_probs[-1] > log_probs[0] + 0.5
 
 
+@pytest.mark.slow
 def test_discrete_actions_are_learned_too():
     before, after, metrics = updated(make(spaces=DISCRETE))
     assert not same(before.actor, after.actor)
@@ -141,35 +145,34 @@ def test_the_penalty_has_no_gradient_without_a_price_or_where_nothing_is_feasibl
     np.testing.assert_allclose(objective_gradient(agent, infeasible, 1.0), 0.0, atol=1e-7)
 
 
-def test_costs_have_no_price_before_the_start():
-    violation = make().config.budget.violation
-    agent = make(budget=Budget(1.0, start=1000, violation=violation))
-    before, after, _ = updated(agent)
-    np.testing.assert_array_equal(before.constraint.multiplier, after.constraint.multiplier)
-
-
-def test_a_paced_multiplier_rises_by_the_dual_rate_over_a_run():
-    agent = make()
-    assert isinstance(agent.config.constraint, AugmentedLagrangian)
-    agent = replace(
-        agent,
-        config=replace(agent.config, constraint=AugmentedLagrangian(0.5, 0.05, 0.0, dual_rate=1.0)),
-        run_updates=100,
-    )
-    state = agent.init(key=jax.random.key(0))
-    _, dream = agent._objective(state, jnp.ones(2), _trajectory(agent, costs=5.0))
-    # Two targets above the budget is where the violation is clipped: .5 + 1.0 · 2 / 100.
-    moved = agent._update_constraint(state, dream)
-    np.testing.assert_allclose(moved.multiplier, 0.52, rtol=1e-5)
-
-
-def _trajectory(agent: Fosp, costs: float):
-    state = agent.init(key=jax.random.key(0))
-    start = agent.perception.first_latent(2)
+@pytest.fixture(scope="module")
+def priced():
+    """An agent with a price of .5, a fresh state, and a trajectory that costs 5 at every step."""
+    budget = Budget(0.01, start=0, violation=make().config.budget.violation)
+    agent = make(constraint=AugmentedLagrangian(0.5, 0.05, 0.0, dual_rate=1.0), budget=budget)
+    agent = replace(agent, run_updates=100)
+    state, start = agent.init(key=jax.random.key(0)), agent.perception.first_latent(2)
+    idle = lambda features, noise: jnp.zeros((2, 2))
     noise = jnp.zeros((agent.config.horizon, 2, 2))
-    policy = lambda features, noise: jnp.zeros((2, 2))
-    trajectory = state.world_model.module.imagine(policy, start, noise, key=jax.random.key(3))
-    return trajectory._replace(costs=jnp.full_like(trajectory.costs, costs))
+    trajectory = state.world_model.module.imagine(idle, start, noise, key=jax.random.key(3))
+    return agent, state, trajectory._replace(costs=jnp.full_like(trajectory.costs, 5.0))
+
+
+def test_a_paced_multiplier_rises_by_the_dual_rate_over_a_run(priced):
+    agent, state, trajectory = priced
+    loss, dream = agent._objective(state, jnp.ones(2), trajectory)
+    # Two targets above the budget is where the violation is clipped: .5 + 1.0 · 2 / 100.
+    np.testing.assert_allclose(agent._update_constraint(state, dream).multiplier, 0.52, rtol=1e-5)
+    # λg + μg²/2 with g = 2, for each of two costs.
+    np.testing.assert_allclose(loss, 2 * (0.5 * 2 + 0.05 / 2 * 4), rtol=1e-5)
+
+
+def test_costs_have_no_price_before_the_start(priced):
+    agent, state, trajectory = priced
+    later = replace(agent, config=replace(agent.config, budget=replace(agent.config.budget, start=1)))
+    loss, dream = later._objective(state, jnp.ones(2), trajectory)
+    assert loss == 0
+    np.testing.assert_array_equal(later._update_constraint(state, dream).multiplier, state.constraint.multiplier)
 
 
 # --- acting and refusals ------------------------------------------------------------------------
