@@ -348,6 +348,21 @@ def test_what_is_wrong_with_a_minari_dataset_is_said(
     assert [p.name for p in tmp_path.iterdir()] == ["a-v0"]
 
 
+def test_a_minari_episode_without_a_decision_is_refused(tmp_path: Path) -> None:
+    path = collected(tmp_path / "a-v0", STATE, [two(cost=np.ones(2)), two(cost=np.ones(2))])
+    with h5py.File(tmp_path / "a-v0/data/main_data.hdf5", "a") as file:  # Minari itself cannot write one.
+        for name, number in {
+            "observations": 1,
+            "actions": 0,
+            "rewards": 0,
+            "terminations": 0,
+            "truncations": 0,
+        }.items():
+            file["episode_1"][name].resize(number, axis=0)
+    with pytest.raises(DatasetError, match="episode 1 has no decision: leave it out"):
+        import_dataset(path, tmp_path / "d", format="minari")
+
+
 def test_an_unfinished_minari_episode_is_kept_or_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = collected(tmp_path / "a-v0", STATE, [two(cost=np.ones(2)), two(cost=np.ones(2), end=False)])
     assert len(import_dataset(path, tmp_path / "kept", format="minari").episodes) == 2
@@ -357,7 +372,7 @@ def test_an_unfinished_minari_episode_is_kept_or_left_out(tmp_path: Path, caplog
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["dsrl", "minari", "import"])
+@pytest.mark.parametrize("format", ["dsrl", "minari", "import", "mix"])
 def test_a_kill_leaves_nothing_that_looks_finished(tmp_path: Path, format: str) -> None:
     write(tmp_path / "d", VECTOR)
     file = flat(tmp_path / "f.hdf5")
@@ -366,10 +381,13 @@ def test_a_kill_leaves_nothing_that_looks_finished(tmp_path: Path, format: str) 
         from pathlib import Path
         from prudence.data.dataset import Dataset
         from prudence.datasets.exchange import export_dataset, import_dataset
+        from prudence.datasets.mix import mix_datasets
         kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         data, file, to, format = sys.argv[1:]
         if format == "import":
             import_dataset(file, to, format="dsrl", progress=kill)
+        if format == "mix":
+            mix_datasets([data], to, progress=kill)
         episode = Dataset.episode
         Dataset.episode = lambda self, index: kill() if index == 2 else episode(self, index)
         export_dataset(data, to, format=format)
@@ -378,7 +396,8 @@ def test_a_kill_leaves_nothing_that_looks_finished(tmp_path: Path, format: str) 
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "d"), file, str(to), format]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     left = {path.name for path in tmp_path.iterdir()} - {"d", "f.hdf5"}
-    assert left == {"out-v0.partial"} if format == "import" else left == {".out-v0.partial"}
-    if format != "import":  # The next one clears what was left.
+    ours = format in ("import", "mix")
+    assert left == ({"out-v0.partial"} if ours else {".out-v0.partial"})
+    if not ours:  # The next one clears what was left.
         export_dataset(tmp_path / "d", str(to), format=format)  # pyright: ignore
         assert {path.name for path in tmp_path.iterdir()} - {"d", "f.hdf5"} == {"out-v0"}
