@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -199,6 +199,107 @@ class Inspect:
         return 0
 
 
+@dataclass(frozen=True)
+class Import:
+    """Make a dataset of another project's file: DSRL's, D4RL's or Minari's.
+
+    Steps of such files are raw steps of the simulator, which cannot be joined to longer decisions: the dataset has
+    action repeat 1. The observations of a task are named as in the task:
+
+    prudence dataset import SafetyPointGoal1Gymnasium-v0-100-2022.hdf5 --format dsrl --task SafetyPointGoal1-v0
+    --obs lidar --observation-name lidar --out data/dsrl
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|ID")]
+    """A file; or a Minari dataset, by its id or its directory."""
+    format: Literal["dsrl", "d4rl", "minari"]
+    """Whose file it is."""
+    out: _Out
+    """The new dataset."""
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """The task that the data are of. Its observations, actions and costs must be those of the file. Without it a run
+    on this data cannot be evaluated."""
+    obs: _Obs = ()
+    """With --task: observations of a task whose suite offers several."""
+    costs: _Costs = ("total",)
+    """With --task: total, separate, or the names of the costs to use."""
+    observation_name: str = "state"
+    """What the observation is called, if the file does not name it: as in the task."""
+    cost_key: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
+    """Where the costs are, if not where the format has them: DSRL in costs, Minari in infos, as cost or cost_NAME."""
+    cost_function: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
+    """Compute the costs: a function of the named observations [T, ...] that decisions led to, which returns [T] or
+    [T, C]."""
+    no_cost: bool = False
+    """The data have no costs."""
+    limit: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """How many episodes to read. By default all."""
+    drop_incomplete: bool = False
+    """Leave out an unfinished episode, which is otherwise kept as a truncated one."""
+    download: bool = False
+    """Download a Minari dataset that is not on this machine."""
+    name: _Name = None
+    """Of the source. By default that of the file."""
+    licence: str | None = None
+    """Of the data: see where you have them from."""
+    note: str = ""
+    """What a reader must know of the data."""
+
+    def run(self) -> int:
+        from prudence.data.formats.common import ImportOptions
+        from prudence.datasets.exchange import find_cost_rule, import_dataset
+
+        if [self.no_cost, self.cost_key is not None, self.cost_function is not None].count(True) > 1:
+            raise UsageError("give one of --cost-key, --cost-function and --no-cost")
+        options = ImportOptions(
+            observation_name=self.observation_name,
+            cost_key=self.cost_key,
+            no_cost=self.no_cost,
+            cost_rule=find_cost_rule(self.cost_function) if self.cost_function else None,
+            limit=self.limit,
+            drop_incomplete=self.drop_incomplete,
+            download=self.download,
+        )
+        with Console(stderr=True).status("importing") as status:
+            data = import_dataset(
+                self.source,
+                self.out,
+                format=self.format,
+                env=None if self.task is None else _environment(self.task, self.obs, 1, self.costs),
+                options=options,
+                name=self.name,
+                licence=self.licence,
+                note=self.note,
+                progress=lambda number: status.update(f"importing: {number} episodes"),
+            )
+        return _made(data)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a dataset as Minari or DSRL have them, for other libraries.
+
+    In Minari costs are in infos, as cost or cost_NAME, and pictures are kept exactly. DSRL has one vector as
+    observation, and one cost.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Directory of a dataset."""
+    format: Literal["minari", "dsrl"]
+    """Whose format."""
+    to: Annotated[str, tyro.conf.arg(metavar="PATH|ID")]
+    """A file for DSRL. For Minari an id, such as robot/reach-v0, among its local datasets; or a path that begins with
+    . or / and ends with a version, such as ./reach-v0."""
+
+    def run(self) -> int:
+        from prudence.datasets.exchange import export_dataset
+
+        with Console(stderr=True).status("exporting"):
+            path = export_dataset(self.dataset, self.to, format=self.format)
+        print(path)
+        return 0
+
+
 def _environment(task: str, obs: tuple[str, ...], action_repeat: int, costs: tuple[str, ...]) -> EnvConfig:
     from prudence.envs import registry
 
@@ -232,7 +333,9 @@ _Choice = Annotated[
     Annotated[Record, tyro.conf.subcommand("record")]
     | Annotated[FromReplay, tyro.conf.subcommand("from-replay")]
     | Annotated[Mix, tyro.conf.subcommand("mix")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")],
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")],
     tyro.conf.arg(name=""),
 ]
 
