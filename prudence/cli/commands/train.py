@@ -88,12 +88,12 @@ class Train:
             description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
         )
         out = self.out or default_directory(config)
-        directory = train(config=config, out=out, wandb=self.wandb, start_from=self.start_from, restart=self.restart)
+        train(config=config, out=out, wandb=self.wandb, start_from=self.start_from, restart=self.restart)
         try:
-            print(f"learning curve: {plot.plot_run(directory)}", file=sys.stderr)
+            print(f"learning curve: {plot.plot_run(out)}", file=sys.stderr)
         except ValueError as error:  # A run of a few steps has no episode to draw, and succeeded all the same.
             print(f"no learning curve: {error}", file=sys.stderr)
-        print(f"next: prudence evaluate {directory}", file=sys.stderr)
+        print(f"next: prudence evaluate {out}", file=sys.stderr)
         return 0
 
 
