@@ -28,7 +28,7 @@ class Range:
     open_low: bool = False
     open_high: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Any) -> bool:
         # Not math.isfinite, which fails for whole numbers that no float holds.
         if value != value or value in (math.inf, -math.inf):
             return False
