@@ -33,7 +33,7 @@ class Range:
         if value != value or value in (math.inf, -math.inf):
             return False
         above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
+        return bool(above and (value < self.high if self.open_high else value <= self.high))
 
     def __str__(self) -> str:
         if self.low == -math.inf:

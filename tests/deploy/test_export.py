@@ -112,7 +112,7 @@ def test_a_checkpoint_without_a_mapping_takes_that_of_its_task(tmp_path):
     about = describe(make(env), env)
     run = untrained_run(tmp_path / "run", "ppo-lag", about.spaces, env, about.interface)
     _, agent, state, steps = load_run(run)
-    meta = {"task": env.task, "spaces": checkpoint.spaces_to_json(about.spaces)}
+    meta = {"task": env.task, "spaces": spaces_to_json(about.spaces)}
     checkpoint.save(run / "checkpoints", steps, (state, agent.init_carry(1)), meta)
     assert load_interface(run, about.spaces) == about.interface
     wrong = {**meta, checkpoint.INTERFACE: unchanged(SPACES).content()}

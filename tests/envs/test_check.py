@@ -35,11 +35,13 @@ class Faulty(Single):
     """Has five faults."""
 
     time_limit = None
+    resets = 0
     observation_space = gym.spaces.Box(0.0, 2.0, (1,), np.float64)
 
     def reset(self, *, seed=None, options=None):
         Counter.reset(self, seed=seed)
-        self.count = np.random.randint(0, 3)  # noqa: NPY002
+        Faulty.resets += 1  # What happened before its reset shows after it.
+        self.count = Faulty.resets % 3
         return self._observe(), {}
 
     def step(self, action):

@@ -82,8 +82,8 @@ def test_settings_are_of_every_environment_or_of_the_suite():
         ),
         (
             "my:Arm",
-            {"image_size": 32},
-            r"Its suite's options are: none; every environment has action_repeat, costs",
+            {"lidar_arc": 90.0},
+            r"Its suite's options are: image_size; every environment has action_repeat, costs",
         ),
         (
             TASK,
