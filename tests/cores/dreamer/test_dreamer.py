@@ -190,8 +190,11 @@ class Plant(NamedTuple):
 
 @pytest.mark.parametrize("limits", [(0.5,), (2.0,), (25.0,), (2.0, 25.0)])
 def test_the_same_gains_hold_any_budget(limits):
-    """The cpu preset's constraint against simulated policies: each cost ends within a tenth of the unit of violations
-    from its budget, and never fell far below it."""
+    """The cpu preset's constraint against simulated policies, for three times as long as the run that sets its pace.
+
+    Each cost ends within a tenth of the unit of violations from its budget, and never falls far below it. After one run
+    it is within .6 of the unit: the smallest budget takes longest.
+    """
     config = preset("cpu", "safedreamer-bsrp-lag", EnvConfig("SafetyPointGoal1-v0")).agent
     spaces = toys.spaces(costs=COSTS.costs[: len(limits)])
     tiny = toys.debug_config(
@@ -210,14 +213,17 @@ def test_the_same_gains_hold_any_budget(limits):
         return state, agent.config.constraint.weights(state.constraint, violation)[1]
 
     history = []
-    for _ in range(25_000 // 60):
+    for _ in range(75_000 // 60):
         state, prices = episode(state, np.asarray(costs, np.float32))
         prices = np.asarray(prices)
         for _ in range(60):
             costs = np.array([p.step(c, float(x)) for p, c, x in zip(plants, costs, prices, strict=True)])
         history.append(costs)
     unit = np.asarray(state.lived.scale.of_violations(agent.cost_limits))
-    np.testing.assert_array_less(np.abs(np.mean(history[-40:], 0) - limits) / unit, 0.1)
+    away = lambda costs: np.abs(np.mean(costs, 0) - limits) / unit
+    np.testing.assert_array_less(away(history[-40:]), 0.1)
+    once = 25_000 // 60
+    np.testing.assert_array_less(away(history[once - 40 : once]), 0.6)
     assert (np.array(history) > 0.3 * np.array(limits)).all()
 
 
