@@ -11,6 +11,7 @@ import jax
 
 from prudence.cores.base import Modelling
 from prudence.data.dataset import Dataset
+from prudence.envs import custom
 from prudence.envs.base import EnvConfig
 from prudence.envs.vector import make_vector
 from prudence.inspection.open_loop import measure
@@ -48,6 +49,7 @@ class OfflineLearning(Learning):
         self.spaces = self._dataset.spaces
         self.agent = config.make_agent(self.spaces)
         if config.loop.evaluate_every:
+            custom.require_environment(config.env.task)  # A file named it: it must be an environment to be made.
             require_same_spaces(self.spaces, config.env)
         self.busy = 0.0
 
