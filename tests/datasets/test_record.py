@@ -94,7 +94,7 @@ def test_seeds_are_apart_from_those_of_training_and_evaluation(run: Path, tmp_pa
     seeds = []
     monkeypatch.setattr(
         "prudence.evidence.evaluate.make_vector",
-        lambda env, number, *, seed: seeds.append(seed) or make_vector(env, number, seed=seed),
+        lambda env, number, *, seed, **rest: seeds.append(seed) or make_vector(env, number, seed=seed, **rest),
     )
     record_dataset(run, tmp_path / "d", episodes=1, seed=4)
     assert seeds == [2_000_004]
