@@ -106,10 +106,9 @@ def test_without_feasibility_and_penalty_rewards_win(uniform, tmp_path):
 
 
 def test_fosp_keeps_two_budgets_that_conflict(tmp_path):
-    """It earns little here: the safe actions with a reward are on both sides, and a Gaussian's mode is between them."""
+    """It earns .3 of 5 here, so its return is not tested: the safe actions with a reward are on both sides, and a
+    Gaussian's mode is between them."""
     data = tmp_path / "data"
     record_dataset("random", data, episodes=100, env=registry.configure("probe/conflict", costs="separate"))
     found = solve("fosp", data, tmp_path / "run")
     assert found.costs.mean(0).max() < 0.5
-    # Uniform actions cost (3/4)² / 4 = .14 a step and side, 2.8 an episode, and cloning them does too.
-    assert found.returns.mean() < 5.0

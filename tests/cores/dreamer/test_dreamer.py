@@ -188,18 +188,16 @@ class Plant(NamedTuple):
         return cost + (self.scale / (1 + price / self.knee) ** 3 - cost) / self.lag
 
 
+@pytest.mark.parametrize(("rate", "runs"), [(1.8, 1), (None, 3)])
 @pytest.mark.parametrize("limits", [(0.5,), (2.0,), (25.0,), (2.0, 25.0)])
-def test_the_same_gains_hold_any_budget(limits):
-    """The cpu preset's constraint against simulated policies, for three times as long as the run that sets its pace.
-
-    Each cost ends within a tenth of the unit of violations from its budget, and never falls far below it. After one run
-    it is within .6 of the unit: the smallest budget takes longest.
-    """
+def test_the_same_gains_hold_any_budget(limits, rate, runs):
+    """The cpu preset's constraint against simulated policies: each cost ends within a tenth of the unit of violations
+    from its budget, and never fell far below it. With a dual rate of 1.8 one run is enough; the preset's own, which is
+    gentler, needs the time of three."""
     config = preset("cpu", "safedreamer-bsrp-lag", EnvConfig("SafetyPointGoal1-v0")).agent
     spaces = toys.spaces(costs=COSTS.costs[: len(limits)])
-    tiny = toys.debug_config(
-        constraint=config.constraint, budget=replace(config.budget, limit=limits, margin=0.0, start=0)
-    )
+    constraint = config.constraint if rate is None else replace(config.constraint, dual_rate=rate)
+    tiny = toys.debug_config(constraint=constraint, budget=replace(config.budget, limit=limits, margin=0.0, start=0))
     agent, plants = replace(Dreamer(spaces, tiny), run_updates=25_000), [Plant(60.0), Plant(90.0)][: len(limits)]
     state, costs = started(agent), np.array([plant.scale for plant in plants])
 
@@ -213,17 +211,14 @@ def test_the_same_gains_hold_any_budget(limits):
         return state, agent.config.constraint.weights(state.constraint, violation)[1]
 
     history = []
-    for _ in range(75_000 // 60):
+    for _ in range(runs * 25_000 // 60):
         state, prices = episode(state, np.asarray(costs, np.float32))
         prices = np.asarray(prices)
         for _ in range(60):
             costs = np.array([p.step(c, float(x)) for p, c, x in zip(plants, costs, prices, strict=True)])
         history.append(costs)
     unit = np.asarray(state.lived.scale.of_violations(agent.cost_limits))
-    away = lambda costs: np.abs(np.mean(costs, 0) - limits) / unit
-    np.testing.assert_array_less(away(history[-40:]), 0.1)
-    once = 25_000 // 60
-    np.testing.assert_array_less(away(history[once - 40 : once]), 0.6)
+    np.testing.assert_array_less(np.abs(np.mean(history[-40:], 0) - limits) / unit, 0.1)
     assert (np.array(history) > 0.3 * np.array(limits)).all()
 
 
