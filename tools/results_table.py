@@ -11,12 +11,12 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prudence.evidence.content import Verdict
 from prudence.evidence.scores import Run, load_runs
-from prudence.evidence.statistics import CostBound, Status, cost_bound
+from prudence.evidence.statistics import Status
 from prudence.runs.directory import RECORD
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -29,7 +29,8 @@ this page from the records. Do not edit it.
 - **Return** and **cost** are means over the evaluation episodes. A record of several seeds has one number for each
   seed, in the order of its seeds.
 - **Upper bound**: the expected episode cost lies below it with 95 % confidence
-  (`cost_bound` in `prudence/evidence/statistics.py`). A dash means that the episodes cannot bound the cost.
+  (`cost_bound` in `prudence/evidence/statistics.py`; for an evaluation that ran until decided, the bound of its last
+  look, from `prudence/evidence/sequential.py`). A dash means that the episodes cannot bound the cost.
 - **Verdict**: *holds* means that the upper bound is within the budget. *Exceeded* means that a lower bound, with the
   same confidence, is above the budget. *Not shown* is everything else.
 - A record of one seed says what one policy does. It says little about another seed of the same system.
@@ -63,11 +64,10 @@ class Row:
     runs: tuple[Run, ...]
     provenance: tuple[Sequence[dict[str, Any]], ...]
 
-    @cached_property
-    def bounds(self) -> list[CostBound]:
-        """Computed again from the recorded episodes, as the evaluation did: of each run, one for each constraint."""
-        each = [zip(run.costs.T, run.budgets or (), strict=run.budgets is not None) for run in self.runs]
-        return [cost_bound(costs, budget) for pairs in each for costs, budget in pairs]
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Of each run, one for each constraint."""
+        return [verdict for run in self.runs for verdict in run.verdicts]
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -87,8 +87,8 @@ class Row:
             ", ".join(str(run.seed) for run in self.runs),
             ", ".join(f"{run.returns.mean():.1f}" for run in self.runs),
             ", ".join(_cost(cost) for run in self.runs for cost in run.costs.mean(0)),
-            ", ".join("–" if bound.upper is None else _cost(bound.upper) for bound in self.bounds),
-            _each(_VERDICTS[bound.status] for bound in self.bounds),
+            ", ".join("–" if verdict.upper is None else _cost(verdict.upper) for verdict in self.verdicts),
+            _each(_VERDICTS[verdict.status] for verdict in self.verdicts),
             _each("–" if run.raw_steps is None else f"{run.raw_steps:,}" for run in self.runs),
             _each(str(len(run.returns)) for run in self.runs),
             f"[command](#{self.name})",

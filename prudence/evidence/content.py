@@ -6,7 +6,25 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+from prudence.evidence.statistics import Status, cost_bound
+
+
+class Verdict(NamedTuple):
+    """What an evaluation shows of one budget.
+
+    Attributes:
+        status: whether the budget is shown to hold, shown to be exceeded, or open.
+        upper: upper bound on the expected cost of an episode; None if there is none.
+        text: the result in one line.
+    """
+
+    status: Status
+    upper: float | None
+    text: str
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -40,6 +58,20 @@ def read_evaluation(path: Path) -> dict[str, Any]:
             f"{path.parent}"
         )
     return found
+
+
+def verdicts(evaluation: Mapping[str, Any]) -> tuple[Verdict, ...]:
+    """The verdict on each budget of an evaluation; none without budgets.
+
+    An evaluation that ran until decided has its own. Bounds for a fixed number of episodes are not valid there, because
+    the costs decided when it ended. Those of other evaluations are computed again from the episodes.
+    """
+    if sequential := evaluation.get("until_decided"):
+        return tuple(Verdict(d["status"], d["looks"][-1]["upper"], d["verdict"]) for d in sequential["decisions"])
+    budgets = evaluation.get("budgets") or []
+    costs = np.array(evaluation["costs"], dtype=float).reshape(-1, len(evaluation["cost_names"]))
+    bounds = [cost_bound(costs[:, index], budget) for index, budget in enumerate(budgets) if len(costs)]
+    return tuple(Verdict(bound.status, bound.upper, bound.verdict) for bound in bounds)
 
 
 def read_entries(path: Path, *, evaluated: bool = True) -> list[dict[str, Any]]:
@@ -78,7 +110,28 @@ def evaluation_fault(found: Any) -> str | None:
         return f"costs is no list of {len(names)} numbers for each of {len(returns)} episodes"
     if budgets is not None and not (_numbers(budgets) and len(budgets) == len(names)):
         return "budgets is no list of numbers, one for each constraint"
+    return _sequential_fault(found.get("until_decided"), len(names))
+
+
+def _sequential_fault(found: Any, constraints: int) -> str | None:
+    if found is None:
+        return None
+    decisions: Any = found.get("decisions") if isinstance(found, Mapping) else None
+    if not _list(decisions) or len(decisions) != constraints or not all(map(_is_decision, decisions)):
+        return "until_decided has no decision with its looks for each constraint"
     return None
+
+
+def _is_decision(found: Any) -> bool:
+    if not isinstance(found, Mapping) or not isinstance(found.get("verdict"), str):
+        return False
+    looks: Any = found.get("looks")
+    return (
+        found.get("status") in ("holds", "open", "exceeded")
+        and _list(looks)
+        and len(looks) > 0
+        and all(isinstance(look, Mapping) and {"episodes", "upper"} <= look.keys() for look in looks)
+    )
 
 
 def _record_fault(runs: Any, evaluated: bool) -> str | None:
@@ -109,7 +162,7 @@ def _entry_fault(run: Any, evaluated: bool) -> str | None:
     return fault and f"of its evaluation, {fault}"
 
 
-def _list(value: Any) -> bool:
+def _list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 

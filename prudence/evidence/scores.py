@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prudence.evidence import plot, record
-from prudence.evidence.content import read_entries
+from prudence.evidence.content import Verdict, read_entries, verdicts
 from prudence.evidence.statistics import Interval, hierarchical_interval, interquartile_mean
 from prudence.runs.curves import Series
 from prudence.runs.directory import RunDirectory, RunDirectoryError
@@ -34,6 +34,7 @@ class Run:
         returns, costs: ``[N]`` and ``[N, C]``, sums over each evaluation episode.
         cost_names: names of the C constraints.
         budgets: ``[C]`` budgets of the agent; None if it ignores costs.
+        verdicts: ``[C]`` what the evaluation shows of them; empty if it ignores costs, or was not evaluated yet.
         evaluation_seed: seed of the evaluation; None if unknown.
         explored: whether the policy explored in the evaluation as in training.
     """
@@ -47,6 +48,7 @@ class Run:
     costs: Float[np.ndarray, "N C"]
     cost_names: tuple[str, ...]
     budgets: tuple[float, ...] | None
+    verdicts: tuple[Verdict, ...]
     evaluation_seed: int | None
     explored: bool
 
@@ -225,6 +227,7 @@ def _run(source: Path | str, entry: Mapping[str, Any]) -> Run:
         costs=np.array(found["costs"], dtype=float).reshape(-1, len(found["cost_names"])),
         cost_names=tuple(found["cost_names"]),
         budgets=None if budgets is None else tuple(map(float, budgets)),
+        verdicts=verdicts(found),
         evaluation_seed=found.get("seed"),
         explored=found.get("mode") == "train",
     )

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from prudence.evidence.content import read_evaluation
+from prudence.evidence.content import read_evaluation, verdicts
 from prudence.evidence.plot import plot_run, raw_config, run_title
-from prudence.evidence.statistics import bootstrap_interval, cost_bound, interquartile_mean
+from prudence.evidence.statistics import bootstrap_interval, interquartile_mean
 from prudence.inspection import tables as inspection_tables
 from prudence.runs.curves import Series, load_series
 from prudence.runs.directory import RunDirectory
@@ -112,27 +112,17 @@ def _evaluation(path: Path) -> str:
         return ""
     found = read_evaluation(path)
     returns, costs = np.array(found["returns"], dtype=float), np.array(found["costs"], dtype=float)
-    rows = [_row("return", returns)]
-    verdicts = []
-    for index, name in enumerate(found["cost_names"]):
-        rows.append(_row(name, costs[:, index]))
-        if found["budgets"] is not None:
-            status, verdict = _verdict(found, costs[:, index], index)
-            verdicts.append(f'<p class="{status}"><b>{escape(name)}</b>: {escape(verdict)}</p>')
+    names = found["cost_names"]
+    rows = [_row("return", returns), *(_row(name, costs[:, index]) for index, name in enumerate(names))]
+    lines = [
+        f'<p class="{verdict.status}"><b>{escape(name)}</b>: {escape(verdict.text)}</p>'
+        for name, verdict in zip(names, verdicts(found), strict=found["budgets"] is not None)
+    ]
     if sequential := found.get("until_decided"):
-        verdicts.append(f'<p class="soft">{_until_decided(sequential)}</p>')
+        lines.append(f'<p class="soft">{_until_decided(sequential)}</p>')
     head = "<tr><th></th><th>mean</th><th>95 % interval</th><th>interquartile mean</th><th>least, most</th></tr>"
     count = f'<p class="soft">{len(returns)} episodes on seeds apart from training\'s.</p>'
-    return f"<h2>Evaluation</h2>{count}<table>{head}{''.join(rows)}</table>{''.join(verdicts)}"
-
-
-def _verdict(found: Mapping[str, Any], costs: np.ndarray, index: int) -> tuple[str, str]:
-    """Status and result of one constraint, from its sequential decision or from a fixed number of episodes."""
-    if sequential := found.get("until_decided"):
-        decision = sequential["decisions"][index]
-        return decision["status"], decision["verdict"]
-    bound = cost_bound(costs, found["budgets"][index])
-    return bound.status, bound.verdict
+    return f"<h2>Evaluation</h2>{count}<table>{head}{''.join(rows)}</table>{''.join(lines)}"
 
 
 def _until_decided(found: Mapping[str, Any]) -> str:

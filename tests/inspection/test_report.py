@@ -70,7 +70,8 @@ def test_a_full_run_has_everything_and_names_are_escaped(run):
 
 def test_what_was_decided_on_the_way_stands(run):
     """Not the bound of a fixed number of episodes, which would say that the budget holds."""
-    decision = {"status": "open", "verdict": "not decided: as it was written", "looks": [{"episodes": 20}]}
+    look = {"episodes": 20, "upper": 3.0}
+    decision = {"status": "open", "verdict": "not decided: as it was written", "looks": [look]}
     evaluation = {"returns": [4.0] * 20, "costs": [[0.0], [1.0]] * 10, "cost_names": ["cost"], "budgets": [2.0]}
     evaluation["until_decided"] = {"confidence": 0.95, "decisions": [decision]}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
