@@ -32,6 +32,7 @@ class DatasetWriter:
         directory: of the new dataset.
         spaces: of its rows.
         env: the configuration of the environment as JSON; None if nobody knows it.
+        interface: the mapping of its own observations and actions as JSON; None if nobody knows it.
         licence: of the data.
         note: what a reader must know of the data.
 
@@ -45,12 +46,14 @@ class DatasetWriter:
         spaces: Spaces,
         *,
         env: dict[str, Any] | None = None,
+        interface: dict[str, Any] | None = None,
         licence: str | None = None,
         note: str = "",
     ):
         self.directory = Path(directory)
         self.partial = self.directory.with_name(f"{self.directory.name}.partial")
-        self._spaces, self._env, self._licence, self._note = spaces, env, licence, note
+        self._spaces, self._env, self._interface = spaces, env, interface
+        self._licence, self._note = licence, note
         self._layout = Layout.of(spaces, 1)
         self._rows_per_chunk = max(1, _CHUNK_BYTES // self._layout.row.itemsize)
         self._filling: OpenChunk | None = None
@@ -177,6 +180,7 @@ class DatasetWriter:
                 digest_of(self._parts),
                 self._licence,
                 self._note,
+                self._interface,
             )
             with open(self.partial / FILE, "w", encoding="utf-8") as file:
                 file.write(manifest.to_json())

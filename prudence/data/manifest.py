@@ -82,6 +82,9 @@ class Manifest:
     Attributes:
         spaces: of its rows.
         env: the environment's configuration as JSON; None if nobody knows it.
+        interface: the mapping of the environment's own observations and actions, as JSON
+            (:meth:`prudence.envs.interface.Interface.content`), which a policy from this data takes over; None if
+            nobody knows it.
         episodes: in the order of their rows.
         sources: where the episodes come from.
         digest: of all rows; see :func:`digest_of`.
@@ -97,6 +100,7 @@ class Manifest:
     digest: str
     licence: str | None = None
     note: str = ""
+    interface: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=_versions)
 
     def to_json(self) -> str:
@@ -104,6 +108,7 @@ class Manifest:
             "format": FORMAT_VERSION,
             "spaces": spaces_to_json(self.spaces),
             "env": self.env,
+            "interface": self.interface,
             "sources": [asdict(source) for source in self.sources],
             "digest": self.digest,
             "versions": self.versions,
@@ -137,6 +142,7 @@ class Manifest:
                 digest=content["digest"],
                 licence=content["licence"],
                 note=content["note"],
+                interface=content.get("interface"),  # Older datasets do not have it.
                 versions=content["versions"],
             )
         except (ValueError, KeyError, TypeError) as error:

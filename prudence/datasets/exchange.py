@@ -17,6 +17,7 @@ from prudence.data.formats.common import CostRule, ImportOptions
 from prudence.data.manifest import DatasetError, Source
 from prudence.data.spaces import interface, spaces_in_words
 from prudence.envs.base import EnvConfig
+from prudence.envs.interface import Interface
 from prudence.envs.vector import make_vector
 from prudence.runs.config import to_json
 from prudence.runs.provenance import describe
@@ -68,9 +69,11 @@ def import_dataset(
         commit=told["commit"],
     )
     with _READERS[format](source, options or ImportOptions()) as opened:
-        spaces = opened.spaces if env is None else _of_environment(source, opened.spaces, env)
-        written = None if env is None else to_json(env)
-        with DatasetWriter(out, spaces, env=written, licence=licence, note=note) as writer:
+        spaces, known = opened.spaces, {}
+        if env is not None:
+            spaces, own = _of_environment(source, opened.spaces, env)
+            known = {"env": to_json(env), "interface": own.content()}
+        with DatasetWriter(out, spaces, **known, licence=licence, note=note) as writer:
             index = writer.source(about)
             for number, rows in enumerate(opened.episodes, start=1):
                 writer.add(rows, index)
@@ -106,10 +109,11 @@ def find_cost_rule(name: str) -> CostRule:
         ) from error
 
 
-def _of_environment(source: str, found: Spaces, env: EnvConfig) -> Spaces:
-    """The environment's spaces, if the file's are the same but for the names of costs and what is privileged."""
+def _of_environment(source: str, found: Spaces, env: EnvConfig) -> tuple[Spaces, Interface]:
+    """The environment's spaces, if the file's are the same but for the names of costs and what is privileged; and its
+    own observations and actions."""
     with contextlib.closing(make_vector(env, 1, seed=0)) as envs:
-        spaces = envs.spaces
+        spaces, own = envs.spaces, envs.interface
     named = replace(found, privileged=spaces.privileged)
     if len(named.costs) == len(spaces.costs):
         named = replace(named, costs=spaces.costs)
@@ -119,4 +123,4 @@ def _of_environment(source: str, found: Spaces, env: EnvConfig) -> Spaces:
             "(--obs), give the only one its name (--observation-name), or name another task. Data of raw steps have "
             "--action-repeat 1"
         )
-    return spaces
+    return spaces, own

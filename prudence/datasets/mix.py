@@ -50,13 +50,16 @@ def mix_datasets(
             f"--episodes has {len(numbers)} numbers, and there are {len(datasets)} datasets: give one for each"
         )
     opened = [Dataset(directory) for directory in datasets]
-    env = _common_environment(opened)
+    _require_same_spaces(opened)
+    env = _known(opened, lambda data: data.env)
+    own = _known(opened, lambda data: data.manifest.interface)
     keep = lambda episode: _within(episode, max_cost, min_return)
     rng = np.random.default_rng(seed)
     chosen = [_choose(data, number, keep, rng) for data, number in zip(opened, numbers, strict=True)]
     licences = sorted({data.manifest.licence for data in opened if data.manifest.licence})
     spaces = replace(opened[0].spaces, episode_steps=_longest([data.spaces.episode_steps for data in opened]))
-    with DatasetWriter(out, spaces, env=env, licence=", ".join(licences) or None, note=note) as writer:
+    licence = ", ".join(licences) or None
+    with DatasetWriter(out, spaces, env=env, interface=own, licence=licence, note=note) as writer:
         for data, indices in zip(opened, chosen, strict=True):
             for index in indices:
                 source = data.sources[data.episodes[index].source]
@@ -83,26 +86,29 @@ def _choose(data: Dataset, number: int | None, keep: Callable[[Episode], bool], 
     return sorted(rng.choice(held, number, replace=False).tolist())
 
 
-def _common_environment(opened: Sequence[Dataset]) -> dict[str, Any] | None:
-    """The configuration of the environment that all datasets have, as far as it is known."""
+def _require_same_spaces(opened: Sequence[Dataset]) -> None:
     first = opened[0]
-    known = first
     for data in opened[1:]:
         if interface(data.spaces) != interface(first.spaces):
             raise DatasetError(
                 f"{first.directory} and {data.directory} have different spaces: {spaces_in_words(first.spaces)}; and "
                 f"{spaces_in_words(data.spaces)}. Mix datasets of the same observations, actions and costs"
             )
-        if known.env is None:
-            known = data
-        elif data.env is not None and data.env != known.env:
-            keys = sorted(key for key in {*known.env, *data.env} if known.env.get(key) != data.env.get(key))
-            differences = ", ".join(f"{key} ({known.env.get(key)} and {data.env.get(key)})" for key in keys)
+
+
+def _known(opened: Sequence[Dataset], fact: Callable[[Dataset], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """A fact about the environment that all datasets share, as far as they know it."""
+    knowing = [data for data in opened if fact(data) is not None]
+    for data in knowing[1:]:
+        first, other = fact(knowing[0]) or {}, fact(data) or {}
+        if other != first:
+            keys = sorted(key for key in {*first, *other} if first.get(key) != other.get(key))
+            differences = ", ".join(f"{key} ({first.get(key)} and {other.get(key)})" for key in keys)
             raise DatasetError(
-                f"{known.directory} and {data.directory} are of different environments, by {differences}: mix datasets "
-                "of one environment"
+                f"{knowing[0].directory} and {data.directory} are of different environments, by {differences}: mix "
+                "datasets of one environment"
             )
-    return known.env
+    return fact(knowing[0]) if knowing else None
 
 
 def _longest(lengths: Sequence[int | None]) -> int | None:

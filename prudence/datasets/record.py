@@ -16,9 +16,10 @@ from prudence.data.dataset_writer import DatasetWriter, check_vacant
 from prudence.data.manifest import DatasetError, Source
 from prudence.data.replay import Replay
 from prudence.datasets.policies import FixedPolicy, find_script
-from prudence.deploy.policy import load_run, require_known_task
+from prudence.deploy.policy import load_interface, load_run, require_known_task
 from prudence.deploy.shipped import find_policy
 from prudence.envs.base import EnvConfig
+from prudence.envs.interface import Interface
 from prudence.envs.vector import make_vector
 from prudence.evidence.evaluate import Evaluation, Step, evaluate_agent
 from prudence.loops import ReplayLoop
@@ -37,6 +38,7 @@ class _Behaviour(NamedTuple):
     agent: Agent
     state: Any
     env: EnvConfig
+    interface: Interface
     mode: Mode
     source: Source
 
@@ -81,7 +83,8 @@ def record_dataset(
     check_vacant(Path(out))
     found = _behaviour(policy, env, explore, trust)
     source = _described(found.source, name, seed)
-    with DatasetWriter(out, found.agent.spaces, env=to_json(found.env), licence=licence, note=note) as writer:
+    known = {"env": to_json(found.env), "interface": found.interface.content()}
+    with DatasetWriter(out, found.agent.spaces, **known, licence=licence, note=note) as writer:
         result = evaluate_agent(
             found.agent,
             found.state,
@@ -123,10 +126,10 @@ def dataset_from_replay(
             "its policy"
         )
     source = _described(Source(directory.path.name, run=str(run), step=step, mode="replay"), name, config.seed)
-    env = to_json(config.env)
+    env, interface = to_json(config.env), load_interface(directory.path, agent.spaces).content()
     with (
         directory.lock(),  # Opening a replay deletes incomplete chunks, such as one that a training run is writing.
-        DatasetWriter(out, agent.spaces, env=env, licence=licence, note=note) as writer,
+        DatasetWriter(out, agent.spaces, env=env, interface=interface, licence=licence, note=note) as writer,
     ):
         replay = Replay(
             directory.replay, agent.spaces, config.loop.num_envs, capacity=config.loop.replay_capacity, seed=0
@@ -171,10 +174,10 @@ def _behaviour(policy: Path | str, env: EnvConfig | Path | str | None, explore: 
         )
     config = env if isinstance(env, EnvConfig) else _environment_of(Path(env), trust)
     with contextlib.closing(make_vector(config, 1, seed=0)) as envs:
-        spaces = envs.spaces
+        spaces, interface = envs.spaces, envs.interface
     make = None if str(policy) == RANDOM else find_script(str(policy))
     source = Source(str(policy), mode="random" if make is None else "scripted")
-    return _Behaviour(FixedPolicy(spaces, make), None, config, "evaluate", source)
+    return _Behaviour(FixedPolicy(spaces, make), None, config, interface, "evaluate", source)
 
 
 def _trained(directory: Path, explore: bool, trust: bool) -> _Behaviour:
@@ -188,7 +191,8 @@ def _trained(directory: Path, explore: bool, trust: bool) -> _Behaviour:
         )
     mode: Mode = "train" if explore else "evaluate"
     source = Source(directory.name, run=str(directory), step=step, mode=mode)
-    return _Behaviour(agent, state, config.env, mode, source)
+    interface = load_interface(directory, agent.spaces, trust=trust)
+    return _Behaviour(agent, state, config.env, interface, mode, source)
 
 
 def _environment_of(directory: Path, trust: bool) -> EnvConfig:

@@ -51,12 +51,12 @@ def returns(data: Any) -> list[float]:
 
 
 def test_a_mixture_has_all_episodes_and_knows_their_sources(tmp_path: Path) -> None:
-    safe = write(tmp_path / "safe", "safe", {1: 0, 2: 0}, env={"task": "A"}, licence="MIT")
+    safe = write(tmp_path / "safe", "safe", {1: 0, 2: 0}, env={"task": "A"}, interface={"action": 1}, licence="MIT")
     unsafe = write(tmp_path / "unsafe", "unsafe", {3: 9.5}, licence="CC BY 4.0")
     data = mix_datasets([safe, unsafe], tmp_path / "mix", note="both")
     assert returns(data) == [1, 2, 3]
     assert [data.sources[e.source].name for e in data.episodes] == ["safe", "safe", "unsafe"]
-    assert data.env == {"task": "A"}
+    assert (data.env, data.manifest.interface) == ({"task": "A"}, {"action": 1})
     assert (data.manifest.licence, data.manifest.note) == ("CC BY 4.0, MIT", "both")
     # The only dataset may be filtered, too.
     assert returns(mix_datasets([tmp_path / "mix"], tmp_path / "cheap", max_cost=0, min_return=2)) == [2]
@@ -80,10 +80,12 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(tmp_path: Path) -> Non
     other = replace(SPACES, costs=("hazards",))
     b = write(tmp_path / "b", "b", {1: 0}, spaces=other)
     c = write(tmp_path / "c", "c", {1: 0}, env={**five, "action_repeat": 4})
+    wide, narrow = (write(tmp_path / str(high), "d", {1: 0}, interface={"action": high}) for high in (1, 2))
     before = sorted(tmp_path.iterdir())
     cases: list[tuple[list[Path], dict[str, Any], str]] = [
         ([a, b], {}, r"different spaces: .*costs \['cost'\]; and .*costs \['hazards'\]"),
         ([a, c], {}, r"of different environments, by action_repeat \(5 and 4\)"),
+        ([wide, a, narrow], {}, r"of different environments, by action \(1 and 2\)"),
         ([a], {"episodes": [1, 2]}, "has 2 numbers, and there are 1 datasets"),
         ([a], {"episodes": [2], "max_cost": 1}, r"has 1 such episodes \(of 2\), fewer than the 2"),
         ([a], {"min_return": 99}, "would have no episode"),

@@ -15,7 +15,9 @@ from prudence.cli.api import configure
 from prudence.data.dataset import Dataset
 from prudence.data.dataset_writer import DatasetWriter
 from prudence.data.manifest import DatasetError, Source
+from prudence.deploy.policy import load_interface
 from prudence.envs import registry
+from prudence.envs.interface import Interface, OwnAction, unchanged
 from prudence.run_config import RunConfig
 from prudence.runs.config import ConfigError, to_json
 from prudence.training.learning import offline
@@ -57,9 +59,12 @@ def spaces_of_task() -> Spaces:
         return registry.spaces_of(made, env)
 
 
-def write(directory: Path, *, known: bool = True, number: int = 12, seed: int = 0) -> Path:
-    env, spaces = registry.configure(TASK), spaces_of_task()
-    with DatasetWriter(directory, spaces, env=to_json(env) if known else None) as writer:
+def write(
+    directory: Path, *, known: bool = True, number: int = 12, seed: int = 0, interface: Interface | None = None
+) -> Path:
+    env, spaces = to_json(registry.configure(TASK)) if known else None, spaces_of_task()
+    own = None if interface is None else interface.content()
+    with DatasetWriter(directory, spaces, env=env, interface=own) as writer:
         source = writer.source(Source("random"))
         for rows in episodes(spaces, number, seed):
             writer.add(rows, source)
@@ -161,6 +166,14 @@ def test_data_of_an_unknown_environment_can_be_learned_from(data, tmp_path, plai
     data = write(tmp_path / "logs", known=False)
     assert run_config(data).env.task == "recorded"
     train(run_config(data), tmp_path / "run")
+
+
+def test_a_policy_takes_the_interface_of_its_data_along(tmp_path, plain, no_environment):
+    """Its environment's own actions reach from -4 to 8, which only the data know."""
+    spaces = spaces_of_task()
+    own = replace(unchanged(spaces), action=OwnAction("continuous", (1,), "float32", (-4.0,), (8.0,)))
+    run = train(run_config(write(tmp_path / "data", known=False, interface=own)), tmp_path / "run")
+    assert load_interface(run, spaces) == own
 
 
 # --- settings -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from prudence.envs.vector import make_vector
 from prudence.inspection.open_loop import measure
 from prudence.loops import OfflineLoop
 from prudence.run_config import RunConfig
+from prudence.runs import checkpoint
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.base import Learning
 from prudence.training.learning.online import spaces_of
@@ -80,7 +81,8 @@ class OfflineLearning(Learning):
         self._learned.restore(meta["dataset"])
 
     def saved(self) -> dict[str, Any]:
-        return {"dataset": self._learned.state()}
+        known = self._dataset.manifest.interface
+        return {"dataset": self._learned.state()} | ({} if known is None else {checkpoint.INTERFACE: known})
 
     def commit(self) -> None:
         pass
