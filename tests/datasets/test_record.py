@@ -21,8 +21,8 @@ from prudence.data.manifest import DatasetError
 from prudence.data.replay import Replay
 from prudence.datasets import record
 from prudence.datasets.record import dataset_from_replay, record_dataset
-from prudence.deploy.policy import load_interface
 from prudence.envs.base import EnvConfig
+from prudence.envs.interface import unchanged
 from prudence.envs.registry import configure
 from prudence.envs.vector import episode_seed, make_vector
 from prudence.run_config import RunConfig
@@ -62,13 +62,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir()
     write_config(directory / "config.json", config)
     with closing(make_vector(config.env, 1, seed=0)) as envs:
-        agent = helpers.PlainAgent(envs.spaces)
+        agent, interface = helpers.PlainAgent(envs.spaces), envs.interface
 
     def load_run(path: Path, *, trust: bool = False) -> tuple[RunConfig, Any, Any, int]:
         assert Path(path) == directory
         return config, agent, agent.init(key=jax.random.key(0)), 70
 
     monkeypatch.setattr(record, "load_run", load_run)
+    monkeypatch.setattr(record, "load_interface", lambda path, spaces, **rest: interface)
     return directory
 
 
@@ -79,7 +80,7 @@ def test_a_run_is_recorded_as_it_is_evaluated(run: Path, tmp_path: Path) -> None
     assert data.env is not None
     assert from_json(data.env, EnvConfig) == COST
     assert data.manifest.licence == "MIT"
-    assert data.manifest.interface == load_interface(run, data.spaces).content()
+    assert data.manifest.interface == unchanged(data.spaces).content()
     (source,) = data.sources
     assert (source.name, source.run, source.step, source.mode, source.seed) == ("safe", str(run), 70, "evaluate", 3)
     assert [episode.length for episode in data.episodes] == [20] * 12
@@ -117,7 +118,7 @@ def test_uniform_actions_are_recorded_in_the_environment_of_a_run(run: Path, tmp
     assert (data.sources[0].name, data.sources[0].mode) == ("random", "random")
     again, _ = record_dataset("random", tmp_path / "again", episodes=30, env=run)
     assert again.digest == data.digest
-    assert data.manifest.interface == load_interface(run, data.spaces).content()
+    assert data.manifest.interface == unchanged(data.spaces).content()
 
 
 def test_scripts_are_recorded(tmp_path: Path) -> None:
