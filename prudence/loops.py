@@ -168,6 +168,39 @@ class ReplayLoop(OnlineLoop):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixedLoop(ReplayLoop):
+    """Replay loop that goes on from an offline run: batches have sequences of its data set and of the replay.
+
+    The first ``prefill`` decisions are the agent's, too, since it has learned already.
+
+    Attributes:
+        dataset: the directory of the data set.
+        digest: the digest of its content.
+        offline_share: share of the sequences of a batch that come from the data set. None draws every sequence that
+            there is with the same probability, as if the data set were a part of the replay (FOSP). Policy expansion
+            has .5 (Zhang, Xu and Yu 2023).
+    """
+
+    dataset: str = ""
+    digest: str = ""
+    offline_share: Annotated[float, between(0, 1)] | None = None
+
+    def continued(self, by: Loop) -> Loop:
+        """A data set may have been moved, if its content is the same."""
+        if isinstance(by, MixedLoop) and by.digest == self.digest:
+            return replace(self, dataset=by.dataset, steps=by.steps)
+        return Loop.continued(self, by)
+
+    def problems(self, raw_steps: int) -> Iterator[str]:
+        yield from ReplayLoop.problems(self, raw_steps)
+        if not self.dataset:
+            yield (
+                "this loop learns from a data set and a replay: begin with an offline run, which has one (--start-from "
+                "RUN)"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutLoop(OnlineLoop):
     """On-policy loop: each iteration collects one rollout in all environments, updates on it and discards it."""
 

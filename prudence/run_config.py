@@ -12,7 +12,7 @@ from prudence.cores.fosp.config import FospConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete
-from prudence.loops import OfflineLoop, ReplayLoop, RolloutLoop
+from prudence.loops import MixedLoop, OfflineLoop, ReplayLoop, RolloutLoop
 from prudence.ranges import between, check_ranges
 from prudence.systems import find_system
 from prudence.types import Spaces
@@ -32,7 +32,7 @@ class RunConfig:
     agent_name: str
     env: EnvConfig
     agent: DreamerConfig | FospConfig | OnPolicyConfig = field(default_factory=DreamerConfig)
-    loop: ReplayLoop | RolloutLoop | OfflineLoop = field(default_factory=ReplayLoop)
+    loop: ReplayLoop | MixedLoop | RolloutLoop | OfflineLoop = field(default_factory=ReplayLoop)
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +72,11 @@ class RunConfig:
             yield f"costs never count: agent.budget.start={agent.budget.start:,} is none {of}"
         if loop.evaluate_every > loop.length:
             yield f"no evaluation happens before the end: loop.evaluate_every={loop.evaluate_every:,}"
+        if isinstance(agent, FospConfig) and type(loop) is ReplayLoop:
+            yield (
+                f"{self.agent_name} learns in the environment from the beginning. Its offline phase learns from data "
+                "(--dataset), and a run goes on from there (--start-from)"
+            )
         if not isinstance(agent, DreamerConfig):
             return
         burn_in = getattr(agent.uncertainty and agent.uncertainty.posterior, "burn_in", 0)

@@ -3,20 +3,23 @@
 ``fosp`` learns a world model from the data. Values are expectiles over actions (equation 7), so they do not trust
 actions that were never tried. The policy imitates recorded actions, weighted by their advantages: of rewards in
 feasible states, of costs elsewhere (equations 16 to 19). An augmented Lagrangian on imagined costs keeps the budget
-(equation 20). The paper's ablations leave out one part each (Figure 4).
+(equation 20). In an environment it goes on with the same values and feasibility: a new policy ascends imagined
+advantages (equation 23), while the offline policy proposes actions beside it (equations 21 and 22). The paper's
+ablations leave out one part each (Figure 4).
 
 ``bc`` is behaviour cloning in the same latents, the control for all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from prudence.actors import ActorConfig
 from prudence.budgets import Budget, Imagined
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.dreamer.sizes import safedreamer_published
-from prudence.cores.fosp.config import FospConfig, RegressionConfig
+from prudence.cores.fosp.config import ExpansionConfig, FineTuningConfig, FospConfig, RegressionConfig
 from prudence.cores.fosp.critics import ValuesConfig
 from prudence.cores.fosp.feasibility import FeasibilityConfig
 from prudence.cores.fosp.fosp import Fosp
@@ -59,6 +62,7 @@ def published(vision: bool) -> Published[FospConfig]:
         model_optimiser=OptimiserConfig(1e-4, clip=1000.0),
         actor_optimiser=OptimiserConfig(3e-5, eps=1e-5),
         regression=RegressionConfig(),
+        fine_tuning=FineTuningConfig(),
         feasibility=replace(feasibility, critic=sized),
         constraint=AugmentedLagrangian(),
         budget=Budget(0.0, violation=Imagined("sum")),
@@ -90,48 +94,49 @@ def _no_lagrangian(config: FospConfig) -> FospConfig:
 
 
 def _cloning(config: FospConfig) -> FospConfig:
-    return replace(config, regression=None, feasibility=None, constraint=Unconstrained())
+    return replace(config, regression=None, fine_tuning=None, feasibility=None, constraint=Unconstrained())
+
+
+def _offline(config: FospConfig) -> FospConfig:
+    return replace(config, fine_tuning=None)
+
+
+def _expanding(config: FospConfig) -> FospConfig:
+    """Online after the offline phase, the offline policy and a new one propose actions."""
+    assert config.fine_tuning is not None
+    return replace(config, fine_tuning=replace(config.fine_tuning, expansion=ExpansionConfig()))
+
+
+def _same(config: FospConfig) -> FospConfig:
+    return config
+
+
+def _system(
+    name: str,
+    summary: str,
+    compose: Callable[[FospConfig], FospConfig] = _same,
+    online: Callable[[FospConfig], FospConfig] = _expanding,
+) -> System[FospConfig]:
+    return System(name, summary, _PAPER, FospConfig, fosp, published, compose, offline=_offline, online=online)
 
 
 SYSTEMS = (
-    System(
-        "fosp",
-        "FOSP: in-sample values and feasibility-weighted regression on recorded actions",
-        _PAPER,
-        FospConfig,
-        fosp,
-        published,
-        needs=Needs(dataset=True),
+    _system("fosp", "FOSP: in-sample values and feasibility-weighted regression on recorded actions"),
+    _system("fosp-no-expectile", "FOSP whose values are means over actions (its ablation i)", _no_expectile),
+    _system(
+        "fosp-no-expansion",
+        "FOSP whose offline policy learns on in an environment (its ablation ii)",
+        online=_same,
     ),
-    System(
-        "fosp-no-expectile",
-        "FOSP whose values are means over actions (its ablation i)",
-        _PAPER,
-        FospConfig,
-        fosp,
-        published,
-        _no_expectile,
-        Needs(dataset=True),
-    ),
-    System(
+    _system(
         "fosp-no-reachability",
         "FOSP without feasibility: costs count only in its Lagrangian (its ablation iii)",
-        _PAPER,
-        FospConfig,
-        fosp,
-        published,
         _no_reachability,
-        Needs(dataset=True),
     ),
-    System(
+    _system(
         "fosp-no-lagrangian",
         "FOSP with Hamilton-Jacobi feasibility instead of a Lagrangian (its ablation iv)",
-        _PAPER,
-        FospConfig,
-        fosp,
-        published,
         _no_lagrangian,
-        Needs(dataset=True),
     ),
     System(
         "bc",

@@ -13,10 +13,13 @@ from prudence.data.dataset import read_manifest
 from prudence.data.manifest import Manifest
 from prudence.envs import recorded, registry
 from prudence.envs.base import EnvConfig
+from prudence.loops import OfflineLoop
 from prudence.presets import preset, with_action_repeat
 from prudence.presets.offline import offline
+from prudence.presets.online import online
 from prudence.run_config import RunConfig
-from prudence.runs.config import from_json
+from prudence.runs.config import from_json, read_config
+from prudence.runs.directory import RunDirectory
 from prudence.runs.files import safe_name
 from prudence.systems import find_system
 from prudence.training.trainer import train as run_training
@@ -34,17 +37,24 @@ def configure(
     steps: int | None = None,
     updates: int | None = None,
     dataset: Path | str | None = None,
+    start_from: Path | str | None = None,
     cost_limit: float | tuple[float, ...] | None = None,
     seed: int = 0,
     **env: Any,
 ) -> RunConfig:
     """A preset's configuration with the most asked-for choices applied.
 
-    ``env`` are fields of ``EnvConfig`` and options of the task's suite. Raises EnvError where the task has no such one.
+    A run that starts from an offline run, without a data set of its own, goes on in that run's environment, or in
+    ``task``. ``env`` are fields of ``EnvConfig`` and options of the task's suite. Raises EnvError where the task has no
+    such one.
     """
+    origin = None if dataset is not None or start_from is None else _offline_origin(Path(start_from))
     if dataset is None:
         _refuse_online(agent, updates)
-        config = preset(preset_name, agent, registry.configure(task or TASK, obs=obs, **env))
+        if origin is None:
+            config = preset(preset_name, agent, registry.configure(task or TASK, obs=obs, **env))
+        else:
+            config = online(preset_name, agent, _environment_after(origin, start_from, task, obs), origin)
         if steps is not None:
             config = dataclasses.replace(config, loop=config.loop.with_length(steps))
         # An explicit choice wins over the preset's.
@@ -74,6 +84,21 @@ def _environment(manifest: Manifest, dataset: Path | str, task: str | None, sett
             "of the environment out. (A run that starts from the trained policy may have another task.)"
         )
     return known
+
+
+def _offline_origin(run: Path) -> RunConfig | None:
+    """The configuration of an offline run; None for another run, or where there is none."""
+    path = RunDirectory(run).config
+    found = read_config(path, RunConfig) if path.exists() else None
+    return found if found is not None and isinstance(found.loop, OfflineLoop) else None
+
+
+def _environment_after(origin: RunConfig, run: Path | str | None, task: str | None, obs: tuple[str, ...]) -> EnvConfig:
+    """The environment of an offline run, or that of another ``task`` with the same settings."""
+    if task is None and origin.env.task == recorded.TASK:
+        raise ValueError(f"nobody knows in which environment the data of {run} were recorded: name it with --task")
+    changed = {name: value for name, value in {"task": task, "obs": obs}.items() if value}
+    return registry.with_settings(origin.env, **changed)
 
 
 def _refuse_online(agent: str, updates: int | None) -> None:
@@ -119,7 +144,8 @@ def train(
         out: run directory; by default :func:`default_directory`.
         config: a whole configuration, instead of all of the above but ``out``.
         wandb: Weights & Biases project.
-        start_from: a run that the new one begins as a copy of; see :func:`prudence.training.trainer.train`.
+        start_from: a run that the new one begins as a copy of, or an offline run that it goes on from; see
+            :func:`prudence.training.trainer.train`.
         restart: deletes the run that ``out`` holds, and begins anew.
         env: further settings of the environment: fields of :class:`prudence.envs.base.EnvConfig`, such as
             ``costs="separate"`` or ``kwargs={"payload": 2.0}``, and options of the task's suite, such as
@@ -136,6 +162,7 @@ def train(
         steps=steps,
         updates=updates,
         dataset=dataset,
+        start_from=start_from,
         cost_limit=cost_limit,
         seed=seed,
         **env,

@@ -72,6 +72,15 @@ class Agent(abc.ABC):
     def init(self, *, key: Key) -> Any:
         """A new ``AgentState``."""
 
+    def begin_online(self, state: Any, *, key: Key) -> Any:
+        """The state with which a run in an environment goes on from that of an offline run.
+
+        Args:
+            state: a fresh state of this agent, with every part that the offline run has, too.
+            key: for what is drawn anew.
+        """
+        return state
+
     @abc.abstractmethod
     def init_carry(self, num_envs: int) -> Any:
         """The initial carry for E environments: what ``act`` remembers between steps (latents, last action, plans)."""

@@ -42,7 +42,7 @@ class Needs:
         posterior: a posterior over world models.
         privileged: observations that only training uses.
         spent: the observation of the costs of the episode so far.
-        dataset: recorded data, from which it learns without an environment.
+        dataset: recorded data, without which it cannot learn.
     """
 
     budget: bool = True
@@ -67,6 +67,7 @@ class System(Generic[Config]):
         compose: adapts a configuration with the parts of all systems of the core to this system.
         needs: what it needs from an environment and from a preset.
         offline: adapts a configuration to learning from a data set.
+        online: adapts a configuration to going on in an environment from an offline run.
     """
 
     name: str
@@ -78,6 +79,7 @@ class System(Generic[Config]):
     compose: Callable[[Config], Config] = lambda config: config
     needs: Needs = Needs()
     offline: Callable[[Config], Config] = lambda config: config
+    online: Callable[[Config], Config] = lambda config: config
 
     def agent(self, spaces: Spaces, config: Any) -> Agent:
         """Makes the agent for these spaces.

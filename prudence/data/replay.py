@@ -62,7 +62,7 @@ class Replay:
         chunk_size: int = 1024,
     ):
         self.directory = Path(directory)
-        self._spaces = spaces
+        self.spaces = spaces
         self._layout = Layout.of(spaces, num_envs)
         self._capacity = capacity_in_rows(self._layout, capacity, capacity_bytes)
         self._chunk_rows = rows_per_chunk(chunk_size, num_envs)

@@ -16,7 +16,7 @@ import bisect
 import copy
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -145,6 +145,21 @@ class Streams:
             at += end - begin
             index += 1
         return pieces
+
+
+def merge(shape: tuple[int, ...], parts: Iterable[tuple[Windows, Sequence[int]]]) -> Windows:
+    """One set of windows from several of equal length. The i-th window of a part gets the i-th of its places.
+
+    Args:
+        shape: batch axes of all windows.
+        parts: windows, and their places in the flattened ``shape``. Every place is named once.
+    """
+    pieces, lengths = [], set()
+    for windows, places in parts:
+        lengths.add(windows.length)
+        pieces += [replace(piece, window=int(places[piece.window])) for piece in windows.pieces]
+    (length,) = lengths
+    return Windows(shape, length, tuple(pieces))
 
 
 def gather(layout: Layout, windows: Windows) -> Batch:

@@ -120,3 +120,12 @@ def safety_targets(
     end = jnp.maximum(heights[-1], last)
     _, targets = jax.lax.scan(step, end, (heights[:-1], discounts[1:]), reverse=True)
     return jnp.concatenate([targets, end[None]])
+
+
+def expansion_probabilities(scores: Float[Array, "K *batch"], inverse_temperature: float) -> Float[Array, "K *batch"]:
+    """Probabilities with which each of K proposed actions is taken (FOSP eq. 21), P(k) ∝ exp(α·score_k).
+
+    FOSP's text divides by α. With α = 10 the proposals would then be as likely as one another for ever, so α
+    multiplies, as in the released code of policy expansion (Zhang, Xu and Yu 2023).
+    """
+    return jax.nn.softmax(inverse_temperature * scores, axis=0)

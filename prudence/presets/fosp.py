@@ -1,15 +1,14 @@
 """Presets of the FOSP core: ``debug``, ``cpu``, ``paper`` and ``gpu``.
 
 FOSP builds on SafeDreamer's BSRP-Lag. So ``debug`` and ``cpu`` take that system's networks, world model, budget and
-imagination. Data has no episodes of the policy, so violations are imagined.
+imagination.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from prudence.budgets import Imagined
-from prudence.cores.fosp.config import FospConfig, RegressionConfig
+from prudence.cores.fosp.config import FineTuningConfig, FospConfig, RegressionConfig
 from prudence.cores.fosp.critics import ValuesConfig
 from prudence.cores.fosp.feasibility import FeasibilityConfig
 from prudence.cores.system import System
@@ -51,9 +50,10 @@ def _small(name: str, system: System[FospConfig], env: EnvConfig) -> Choices:
         model_optimiser=base.model_optimiser,
         actor_optimiser=base.actor_optimiser,
         regression=RegressionConfig(safe_action="next"),
+        fine_tuning=FineTuningConfig(1.0, 1.0),
         feasibility=replace(feasibility, critic=replace(feasibility.critic, head=reach, optimiser=optimiser)),
         constraint=base.constraint,
-        budget=replace(base.budget, margin=0.0, violation=Imagined("episode", relative=True, bound=2.0)),
+        budget=base.budget,
         horizon=base.horizon,
         imagination_starts=base.imagination_starts,
         cooldown=base.cooldown,

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from typing import Any
 
+from prudence.loops import MixedLoop, OfflineLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.config import ConfigError, config_from, differences, read_config, write_config
@@ -93,8 +94,16 @@ def check_restart(run: RunDirectory, config: RunConfig, origin: RunDirectory | N
         _require_origin(origin, config)
 
 
+def goes_online(origin: RunDirectory, config: RunConfig) -> bool:
+    """Whether a run with ``config`` goes on in an environment from the offline run ``origin``."""
+    offline = isinstance(read_config(origin.config, RunConfig).loop, OfflineLoop)
+    return offline and isinstance(config.loop, MixedLoop)
+
+
 def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwhile: contextlib.ExitStack) -> None:
     """Copies experience, metrics and provenance of ``origin`` to ``run``, which has no checkpoint yet.
+
+    A run in an environment that goes on from an offline one begins its own metrics.
 
     Args:
         origin: the run to copy.
@@ -110,7 +119,7 @@ def take_over(origin: RunDirectory, run: RunDirectory, config: RunConfig, meanwh
     meanwhile.enter_context(origin.lock())
     if origin.replay.exists():
         shutil.copytree(origin.replay, run.replay, dirs_exist_ok=True)
-    for name in (origin.metrics.name, PROVENANCE):
+    for name in (PROVENANCE,) if goes_online(origin, config) else (origin.metrics.name, PROVENANCE):
         shutil.copy(origin.path / name, run.path / name)
 
 
@@ -119,6 +128,8 @@ def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
     if not origin.exists or checkpoint.latest(origin.checkpoints) is None:
         raise ConfigError(f"there is no run with a checkpoint in {origin.path} to start from")
     source = read_config(origin.config, RunConfig)
+    if goes_online(origin, config) and type(source.agent) is type(config.agent):
+        return _require_data(origin, source, config)
     if type(source.loop) is not type(config.loop) or type(source.agent) is not type(config.agent):
         raise ConfigError(f"{origin.path} is a run of {source.agent_name}: {config.agent_name} cannot start from it")
     kept: dict[str, tuple[Any, Any]] = {"env": (source.env, config.env)}
@@ -129,4 +140,20 @@ def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
         raise ConfigError(
             f"a run that starts from {origin.path} must have the same {', '.join(changed)}, because it continues with "
             "the experience and the number of gradient steps of that run"
+        )
+
+
+def _require_data(origin: RunDirectory, source: RunConfig, config: RunConfig) -> None:
+    """Refuses to go on from an offline run with other data, or with decisions of another length."""
+    assert isinstance(source.loop, OfflineLoop)
+    assert isinstance(config.loop, MixedLoop)
+    if source.loop.digest != config.loop.digest:
+        raise ConfigError(
+            f"{origin.path} learned from the data set {source.loop.dataset} (digest {source.loop.digest[:12]}), and "
+            f"not from {config.loop.dataset} (digest {config.loop.digest[:12]}): go on with the data of that run"
+        )
+    if source.env.action_repeat != config.env.action_repeat:
+        raise ConfigError(
+            f"a decision lasts {source.env.action_repeat} steps in the data of {origin.path}, and "
+            f"{config.env.action_repeat} here: give --env.action-repeat {source.env.action_repeat}"
         )

@@ -8,7 +8,7 @@ import jax
 
 from prudence.types import Key
 
-ACT, UPDATE, INIT, FORESIGHT = range(4)
+ACT, UPDATE, INIT, FORESIGHT, SWITCH = PURPOSES = range(5)
 """Purposes of random keys."""
 
 
@@ -32,7 +32,7 @@ class Keys:
 
     def __init__(self, seed: int):
         root = jax.random.key(seed)
-        self.roots = {purpose: jax.random.fold_in(root, purpose) for purpose in (ACT, UPDATE, INIT, FORESIGHT)}
+        self.roots = {purpose: jax.random.fold_in(root, purpose) for purpose in PURPOSES}
         self._fold = jax.jit(jax.random.fold_in)
 
     def __call__(self, purpose: int, index: int) -> Key:

@@ -29,8 +29,8 @@ from prudence.runs.metrics import Logger, Progress
 from prudence.runs.provenance import note_provenance
 from prudence.training.learning import make_learning
 from prudence.training.learning.base import Learning
-from prudence.training.origin import check_restart, claim, take_over
-from prudence.training.progress import INIT, Counters, Keys
+from prudence.training.origin import check_restart, claim, goes_online, take_over
+from prudence.training.progress import INIT, SWITCH, Counters, Keys
 from prudence.types import EpisodeSummary, Metrics, Spaces
 
 _STOPPING = b"\nstopping after this iteration, and saving. A second signal interrupts at once, without saving\n"
@@ -55,7 +55,8 @@ def train(
         directory: the run's directory.
         wandb: Weights & Biases project to which metrics are also written. None writes none.
         start_from: another run. A new run in ``directory`` begins as a copy of it, with its last saved weights, its
-            experience, steps and metrics, and continues with ``config``. The other run does not change.
+            experience, steps and metrics, and continues with ``config``. From an offline run it takes weights only, and
+            begins to count anew. The other run does not change.
         restart: deletes the run in ``directory``, and starts from the beginning.
 
     Raises:
@@ -110,7 +111,7 @@ class Trainer:
     ):
         self._run, self._config, self._learning, self._logger = run, config, learning, logger
         self._counters, self._agent, self._spaces = counters, learning.agent, learning.spaces
-        self._init_key = keys(INIT, 0)
+        self._init_key, self._switch_key = keys(INIT, 0), keys(SWITCH, 0)
         self._stop = False
 
     @property
@@ -263,6 +264,8 @@ class Trainer:
         With ``origin``, restores the newest checkpoint of that run and saves it as a checkpoint of this run.
         """
         self._state = self._agent.init(key=self._init_key)
+        if origin is not None and goes_online(origin, self._config):
+            return self._switch(origin)
         source = (origin or self._run).checkpoints
         if checkpoint.latest(source) is None:
             self._logger.truncate(-1)
@@ -283,6 +286,16 @@ class Trainer:
         self._logger.truncate(self.now)
         if origin is not None:
             self._save()
+
+    def _switch(self, origin: RunDirectory) -> None:
+        """Begins with what the offline run ``origin`` has learned, and saves that as the run's first checkpoint."""
+        (state, _), _ = checkpoint.load(
+            origin.checkpoints, (self._state, None), expect={"spaces": self._spaces}, partly=True
+        )
+        self._state = self._agent.begin_online(state, key=self._switch_key)
+        self._logger.truncate(-1)
+        self._learning.start()
+        self._save()
 
 
 def _episode_metrics(summary: EpisodeSummary, spaces: Spaces) -> Metrics:

@@ -62,7 +62,9 @@ class Train:
     """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
     start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Begin as a copy of another run, with its weights, experience and steps, and go on under the settings given here:
-    another budget, price or planner. That run is left as it is; --steps counts its steps, too."""
+    another budget, price or planner. That run is left as it is; --steps counts its steps, too. From an offline run:
+    go on in an environment, with its weights and its data (--loop.offline-share), and count --steps from 0. The task
+    may be another, with the same observations."""
     restart: bool = False
     """Delete the run that --out holds, with its checkpoints, metrics and experience, and begin anew."""
     settings: bool = False
@@ -78,6 +80,7 @@ class Train:
             steps=self.steps,
             updates=self.updates,
             dataset=self.dataset,
+            start_from=self.start_from,
             cost_limit=limit[0] if limit is not None and len(limit) == 1 else limit,
             seed=self.seed,
         )

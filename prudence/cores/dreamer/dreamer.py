@@ -122,6 +122,10 @@ class Dreamer(Agent):
             return state
         return eqx.tree_at(self._what_acts, state, tuple(averaged.module for averaged in state.average))
 
+    def begin_online(self, state: DreamerState, *, key: Key) -> DreamerState:
+        """Schedules begin anew: they belong to a run."""
+        return eqx.tree_at(lambda s: s.step, state, jnp.zeros((), jnp.int32))
+
     # --- acting -------------------------------------------------------------------------------
 
     def init_carry(self, num_envs: int) -> DreamerCarry:

@@ -43,17 +43,52 @@ class RegressionConfig:
 
 
 @dataclass(frozen=True)
+class ExpansionConfig:
+    """Policy expansion: the policy of the offline phase and a new one propose actions, and one of them is taken.
+
+    Attributes:
+        inverse_temperature: α of the choice (:func:`prudence.ops.offline.expansion_probabilities`).
+        cost_share: ω, the weight of cost values in a proposal's score.
+        policy: whether the new policy begins ``fresh`` (FOSP Algorithm 1), or as a ``copy`` of the offline one.
+        evaluation: whether evaluation takes the ``best`` proposal, or draws a ``sample`` as training does.
+    """
+
+    inverse_temperature: NonNegative = 10.0
+    cost_share: NonNegative = 1.0
+    policy: Literal["fresh", "copy"] = "fresh"
+    evaluation: Literal["best", "sample"] = "best"
+
+
+@dataclass(frozen=True)
+class FineTuningConfig:
+    """How the policy improves with experience of its own (FOSP eq. 23): by imagined advantages, not by imitation.
+
+    Attributes:
+        temperature, cost_temperature: β1 and β2, the weights of advantages of rewards in feasible states, and of costs
+            elsewhere. They only weigh both against entropy and the penalty on costs.
+        expansion: policy expansion. None trains the policy of the offline phase further.
+    """
+
+    temperature: NonNegative = 10.0
+    cost_temperature: NonNegative = 10.0
+    expansion: ExpansionConfig | None = None
+
+
+@dataclass(frozen=True)
 class FospConfig:
-    """The configuration of an agent that learns a policy from recorded actions. Defaults follow FOSP.
+    """The configuration of FOSP, offline and online. Defaults follow the paper.
 
     Attributes:
         world_model, actor, values: networks and losses of the parts.
         model_optimiser, actor_optimiser: optimisers of the world model and of the actor.
         regression: the weights of recorded actions. None gives every action the weight 1: behaviour cloning, without
             critics and without imagination.
+        fine_tuning: how the policy improves in an environment. None learns from recorded actions, as ``regression``
+            says.
         feasibility: how the feasibility u of states is estimated. None takes every state as feasible.
         constraint: the penalty on imagined costs, in addition to the weights (FOSP eq. 20).
-        budget: what episodes may cost. Violations are imagined, because data has no episodes of the policy.
+        budget: what episodes may cost. Without ``fine_tuning`` violations are imagined, because data has no episodes of
+            the policy.
         horizon: H, the number of imagined steps.
         imagination_starts: number of posterior states from which trajectories are imagined. None takes all.
         discount: γ of rewards.
@@ -70,6 +105,7 @@ class FospConfig:
     model_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-4, clip=1000.0))
     actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-5, eps=1e-5))
     regression: RegressionConfig | None = field(default_factory=RegressionConfig)
+    fine_tuning: FineTuningConfig | None = None
     feasibility: FeasibilityConfig | None = field(default_factory=FeasibilityConfig)
     constraint: AugmentedLagrangian | Unconstrained = field(default_factory=AugmentedLagrangian)
     budget: Budget = field(default_factory=lambda: Budget(violation=Imagined("episode")))
@@ -84,6 +120,11 @@ class FospConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
+    def expansion(self) -> ExpansionConfig | None:
+        """Policy expansion, if there is one."""
+        return None if self.fine_tuning is None else self.fine_tuning.expansion
+
+    @property
     def constrained(self) -> bool:
         """Whether the actor has a penalty on imagined costs."""
         return not isinstance(self.constraint, Unconstrained)
@@ -95,6 +136,7 @@ class FospState(eqx.Module):
     Attributes:
         values: values of rewards and of costs. None for behaviour cloning.
         feasibility: the estimate of feasibility; None without one.
+        prior: π_0, the policy of the offline phase, which proposes actions; None without policy expansion.
     """
 
     world_model: Optimised[AbstractWorldModel]
@@ -104,6 +146,7 @@ class FospState(eqx.Module):
     constraint: Any
     lived: LivedCosts
     average: Averaged[Actor] | None
+    prior: Actor | None
     step: Int[Array, ""]
 
 
@@ -121,7 +164,7 @@ def check(config: FospConfig, spaces: Spaces) -> None:
         ValueError: it does not.
     """
     config.budget.check(spaces, constrained=config.constrained)
-    if not isinstance(config.budget.violation, Imagined):
+    if config.fine_tuning is None and not isinstance(config.budget.violation, Imagined):
         raise ValueError(
             "this agent learns from recorded actions, so no episodes of its policy measure its costs: give it "
             "budget.violation=Imagined('episode')"
@@ -129,6 +172,8 @@ def check(config: FospConfig, spaces: Spaces) -> None:
     if config.feasibility is not None:
         config.feasibility.check()
     if config.regression is None:
+        if config.fine_tuning is not None:
+            raise ValueError("behaviour cloning learns from recorded actions only: leave fine_tuning out")
         if config.constrained or config.feasibility is not None:
             raise ValueError(
                 "regression=None is behaviour cloning, which imagines nothing and values nothing: give it "

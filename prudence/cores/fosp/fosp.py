@@ -1,7 +1,8 @@
 """The core of FOSP (Cao et al. 2025): a world model, in-sample values, and regression on recorded actions.
 
 Named systems are compositions of this core; ``prudence/agents/fosp.py`` has the paper's names. One update follows the
-paper's Algorithm 1: world model, imagination, V and Q, policy, feasibility.
+paper's Algorithm 1: world model, imagination, V and Q, policy, feasibility. Offline the policy learns by weighted
+regression. With ``fine_tuning``, in an environment, it ascends imagined advantages with the same weights.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from prudence.actors import Actor
 from prudence.cores.actor_learning import climb, draw_starts, rehearse
 from prudence.cores.base import Agent, Mode, Outlook, compiled
 from prudence.cores.dreamer.perception import Perception
-from prudence.cores.fosp.config import FospCarry, FospConfig, FospState, RegressionConfig, check
+from prudence.cores.fosp.config import FineTuningConfig, FospCarry, FospConfig, FospState, RegressionConfig, check
 from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Pairs, Values
+from prudence.cores.fosp.expansion import choose
 from prudence.cores.fosp.feasibility import Feasibility
 from prudence.models.base import AbstractWorldModel
 from prudence.nets import cast
@@ -64,7 +66,7 @@ class Filtered(NamedTuple):
 
 @dataclass(frozen=True)
 class Fosp(Agent):
-    """An agent that learns a policy from recorded actions, in the latents of a world model.
+    """An agent that learns a policy from recorded actions, in the latents of a world model, and can improve it.
 
     Attributes:
         spaces: the environment's spaces.
@@ -101,7 +103,7 @@ class Fosp(Agent):
         c, costs = self.config, self.spaces.num_costs
         model_key, actor_key, reward_key, cost_key, feasibility_key = jax.random.split(key, 5)
         model = self.perception.init(key=model_key)
-        actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
+        actor = self._new_actor(model, key=actor_key)
         sizes, values = (model.critic_size, self.spaces.action.size), None
         if c.regression is not None:
             values = Values(
@@ -118,8 +120,27 @@ class Fosp(Agent):
             constraint=c.constraint.init(costs),
             lived=c.budget.init(costs),
             average=None if c.averaging is None else Averaged.init(actor),
+            prior=None if c.expansion is None else actor,
             step=jnp.zeros((), jnp.int32),
         )
+
+    def _new_actor(self, model: AbstractWorldModel, *, key: Key) -> Actor:
+        return Actor(model.actor_size, self.spaces.action, self.config.actor, key=key)
+
+    def begin_online(self, state: FospState, *, key: Key) -> FospState:
+        """The transfer of Algorithm 1. The policy of the offline phase is kept as it was evaluated, and a new one
+        learns beside it. Without policy expansion the offline policy learns on. Critics, model, feasibility and
+        multipliers stay. Schedules begin anew."""
+        c, policy = self.config, self.acting(state, "evaluate")
+        state = eqx.tree_at(lambda s: s.step, state, jnp.zeros((), jnp.int32))
+        if c.expansion is None:
+            return state
+        actor = state.actor
+        if c.expansion.policy == "fresh":
+            actor = Optimised.init(self._new_actor(state.world_model.module, key=key), c.actor_optimiser)
+        average = None if c.averaging is None else Averaged.init(actor.module)
+        parts = lambda s: (s.prior, s.actor, s.average)
+        return eqx.tree_at(parts, state, (policy, actor, average), is_leaf=lambda x: x is None)
 
     # --- acting -------------------------------------------------------------------------------
 
@@ -142,14 +163,27 @@ class Fosp(Agent):
         key: Key,
         mode: Mode,
     ) -> tuple[Float[Array, "E A"], FospCarry, Metrics]:
-        """Filters the observations, then takes the policy's mode (in evaluation, if so configured) or a sample."""
+        """Filters the observations, then takes the policy's mode (in evaluation, if so configured) or a sample.
+
+        With policy expansion, the mode of the offline policy is another proposal.
+        """
         model, actor = self.compute((state.world_model.module, self.acting(state, mode)))
         first = jnp.asarray(is_first)
         latent, action_key = self.perception.filter(model, *carry, observation, first, key=key)
         policy = actor(latent.features)
         greedy = mode == "evaluate" and self.config.evaluation == "mode"
         action = policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))
-        return action, FospCarry(latent, action), {"policy/entropy": policy.entropy()}
+        metrics = {"policy/entropy": policy.entropy()}
+        if state.prior is not None:
+            assert self.config.expansion is not None
+            prior, values = self.compute((state.prior, state.values))
+            proposals = jnp.stack([prior(latent.features).mode(), action])
+            best = mode == "evaluate" and self.config.expansion.evaluation == "best"
+            choice_key = None if best else jax.random.fold_in(key, 2)  # A number that ``split`` did not use.
+            seen = model.critic_features(latent)
+            action, probabilities = choose(proposals, values, seen, self.config.expansion, key=choice_key)
+            metrics["expansion/new"] = probabilities[1]
+        return action, FospCarry(latent, action), metrics
 
     # --- learning -----------------------------------------------------------------------------
 
@@ -197,10 +231,11 @@ class Fosp(Agent):
     def _improve(
         self, state: FospState, seen: Filtered, batch: Batch, rate: Float[Array, ""] | None, *, key: Key
     ) -> tuple[FospState, Metrics]:
-        """In-sample values, weighted regression with a penalty on imagined costs, and feasibility."""
+        """In-sample values, the policy with a penalty on imagined costs, and feasibility."""
         c, (start_key, noise_key, roll_key) = self.config, jax.random.split(key, 3)
         assert state.values is not None
         assert c.regression is not None
+        offline = c.fine_tuning is None
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen.states)
         alive = 1 - jnp.asarray(batch.is_terminal, jnp.float32).reshape(-1)
         start, alive, chosen = draw_starts(flat, alive, c.imagination_starts, key=start_key)
@@ -211,12 +246,15 @@ class Fosp(Agent):
             partial(seen.model.imagine, policy, start, noise, key=roll_key),
             partial(self._objective, state, alive),
             noise,
-            pathwise=self.spaces.action.kind == "continuous" and c.constrained,
+            pathwise=self.spaces.action.kind == "continuous" and (c.constrained or not offline),
         )
         values, metrics = self._update_values(state.values, dream, seen.pairs, rate)
         state = eqx.tree_at(lambda s: s.values, state, values)
-        weights, more = self._weights(state, seen.pairs, c.regression)
-        imitation = partial(self._imitation, pairs=seen.pairs, weights=weights)
+        imitation = None
+        if offline:
+            weights, more = self._weights(state, seen.pairs, c.regression)
+            metrics |= more
+            imitation = partial(self._imitation, pairs=seen.pairs, weights=weights)
         actor, actor_metrics = climb(
             state.actor,
             self.compute,
@@ -227,7 +265,7 @@ class Fosp(Agent):
             rate=rate,
             also=imitation,
         )
-        metrics |= more | actor_metrics | self._dream_metrics(state, dream)
+        metrics |= actor_metrics | self._dream_metrics(state, dream)
         feasibility = state.feasibility
         if feasibility is not None:
             start_costs = jnp.asarray(batch.cost).reshape(-1, self.spaces.num_costs)[chosen]
@@ -249,7 +287,8 @@ class Fosp(Agent):
     def _objective(
         self, state: FospState, alive: Float[Array, " B"], trajectory: Trajectory
     ) -> tuple[Float[Array, ""], Rehearsal]:
-        """The penalty on imagined costs of feasible states (FOSP eq. 20), and the returns along the trajectories.
+        """The penalty on imagined costs of feasible states (FOSP eq. 20), and the returns along the trajectories. With
+        ``fine_tuning`` also the advantages that the policy ascends (eq. 23).
 
         The paper's penalty is on V^c of recorded states, which has no derivative with respect to the policy.
         """
@@ -267,16 +306,36 @@ class Fosp(Agent):
         # The derivatives of the loss weigh advantages in the score-function gradient.
         price = active * c.constraint.weights(state.constraint, violation)[1] / c.budget.unit_of_costs(state.lived)
         advantage = -unit * feasible * ((cost_returns - cost_values[:-1]) * price).sum(-1)
+        returns = lambda_returns(trajectory.rewards, values, discounts, c.lambda_)
+        weights = cumulative_discount(discounts)[:-1] * alive
+        if c.fine_tuning is not None:
+            assert state.values is not None
+            excess = jax.lax.stop_gradient((values[:-1], cost_values[:-1]))
+            gain = self._gain(state.values, returns - excess[0], cost_returns - excess[1], feasible, c.fine_tuning)
+            loss, advantage = loss - (weights * gain).mean(), advantage + gain
         rehearsal = Rehearsal(
             trajectory=trajectory,
-            weights=cumulative_discount(discounts)[:-1] * alive,
-            returns=lambda_returns(trajectory.rewards, values, discounts, c.lambda_),
+            weights=weights,
+            returns=returns,
             cost_returns=cost_returns,
             estimate=estimate,
             violation=violation,
             advantage=advantage,
         )
         return loss, jax.lax.stop_gradient(rehearsal)
+
+    @staticmethod
+    def _gain(
+        values: Values,
+        advantage: Float[Array, "H B"],
+        cost_advantage: Float[Array, "H B C"],
+        feasible: Float[Array, "H B"],
+        config: FineTuningConfig,
+    ) -> Float[Array, "H B"]:
+        """u β1 A/S − (1 − u) β2 Σ_j A^c_j/S_{c,j}, what the policy maximises in an environment (FOSP eq. 23)."""
+        costs = (cost_advantage / values.costs.scale.scale).sum(-1)
+        gains = config.temperature * feasible * advantage / values.rewards.scale.scale
+        return gains - config.cost_temperature * (1 - feasible) * costs
 
     def _feasible(self, state: FospState, features: Float[Array, "*batch F"]) -> Float[Array, "*batch"]:
         return jnp.ones(features.shape[:-1]) if state.feasibility is None else self.compute(state.feasibility)(features)
@@ -369,7 +428,11 @@ class Fosp(Agent):
         return metrics
 
     def on_episode(self, state: FospState, summary: EpisodeSummary) -> FospState:
-        return state
+        """The state after a finished training episode, which measures what the policy costs."""
+        cost = jnp.asarray(summary.episode_cost, jnp.float32)
+        violation = self.config.budget.exceeded(state.lived, cost)
+        after = (state.lived.update(cost), self.config.constraint.on_episode(state.constraint, violation))
+        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, after)
 
     # --- diagnosis ----------------------------------------------------------------------------
 
@@ -385,7 +448,7 @@ class Fosp(Agent):
 
     @compiled("self")
     def foresee(self, state: FospState, carry: FospCarry, *, key: Key) -> Outlook | None:
-        """V and V^c at the states in ``carry``, and one imagined future from each under the policy.
+        """V and V^c at the states in ``carry``, and one imagined future from each under the policy that learns.
 
         The result is None for behaviour cloning, which has no values.
         """

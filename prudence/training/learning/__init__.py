@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from prudence.loops import Loop, OfflineLoop, ReplayLoop, RolloutLoop
+from prudence.loops import Loop, MixedLoop, OfflineLoop, ReplayLoop, RolloutLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.base import Learning
+from prudence.training.learning.mixed import MixedLearning
 from prudence.training.learning.offline import OfflineLearning
 from prudence.training.learning.replay import ReplayLearning
 from prudence.training.learning.rollout import RolloutLearning
@@ -13,6 +14,7 @@ from prudence.training.progress import Counters, Keys
 
 _LEARNINGS: dict[type[Loop], type[Learning]] = {
     ReplayLoop: ReplayLearning,
+    MixedLoop: MixedLearning,
     RolloutLoop: RolloutLearning,
     OfflineLoop: OfflineLearning,
 }

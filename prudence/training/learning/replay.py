@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from prudence.data.memory import check_fits, memory_plan
+from prudence.data.mixture import Mixture
 from prudence.data.replay import Replay
 from prudence.data.windows import Windows
 from prudence.inspection.open_loop import measure
@@ -108,12 +111,12 @@ class ReplayLearning(OnlineLearning):
         """Draws the windows for the updates that are due after the decisions so far."""
         loop = self._replay_loop
         trained_on = self._counters.decisions - loop.prefill
-        if trained_on < 0 or not self._replay.ready(loop.batch_length):
+        if trained_on < 0 or not self._sampler.ready(loop.batch_length):
             return []
         owed = loop.updates_per_decision * (trained_on + loop.decisions_per_iteration) - self._counters.updates
         dispatches = int(owed) // loop.updates_per_dispatch
         return [
-            self._replay.draw(loop.batch_size, loop.batch_length, loop.updates_per_dispatch) for _ in range(dispatches)
+            self._sampler.draw(loop.batch_size, loop.batch_length, loop.updates_per_dispatch) for _ in range(dispatches)
         ]
 
     def _learn(self, state: Any, windows: list[Windows]) -> tuple[Any, Metrics, float]:
@@ -122,7 +125,7 @@ class ReplayLearning(OnlineLearning):
         Returns:
             The agent's state, mean metrics, and the time at which the steps ended (``time.perf_counter``).
         """
-        state, metrics = learn(self.agent, state, windows, self._replay.gather, self._keys, self._counters.updates)
+        state, metrics = learn(self.agent, state, windows, self._sampler.gather, self._keys, self._counters.updates)
         return state, metrics, time.perf_counter()
 
     def _collect(self, state: Any) -> None:
@@ -130,7 +133,17 @@ class ReplayLearning(OnlineLearning):
         collector = self._collector
         for _ in range(self._replay_loop.decisions_per_iteration // collector.env.num_envs):
             prefilling = self._counters.decisions < self._replay_loop.prefill
-            self._replay.add(collector.step(collector.explore() if prefilling else collector.act(state)))
+            actions = self._first_actions(state) if prefilling else collector.act(state)
+            self._replay.add(collector.step(actions))
+
+    @property
+    def _sampler(self) -> Replay | Mixture:
+        """What batches are drawn from."""
+        return self._replay
+
+    def _first_actions(self, state: Any) -> np.ndarray:
+        """Actions before the first update."""
+        return self._collector.explore()
 
     def foresight(self, state: Any) -> Metrics:
         length = self._replay_loop.batch_length
