@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -18,7 +19,7 @@ from prudence.cores.fosp.critics import Pairs
 from prudence.cores.fosp.fosp import Fosp
 from prudence.envs.base import EnvConfig
 from prudence.optim import OptimiserConfig
-from prudence.presets import preset
+from prudence.presets.offline import offline
 from prudence.systems import find_system
 
 SPACES = toys.spaces(costs=("left", "right"))
@@ -26,7 +27,7 @@ DISCRETE = toys.spaces(action="discrete", actions=3)
 
 
 def make(name: str = "fosp", spaces=SPACES, **changes) -> Fosp:
-    config = preset("debug", name, EnvConfig("probe/value")).agent
+    config = offline("debug", name, EnvConfig("probe/value"), Path("data"), "digest").agent
     assert isinstance(config, FospConfig)
     agent = find_system(name).agent(spaces, replace(config, **changes))
     assert isinstance(agent, Fosp)
