@@ -12,39 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_data import SPACES, episode, write
 
 from prudence.data.dataset import Dataset, read_manifest
 from prudence.data.dataset_writer import DatasetWriter
 from prudence.data.manifest import FILE, DatasetError, Episode, Source
-from prudence.types import ActionSpec, ObservationSpec, Spaces, Transition
-
-SPACES = Spaces((("state", ObservationSpec((2,), "float32")),), ActionSpec("continuous", 1), ("hazards", "vases"), 9)
-
-
-def episode(number: int, length: int, *, terminated: bool = False) -> Transition:
-    """Row t of episode n has the state (n, t) and, but for the first, the reward t and the costs (1, 0)."""
-    time = np.arange(length + 1)
-    return Transition(
-        observation={"state": np.stack([np.full(length + 1, number), time], -1).astype(np.float32)},
-        prev_action=np.where(time > 0, 0.5, 0.0).astype(np.float32)[:, None],
-        reward=time.astype(np.float32),
-        cost=np.stack([time > 0, time < 0], -1).astype(np.float32),
-        is_first=time == 0,
-        is_last=time == length,
-        is_terminal=(time == length) & terminated,
-    )
-
-
-def write(directory: Path, lengths: dict[str, list[int]]) -> Path:
-    """Episodes of these lengths, by source, numbered from 0."""
-    with DatasetWriter(directory, SPACES, env={"task": "Toy-v0"}, note="toy") as writer:
-        number = 0
-        for name, of_source in lengths.items():
-            source = writer.source(Source(name, seed=3))
-            for length in of_source:
-                writer.add(episode(number, length, terminated=number % 2 == 1), source)
-                number += 1
-    return directory
+from prudence.types import Transition
 
 
 def sampled(data: Dataset, length: int) -> set[tuple[tuple[int, int], ...]]:
@@ -256,15 +229,15 @@ def test_a_kill_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
     script = """
         import os, signal, sys
         sys.path.insert(0, sys.argv[2])
-        import test_dataset as t
+        import toy_data
         from pathlib import Path
-        with t.DatasetWriter(Path(sys.argv[1]), t.SPACES) as writer:
+        with toy_data.DatasetWriter(Path(sys.argv[1]), toy_data.SPACES) as writer:
             writer._rows_per_chunk = 4
-            writer.add(t.episode(0, 20), writer.source(t.Source("a")))
+            writer.add(toy_data.episode(0, 20), writer.source(toy_data.Source("a")))
             os.kill(os.getpid(), signal.SIGKILL)
     """
     directory = tmp_path / "d"
-    command = [sys.executable, "-c", textwrap.dedent(script), str(directory), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(directory), str(Path(__file__).parents[1])]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["d.partial"]
     assert list((tmp_path / "d.partial").iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_dataset import SPACES, episode, write
+from toy_data import SPACES, episode, write
 
 from prudence.data.dataset import Dataset
 from prudence.data.manifest import DatasetError
