@@ -40,9 +40,9 @@ def offline(data: Path, agent: str = "fosp") -> RunConfig:
 
 
 def following(origin: Path, agent: str = "fosp", **choices) -> RunConfig:
-    loop = choices.pop("loop", {})
+    loop = {"steps": 120, "prefill": 20, "evaluate_every": 0, **choices.pop("loop", {})}
     config = configure(agent, start_from=origin, preset_name="debug", **choices)
-    return replace(config, loop=replace(config.loop, steps=120, prefill=20, evaluate_every=0, **loop))
+    return replace(config, loop=replace(config.loop, **loop))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import toys
 
 from prudence.cores.fosp.config import ExpansionConfig, FineTuningConfig, FospConfig
+from prudence.cores.fosp.critics import Values
 from prudence.cores.fosp.expansion import choose
 from prudence.cores.fosp.fosp import Fosp
 from prudence.envs.base import EnvConfig
@@ -62,17 +63,9 @@ class Toy(eqx.Module):
         return self.gain * actions[:, 0].reshape(-1, *(1,) * self.scale.scale.ndim) * jnp.ones(self.scale.scale.shape)
 
 
-class Pair(eqx.Module):
-    rewards: Toy
-    costs: Toy
-
-    def __iter__(self):
-        return iter((self.rewards, self.costs))
-
-
 def test_each_environment_takes_the_better_of_its_own_proposals():
     """Reward 4a in units of 2, two costs of 6a in units of 4 and 12: 2a − ω(1.5a + .5a)."""
-    values = Pair(Toy(4.0, Scale(jnp.array(2.0))), Toy(6.0, Scale(jnp.array([4.0, 12.0]))))
+    values = Values(Toy(4.0, Scale(jnp.array(2.0))), Toy(6.0, Scale(jnp.array([4.0, 12.0]))))
     proposals = jnp.array([[[0.5], [0.0]], [[0.0], [0.5]]])
     features = jnp.zeros((2, 1))
     choice = lambda share: choose(proposals, values, features, ExpansionConfig(10.0, share), key=None)
@@ -84,7 +77,7 @@ def test_each_environment_takes_the_better_of_its_own_proposals():
 
 
 def test_proposals_are_drawn_with_their_probabilities():
-    values = Pair(Toy(1.0, Scale(jnp.array(1.0))), Toy(0.0, Scale(jnp.array([1.0]))))
+    values = Values(Toy(1.0, Scale(jnp.array(1.0))), Toy(0.0, Scale(jnp.array([1.0]))))
     proposals = jnp.stack([jnp.zeros((4000, 1)), jnp.full((4000, 1), 0.1)])
     action, probabilities = choose(proposals, values, jnp.zeros((4000, 1)), ExpansionConfig(), key=jax.random.key(0))
     np.testing.assert_allclose(probabilities[1], 0.7310586, rtol=1e-5)
@@ -159,7 +152,7 @@ def test_evaluation_takes_one_of_the_two_modes(agent, transferred):
 
 def test_gains_by_hand():
     """u = .75: .75 · 2 · (3 / 6) − .25 · 4 · (1 / 2 + 6 / 3) = .75 − 2.5."""
-    values = Pair(Toy(0.0, Scale(jnp.array(6.0))), Toy(0.0, Scale(jnp.array([2.0, 3.0]))))
+    values = Values(Toy(0.0, Scale(jnp.array(6.0))), Toy(0.0, Scale(jnp.array([2.0, 3.0]))))
     gain = Fosp._gain(
         values,
         jnp.full((1, 1), 3.0),
