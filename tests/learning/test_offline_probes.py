@@ -21,6 +21,8 @@ from prudence.deploy.policy import load_run
 from prudence.envs import registry
 from prudence.evidence.evaluate import Evaluation, evaluate_agent
 from prudence.optim import OptimiserConfig
+from prudence.run_config import RunConfig
+from prudence.runs.metrics import read_metrics
 from prudence.training.trainer import train
 
 pytestmark = pytest.mark.slow
@@ -44,9 +46,8 @@ def uniform(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def solve(name: str, data: Path, out: Path, updates: int = 1500, **changes: Any) -> Evaluation:
-    """Trains the debug preset, large enough to learn a probe within a minute."""
-    config = configure(name, dataset=data, preset_name="debug", updates=updates)
+def tuned(config: RunConfig, **changes: Any) -> RunConfig:
+    """The debug preset, large enough to learn a probe within a minute, with a budget of 0."""
     agent = config.agent
     assert isinstance(agent, FospConfig)
     model, actor, critic = sizes(16, 32, 4, 4, bins=41)
@@ -73,6 +74,12 @@ def solve(name: str, data: Path, out: Path, updates: int = 1500, **changes: Any)
         cooldown=0.0,
         averaging=None,
     )
+    return replace(config, agent=replace(agent, **changes))
+
+
+def solve(name: str, data: Path, out: Path, updates: int = 1500, **changes: Any) -> Evaluation:
+    """Trains on data, then evaluates."""
+    config = tuned(configure(name, dataset=data, preset_name="debug", updates=updates), **changes)
     loop = replace(
         config.loop,
         updates_per_dispatch=20,
@@ -83,7 +90,7 @@ def solve(name: str, data: Path, out: Path, updates: int = 1500, **changes: Any)
         checkpoint_every=updates,
         foresight_every=0,
     )
-    config = replace(config, agent=replace(agent, **changes), loop=loop)
+    config = replace(config, loop=loop)
     _, made, state, _ = load_run(train(config, out))
     return evaluate_agent(made, state, config.env, episodes=8, seed=1)
 
@@ -112,3 +119,33 @@ def test_fosp_keeps_two_budgets_that_conflict(tmp_path):
     record_dataset("random", data, episodes=100, env=registry.configure("probe/conflict", costs="separate"))
     found = solve("fosp", data, tmp_path / "run")
     assert found.costs.mean(0).max() < 0.5
+
+
+def online(config: RunConfig, out: Path, origin: Path | None = None) -> tuple[float, float]:
+    """Trains for 60 episodes in the environment. Mean cost of all of them, and mean return of the last 20."""
+    loop = replace(
+        config.loop,
+        steps=1200,
+        prefill=100,
+        updates_per_decision=1.0,
+        updates_per_dispatch=10,
+        decisions_per_iteration=10,
+        batch_size=16,
+        batch_length=12,
+        checkpoint_every=1200,
+        evaluate_every=0,
+    )
+    rows = read_metrics(train(replace(config, loop=loop), out, start_from=origin) / "metrics.jsonl")
+    returns, costs = (
+        [row[f"episode/{name}"] for row in rows if f"episode/{name}" in row] for name in ("return", "cost")
+    )
+    return sum(costs) / len(costs), sum(returns[-20:]) / 20
+
+
+def test_going_on_from_data_costs_less_than_beginning_anew(uniform, tmp_path):
+    solve("fosp", uniform, tmp_path / "offline")
+    following = tuned(configure("fosp", start_from=tmp_path / "offline", preset_name="debug"))
+    cost, earned = online(following, tmp_path / "online", tmp_path / "offline")
+    cost_anew, _ = online(tuned(configure("fosp", "probe/cost", preset_name="debug")), tmp_path / "anew")
+    assert cost < 0.5 * cost_anew
+    assert earned > 9.0
