@@ -186,6 +186,8 @@ def train(out: Path, agent: str, task: str, preset_name: str, seconds: float, ex
         last |= json.loads(line)
     shown = ("step", "time/updates_per_second", "time/steps_per_second", "time/idle_share", "episode/return")
     found = {name: last[name] for name in (*shown, "episode/cost") if name in last}
+    if program.returncode not in (0, 130):  # Of an end, and of one that Ctrl-C asked for.
+        found["said"] = ((out / "run.log").read_text().splitlines() or [""])[-1][:300]
     steady = busy[len(busy) // 2 :]  # The first half has compilation in it.
     waits = {"gpu_waits_share": round(1 - statistics.mean(steady) / 100, 3)} if steady else {}
     return {"command": " ".join(command[1:]), "exit_code": program.returncode, **found, **waits}
@@ -225,11 +227,11 @@ def markdown(report: dict[str, Any]) -> str:
         f"{', '.join(machine.get('devices', ['?']))}, {machine.get('cores', '?')} cores, JAX "
         f"{report['about'].get('versions', {}).get('jax', '?')}, preset `{report['preset']}`.",
         "",
-        "| " + " | ".join(present) + " |",
-        "|" + "---|" * len(present),
-        *("| " + " | ".join(str(row.get(c, "")) for c in present) + " |" for row in report["updates"]),
-        "",
     ]
+    if report["updates"]:
+        lines += ["| " + " | ".join(present) + " |", "|" + "---|" * len(present)]
+        lines += ["| " + " | ".join(str(row.get(c, "")) for c in present) + " |" for row in report["updates"]]
+        lines.append("")
     if report["left_out"]:
         lines += [f"Left out, since the time ended: {', '.join(report['left_out'])}.", ""]
     for title, part in (("The run", report["run"]), ("Beside PyTorch", report["peers"])):
