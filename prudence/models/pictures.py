@@ -115,7 +115,7 @@ def _depths(shape: tuple[int, ...], depth: int) -> list[int]:
     if len(shape) != 3 or shape[0] != shape[1] or size < 8 or size & (size - 1):
         raise ValueError(
             f"images must be square with a side of 8, 16, 32, 64 ... pixels and have channels last; got {shape}. "
-            "Resize them in a wrapper around the environment."
+            "Resize them in a wrapper around the environment, or by --env.image-size."
         )
     return [depth * 2**i for i in range((size // 4).bit_length() - 1)]
 
