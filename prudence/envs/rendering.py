@@ -130,7 +130,9 @@ class Cameras:
         size, views = self._size, len(self._cameras)
         key = (self._key, size, self._quality, views)
         drawn = shared_renderer(key, self._make_model, size, self._quality, views).draw(model, data, self._cameras)
-        return drawn.swapaxes(1, 2).reshape(self.shape)
+        picture = np.empty((size, size, views, 3), np.uint8)
+        picture[:] = drawn.swapaxes(1, 2)  # A copy, since the next picture overwrites this one.
+        return picture.reshape(self.shape)
 
 
 class Overview:
