@@ -3,10 +3,10 @@
     python benchmarks/peers.py --python TORCH_PYTHON --dreamerv3-torch CHECKOUT --r2dreamer CHECKOUT
 
 All have batch 16x64, deter = units = 256, 16x16 latents, a vector of 60 numbers, all 1024 imagination starts, horizon
-15, and the same cores. The checkouts are github.com/NM512/dreamerv3-torch and github.com/NM512/r2dreamer. TORCH_PYTHON
-is an interpreter with torch, numpy, tensorboard, tensordict, omegaconf and ruamel.yaml. PyTorch runs eagerly
-(torch.compile off). Each implementation runs alone in its own process. Rounds are repeated, so that a slow period of
-the machine affects all of them.
+15, and the same cores or the same GPU (--device cuda). The checkouts are github.com/NM512/dreamerv3-torch and
+github.com/NM512/r2dreamer. TORCH_PYTHON is an interpreter with torch, numpy, tensorboard, tensordict, omegaconf and
+ruamel.yaml. PyTorch runs eagerly (torch.compile off). Each implementation runs alone in its own process. Rounds are
+repeated, so that a slow period of the machine affects all of them.
 
 r2dreamer is measured in float32, twice: with its released loss (its own representation loss without a decoder; one
 layer in the reward and continue heads, three in actor and critic), and with rep_loss=dreamer, which reconstructs like
@@ -27,14 +27,14 @@ DREAMERV3_TORCH = """
 import sys, time, types
 from argparse import Namespace
 import numpy as np, ruamel.yaml, torch
-checkout, repeats = sys.argv[1], int(sys.argv[2])
+device, checkout, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.path.insert(0, checkout)
 import models, networks
 begin = networks.MLP.__init__  # Its default device is a GPU, and some callers do not pass a device.
-begin.__defaults__ = tuple("cpu" if value == "cuda" else value for value in begin.__defaults__)
+begin.__defaults__ = tuple(device if value == "cuda" else value for value in begin.__defaults__)
 d = ruamel.yaml.YAML(typ="safe", pure=True).load(open(checkout + "/configs.yaml"))["defaults"]
 vectors = dict(mlp_keys=".*", cnn_keys="$^", mlp_layers=2, mlp_units=256)
-d.update(device="cpu", compile=False, dyn_hidden=256, dyn_deter=256, dyn_stoch=16, dyn_discrete=16, units=256,
+d.update(device=device, compile=False, dyn_hidden=256, dyn_deter=256, dyn_stoch=16, dyn_discrete=16, units=256,
          num_actions=2, encoder={**d["encoder"], **vectors}, decoder={**d["decoder"], **vectors})
 for name in ("opt_eps", "model_lr", "grad_clip"): d[name] = float(d[name])
 for part in ("actor", "critic"):
@@ -43,6 +43,7 @@ d["actor"]["entropy"] = float(d["actor"]["entropy"])
 space = types.SimpleNamespace(spaces={"state": np.zeros(60)})
 world = models.WorldModel(space, None, 0, Namespace(**d))
 behaviour = models.ImagBehavior(Namespace(**d), world)
+world.to(device); behaviour.to(device)
 world.requires_grad_(False); behaviour.requires_grad_(False)
 rng, lead = np.random.default_rng(0), (16, 64)
 f = lambda *more: rng.random((*lead, *more)).astype(np.float32)
@@ -52,9 +53,11 @@ objective = lambda feat, state, action: world.heads["reward"](world.dynamics.get
 def step():
     post, _, _ = world._train(dict(data))
     behaviour._train(post, objective)
+wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 for _ in range(2): step()
+wait()
 for _ in range(repeats):
-    start = time.perf_counter(); step(); print(f"ms {1e3 * (time.perf_counter() - start)}")
+    start = time.perf_counter(); step(); wait(); print(f"ms {1e3 * (time.perf_counter() - start)}")
 """
 
 R2DREAMER = """
@@ -62,15 +65,16 @@ import contextlib, sys, time, types
 import numpy as np, torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
-checkout, repeats, rep_loss = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+device, checkout, repeats, rep_loss = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 sys.path.insert(0, checkout)
 import dreamer
 dreamer.autocast = lambda **_: contextlib.nullcontext()  # With float16 a step takes minutes on a CPU.
+torch.set_default_device(device)
 c = OmegaConf.load(checkout + "/configs/model/_base_.yaml")
 c.update(OmegaConf.create(dict(deter=256, hidden=256, discrete=16, depth=16, units=256, act="SiLU", norm=True)))
 c.rssm.stoch, c.compile, c.rep_loss = 16, False, rep_loss
 env = dict(encoder=dict(mlp_keys=".*", cnn_keys="$^"), decoder=dict(mlp_keys=".*", cnn_keys="$^"))
-full = OmegaConf.create(dict(device="cpu", env=env, model=c))
+full = OmegaConf.create(dict(device=device, env=env, model=c))
 OmegaConf.resolve(full)
 space = types.SimpleNamespace(spaces={"state": np.zeros(60)})
 agent = dreamer.Dreamer(full.model, space, types.SimpleNamespace(shape=(2,)))
@@ -80,9 +84,11 @@ data = TensorDict(dict(state=f(60), action=f(2), reward=f(1), is_first=zero, is_
 class Buffer:
     def sample(self): return data.clone(), None, (torch.zeros(16, 16, 16), torch.zeros(16, 256))
     def update(self, *_): pass
+wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 for _ in range(2): agent.update(Buffer())
+wait()
 for _ in range(repeats):
-    start = time.perf_counter(); agent.update(Buffer()); print(f"ms {1e3 * (time.perf_counter() - start)}")
+    start = time.perf_counter(); agent.update(Buffer()); wait(); print(f"ms {1e3 * (time.perf_counter() - start)}")
 """
 
 OURS = """
@@ -102,7 +108,7 @@ def milliseconds(python: str, code: str, *arguments: str) -> list[float]:
     done = subprocess.run([python, "-c", code, *arguments], capture_output=True, text=True, check=False)
     times = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("ms ")]
     if done.returncode or not times:
-        raise SystemExit(f"{arguments[0]} failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return times
 
 
@@ -113,15 +119,23 @@ def main() -> None:
     parser.add_argument("--r2dreamer", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=5, help="timed steps in each round")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="PyTorch's; JAX takes its first one")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     here, repeats = str(Path(__file__).parent), str(options.repeats)
+    r2dreamer = (options.python, R2DREAMER, options.device, str(options.r2dreamer), repeats)
     contestants = {
         "prudence, BSRP-Lag, pathwise": (sys.executable, OURS, here, repeats, "pathwise"),
         "prudence, BSRP-Lag, reinforce": (sys.executable, OURS, here, repeats, "reinforce"),
-        "dreamerv3-torch, pathwise": (options.python, DREAMERV3_TORCH, str(options.dreamerv3_torch), repeats),
-        "r2dreamer, reinforce": (options.python, R2DREAMER, str(options.r2dreamer), repeats, "r2dreamer"),
-        "r2dreamer, reinforce, decoder": (options.python, R2DREAMER, str(options.r2dreamer), repeats, "dreamer"),
+        "dreamerv3-torch, pathwise": (
+            options.python,
+            DREAMERV3_TORCH,
+            options.device,
+            str(options.dreamerv3_torch),
+            repeats,
+        ),
+        "r2dreamer, reinforce": (*r2dreamer, "r2dreamer"),
+        "r2dreamer, reinforce, decoder": (*r2dreamer, "dreamer"),
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(options.rounds):

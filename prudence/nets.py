@@ -1,4 +1,4 @@
-"""Networks: dense layers, multilayer perceptrons, convolutional encoder and decoder, recurrent cell.
+"""Networks: dense layers, multilayer perceptrons, recurrent cell.
 
 All modules act on the last axes and accept any batch axes before them.
 """
@@ -43,7 +43,7 @@ def cast(tree: Any, dtype: jnp.dtype) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
-def _fan_normal(key: Key, shape: tuple[int, ...], fan: float, scale: float) -> Array:
+def fan_normal(key: Key, shape: tuple[int, ...], fan: float, scale: float) -> Array:
     """Truncated normal of variance ``scale / fan`` (DreamerV3's initialisation, with the average of both fans)."""
     # A unit normal truncated at 2 has standard deviation 0.8796.
     return jax.random.truncated_normal(key, -2.0, 2.0, shape) * jnp.sqrt(scale / fan) / 0.87962566
@@ -57,7 +57,7 @@ class Linear(eqx.Module):
 
     def __init__(self, in_size: int, out_size: int, *, key: Key, scale: float = 1.0):
         """``scale`` multiplies the initial variance of the weights. With 0 the layer outputs 0 at first."""
-        self.weight = _fan_normal(key, (in_size, out_size), (in_size + out_size) / 2, scale)
+        self.weight = fan_normal(key, (in_size, out_size), (in_size + out_size) / 2, scale)
         self.bias = jnp.zeros(out_size)
 
     def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
@@ -78,7 +78,7 @@ class BlockLinear(eqx.Module):
         if in_size % blocks or out_size % blocks:
             raise ValueError(f"{blocks} blocks must divide both {in_size} inputs and {out_size} outputs evenly")
         fan_in, fan_out = in_size // blocks, out_size // blocks
-        self.weight = _fan_normal(key, (blocks, fan_in, fan_out), (fan_in + fan_out) / 2, 1.0)
+        self.weight = fan_normal(key, (blocks, fan_in, fan_out), (fan_in + fan_out) / 2, 1.0)
         self.bias = jnp.zeros((blocks, fan_out))
 
     def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
@@ -162,100 +162,6 @@ class MLP(eqx.Module):
         for layer in self.layers:
             x = layer(x)
         return x if self.output is None else self.output(x)
-
-
-class ConvEncoder(eqx.Module):
-    """Encodes images as features (DreamerV3, 2023 release).
-
-    Convolutions of kernel 4 and stride 2 shrink the image to 4x4 pixels. The number of channels begins at ``depth`` and
-    doubles from layer to layer. Images are ``uint8 [height, width, channels]`` with height = width = 2^n.
-
-    Raises:
-        ValueError: images are not square, or their side is not 8, 16, 32, 64 ... pixels.
-    """
-
-    kernels: tuple[Float[Array, "4 4 i o"], ...]
-    norms: tuple[Norm, ...]
-
-    def __init__(self, shape: tuple[int, ...], depth: int, *, norm: NormKind = "layer", key: Key):
-        depths = [shape[-1], *_depths(shape, depth)]
-        keys = jax.random.split(key, len(depths) - 1)
-        pairs = list(pairwise(depths))
-        self.kernels = tuple(
-            _fan_normal(k, (4, 4, i, o), 16 * (i + o) / 2, 1.0) for (i, o), k in zip(pairs, keys, strict=True)
-        )
-        self.norms = tuple(Norm(o, norm) for _, o in pairs)
-
-    @property
-    def out_size(self) -> int:
-        return 16 * self.kernels[-1].shape[-1]
-
-    def __call__(self, image: Array) -> Float[Array, "*batch F"]:
-        batch = image.shape[:-3]
-        x = image.reshape(-1, *image.shape[-3:]).astype(self.kernels[0].dtype) / 255 - 0.5
-        for kernel, norm in zip(self.kernels, self.norms, strict=True):
-            x = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            x = jax.nn.silu(norm(x))
-        return x.reshape(*batch, -1)
-
-
-class ConvDecoder(eqx.Module):
-    """Decodes features as an image in [0, 1], not clipped. It mirrors :class:`ConvEncoder` by transposed convolutions.
-
-    One half is added to the output, so that an output of 0 is mid-grey.
-
-    Raises:
-        ValueError: images are not square, or their side is not 8, 16, 32, 64 ... pixels.
-    """
-
-    project: Linear
-    kernels: tuple[Float[Array, "4 4 i o"], ...]
-    norms: tuple[Norm, ...]
-
-    def __init__(self, in_size: int, shape: tuple[int, ...], depth: int, *, norm: NormKind = "layer", key: Key):
-        depths = [*reversed(_depths(shape, depth)), shape[-1]]
-        project_key, *keys = jax.random.split(key, len(depths))
-        pairs = list(pairwise(depths))
-        self.project = Linear(in_size, 16 * depths[0], key=project_key)
-        self.kernels = tuple(
-            _fan_normal(k, (4, 4, i, o), 16 * (i + o) / 2, 1.0) for (i, o), k in zip(pairs, keys, strict=True)
-        )
-        self.norms = tuple(Norm(o, norm) for _, o in pairs[:-1])
-
-    def __call__(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch height width channels"]:
-        batch = x.shape[:-1]
-        x = self.project(x).reshape(-1, 4, 4, self.kernels[0].shape[-2])
-        for index, kernel in enumerate(self.kernels):
-            x = upsample(x, kernel)
-            if index < len(self.norms):
-                x = jax.nn.silu(self.norms[index](x))
-        return x.reshape(*batch, *x.shape[-3:]) + 0.5
-
-
-def upsample(x: Float[Array, "B h w i"], kernel: Float[Array, "4 4 i o"]) -> Float[Array, "B 2*h 2*w o"]:
-    """Transposed convolution of kernel 4 and stride 2 (padding "SAME").
-
-    Each output pixel depends on 2x2 inputs, through every second row and column of the kernel. So one convolution of
-    kernel 2 yields the four interleaved grids of the output. XLA's own transposed convolution gives the same result but
-    takes 2.4 times as long on a CPU, gradients included.
-    """
-    batch, height, width, size = x.shape
-    taps = kernel.reshape(2, 2, 2, 2, size, -1)  # Axes: row tap, row grid, column tap, column grid, ...
-    # Window p of the padded input yields the odd pixel 2p - 1 and the even pixel 2p.
-    taps = taps[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, size, -1)
-    y = jax.lax.conv_general_dilated(x, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    y = y.reshape(batch, height + 1, width + 1, 2, 2, -1).swapaxes(2, 3)
-    return y.reshape(batch, 2 * height + 2, 2 * width + 2, -1)[:, 1:-1, 1:-1]
-
-
-def _depths(shape: tuple[int, ...], depth: int) -> list[int]:
-    size = shape[0]
-    if len(shape) != 3 or shape[0] != shape[1] or size < 8 or size & (size - 1):
-        raise ValueError(
-            f"images must be square with a side of 8, 16, 32, 64 ... pixels and have channels last; got {shape}. "
-            "Resize them in a wrapper around the environment."
-        )
-    return [depth * 2**i for i in range((size // 4).bit_length() - 1)]
 
 
 class GRUCell(eqx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.nets import MLP, BlockLinear, ConvDecoder, ConvEncoder, GRUCell, Linear, Norm, cast, upsample
+from prudence.nets import MLP, BlockLinear, GRUCell, Linear, Norm, cast
 
 
 def key(seed: int = 0) -> jax.Array:
@@ -81,34 +81,6 @@ def test_block_gru_is_a_dense_one_with_block_diagonal_recurrent_weights():
     dense = eqx.tree_at(lambda c: c.recurrent.weight, dense, jnp.asarray(weight)[None])
     x, h = jnp.linspace(-1, 1, 6).reshape(2, 3), jnp.linspace(-0.5, 0.9, 8).reshape(2, 4)
     np.testing.assert_allclose(blocks(x, h), dense(x, h), rtol=1e-5)
-
-
-@pytest.mark.parametrize("size", [8, 16, 64])
-def test_convolutions_reach_four_by_four_and_back(size):
-    encoder = ConvEncoder((size, size, 3), 2, key=key())
-    decoder = ConvDecoder(5, (size, size, 3), 2, key=key(1))
-    image = jnp.zeros((2, 3, size, size, 3), jnp.uint8)
-    features = encoder(image)
-    assert features.shape == (2, 3, encoder.out_size)
-    assert encoder.out_size == 16 * 2 * (size // 8)  # 4·4 pixels, depth doubled at each further halving.
-    assert decoder(jnp.zeros((2, 3, 5))).shape == image.shape
-
-
-def test_upsampling_is_a_transposed_convolution():
-    x, kernel = jax.random.normal(key(), (2, 3, 5, 4)), jax.random.normal(key(1), (4, 4, 4, 3))
-    expected = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    np.testing.assert_allclose(upsample(x, kernel), expected, atol=1e-4)
-
-
-def test_an_undecided_decoder_predicts_grey():
-    decoder = ConvDecoder(5, (8, 8, 1), 2, key=key())
-    np.testing.assert_allclose(decoder(jnp.zeros(5)), 0.5)
-
-
-@pytest.mark.parametrize("shape", [(64, 32, 3), (48, 48, 3), (4, 4, 3), (64, 64)])
-def test_images_of_other_shapes_are_refused_with_the_remedy(shape):
-    with pytest.raises(ValueError, match=r"images must be square .* Resize them in a wrapper"):
-        ConvEncoder(shape, 2, key=key())
 
 
 def test_cast_leaves_integers_alone():

@@ -7,9 +7,11 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from rich.console import Console
@@ -22,6 +24,8 @@ from prudence.envs.registry import SUITES, make
 from prudence.runs.console import text_console
 
 DISK_GB, MEMORY_GB = 5, 4
+CUDA_13_DRIVER = 580
+"""The oldest driver of CUDA 13."""
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 # In a process of its own: MuJoCo reads MUJOCO_GL once, and a broken GL library may abort the process.
 _DRAW = """
@@ -77,11 +81,69 @@ def check_jax() -> Finding:
     total = float(jnp.arange(4.0).sum())
     assert total == 6, f"0 + 1 + 2 + 3 came out as {total}"
     devices = jax.devices()
-    found = f"{jax.__version__}: {len(devices)} × {devices[0].device_kind} ({jax.default_backend()})"
-    if jax.default_backend() == "cpu" and shutil.which("nvidia-smi"):
-        remedy = f'pip install "jax[cuda13]=={jax.__version__}" (cuda12 for drivers older than 580)'
-        return Finding("jax", "warning", f"{found}, though this machine has an NVIDIA GPU", remedy)
+    kinds = [f"{count} × {kind}" for kind, count in Counter(device.device_kind for device in devices).items()]
+    found = f"{jax.__version__}: {', '.join(kinds)} ({jax.default_backend()})"
+    present = nvidia_gpus()
+    if jax.default_backend() == "cpu" and present:
+        reason, remedy = why_unused(present[0].driver)
+        names = ", ".join(gpu.name for gpu in present)
+        return Finding("jax", "warning", f"{found}. This machine has {names}, which is not used: {reason}", remedy)
     return Finding("jax", "ok", found)
+
+
+class Gpu(NamedTuple):
+    """A graphics card, and the version of its driver."""
+
+    name: str
+    driver: str
+
+
+def nvidia_gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that the driver's own program (``nvidia-smi``) sees; none where it is missing or fails."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        seen = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [Gpu(*(word.strip() for word in line.split(",", 1))) for line in seen.splitlines() if "," in line]
+
+
+def why_unused(driver: str) -> tuple[str, str]:
+    """Why JAX does not use an NVIDIA GPU that is there, and what to do about it.
+
+    Args:
+        driver: the version of the GPU's driver, as 580.65.06.
+    """
+    import jax
+
+    for name, hides in (
+        ("JAX_PLATFORMS", lambda value: value and not {"cuda", "gpu"} & set(value.split(","))),
+        ("CUDA_VISIBLE_DEVICES", lambda value: value in ("", "-1")),
+    ):
+        if name in os.environ and hides(os.environ[name]):
+            return f"{name} is {os.environ[name]!r}", f"unset {name}"
+    cuda = 13 if int(driver.split(".")[0]) >= CUDA_13_DRIVER else 12
+    install = f'pip install "jax[cuda{cuda}]=={jax.__version__}"'
+    if cuda == 13:
+        install = f'pip install "prudence-rl[cuda]", or {install}'
+    plugins = {name: _version(name) for name in ("jax-cuda13-plugin", "jax-cuda12-plugin")}
+    installed = [f"{name} {version}" for name, version in plugins.items() if version]
+    if not installed:
+        return "JAX's part for it is not installed", install
+    if jax.__version__ not in plugins.values():
+        return f"{' and '.join(installed)} and jax {jax.__version__} are of different versions", install
+    try:
+        jax.devices("cuda")
+    except RuntimeError as error:
+        return f"{_first_line(error)} (driver {driver}, {' and '.join(installed)})", install
+    return "another platform comes first", "unset JAX_PLATFORMS"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def check_rendering() -> Finding:

@@ -11,6 +11,7 @@ The functions that compute take ``xp``, the array library: NumPy, or ``jax.numpy
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,7 +143,9 @@ class OwnObservation:
             return picture
         picture = picture.astype(np.float32) * np.float32(self.scale)
         down, across = area_weights(height, self.size[0]), area_weights(width, self.size[1])
-        picture = xp.einsum("ih,hwc,jw->ijc", down, picture, across)
+        # Two products, one for each axis. NumPy's einsum of all three takes a thousand times as long.
+        picture = xp.reshape(down @ xp.reshape(picture, (height, -1)), (self.size[0], width, -1))
+        picture = across @ picture
         return xp.clip(xp.round(picture), 0, 255).astype(np.uint8)
 
 
@@ -301,6 +304,7 @@ def unchanged(agents: Spaces) -> Interface:
     return Interface(seen, OwnAction(kind, (size,), "float32", (-1.0,) * size, (1.0,) * size))
 
 
+@functools.lru_cache(maxsize=16)
 def area_weights(own: int, wanted: int) -> Float[np.ndarray, "wanted own"]:
     """Weights that resize ``own`` pixels to ``wanted`` ones: each is the mean over the area that it covers.
 

@@ -42,6 +42,26 @@ def offers_observations(task: str) -> bool:
     return bool(find_suite(task).observations)
 
 
+def shows_pictures(config: EnvConfig) -> bool:
+    """Whether pictures are among the observations of ``config``, which is complete.
+
+    Where the suite has no names for observations, as that of ``module:Class``, the environment is made, looked at and
+    closed. If it cannot be made (its constructor may need arguments that are not there yet), the answer is no.
+    """
+    if find_suite(config.task).observations:
+        return "vision" in config.obs
+    try:
+        env = make(config)
+    except Exception:  # Whoever makes the environment in earnest says what is wrong with it.
+        return False
+    try:
+        return any(spec.is_image for _, spec in spaces_of(env, config).observation)
+    except EnvError:
+        return False
+    finally:
+        env.close()
+
+
 def options_of(suite: Suite) -> tuple[str, ...]:
     """The names of a suite's options."""
     return () if suite.options is None else tuple(field.name for field in dataclasses.fields(suite.options))

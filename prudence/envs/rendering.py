@@ -16,7 +16,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from prudence.envs.base import EnvError, Overhead
 from prudence.envs.sensors import Quality
@@ -26,6 +26,7 @@ MAX_GEOMS = 1000
 MAX_RENDERERS = 4  # A context with the suite's sky holds 75 MB of textures.
 FAST_TESSELLATION = (20, 10)  # Slices and stacks of round shapes; MuJoCo's own are 28 and 16.
 
+_PLANE = mujoco.mjtGeom.mjGEOM_PLANE.value
 _local = threading.local()
 
 
@@ -42,13 +43,14 @@ class Renderer:
     black) starry sky. It also draws round shapes with fewer faces and skips what the camera cannot see.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int, quality: Quality) -> None:
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
+    def __init__(self, model: mujoco.MjModel, size: int, quality: Quality, views: int = 1) -> None:
+        """``views`` is the number of pictures that are drawn together, of ``size`` pixels in height and width."""
+        model.vis.global_.offwidth, model.vis.global_.offheight = views * size, size
         self._fast = quality == "fast"
         if self._fast:
             visual = model.vis.quality
             visual.offsamples, visual.numslices, visual.numstacks = 0, *FAST_TESSELLATION
-        self._gl: Any = _gl_context(size)
+        self._gl: Any = _gl_context(views * size, size)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
@@ -56,24 +58,32 @@ class Renderer:
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = not self._fast
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 1  # The suite sorts its objects into groups and shows all.
-        self._view = mujoco.MjrRect(0, 0, size, size)
-        self._pixels = np.empty((size, size, 3), np.uint8)
+        self._views = [mujoco.MjrRect(i * size, 0, size, size) for i in range(views)]
+        self._whole = mujoco.MjrRect(0, 0, views * size, size)
+        self._pixels = np.empty((size, views * size, 3), np.uint8)
 
     def draw(
-        self, model: mujoco.MjModel, data: mujoco.MjData, camera: mujoco.MjvCamera
-    ) -> UInt8[np.ndarray, "size size 3"]:
-        """The picture of ``camera``. The next call overwrites the array."""
+        self, model: mujoco.MjModel, data: mujoco.MjData, cameras: Sequence[mujoco.MjvCamera]
+    ) -> UInt8[np.ndarray, "size views size 3"]:
+        """A row of the picture of each camera, then the next row. The next call overwrites the array.
+
+        The pictures are drawn beside one another and read once, since to read is to wait for the drawing.
+        """
         self._gl.make_current()
         alpha = model.geom_rgba[:, 3]
         before = alpha.copy()
-        if self._fast and camera.type == mujoco.mjtCamera.mjCAMERA_FIXED.value:
-            alpha[_unseen(model, data, camera.fixedcamid)] = 0.0  # MuJoCo skips transparent geoms.
+        fixed = all(camera.type == mujoco.mjtCamera.mjCAMERA_FIXED.value for camera in cameras)
+        cull = self._fast and fixed
+        seen = _seen(model, data, [camera.fixedcamid for camera in cameras]) if cull else [True] * len(cameras)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self._scene)
+        for camera, view, visible in zip(cameras, self._views, seen, strict=True):
+            np.multiply(before, visible, out=alpha)  # MuJoCo skips transparent geoms.
+            mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self._scene)
+            mujoco.mjr_render(view, self._scene, self._context)
         alpha[:] = before
-        mujoco.mjr_render(self._view, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._view, self._context)
-        return self._pixels[::-1]  # OpenGL counts rows from below.
+        mujoco.mjr_readPixels(self._pixels, None, self._whole, self._context)
+        size = len(self._pixels)
+        return self._pixels[::-1].reshape(size, len(cameras), size, 3)  # OpenGL counts rows from below.
 
     def close(self) -> None:
         """Frees the context. A second call does nothing."""
@@ -117,12 +127,12 @@ class Cameras:
 
     def __call__(self, model: mujoco.MjModel, data: mujoco.MjData) -> UInt8[np.ndarray, "size size channels"]:
         """The pictures of a state."""
-        key, size = (self._key, self._size, self._quality), self._size
-        renderer = shared_renderer(key, self._make_model, size, self._quality)
-        picture = np.empty(self.shape, np.uint8)
-        for i, camera in enumerate(self._cameras):
-            picture[:, :, 3 * i : 3 * i + 3] = renderer.draw(model, data, camera)
-        return picture
+        size, views = self._size, len(self._cameras)
+        key = (self._key, size, self._quality, views)
+        drawn = shared_renderer(key, self._make_model, size, self._quality, views).draw(model, data, self._cameras)
+        picture = np.empty((size, size, views, 3), np.uint8)
+        picture[:] = drawn.swapaxes(1, 2)  # A copy, since the next picture overwrites this one.
+        return picture.reshape(self.shape)
 
 
 class Overview:
@@ -152,7 +162,7 @@ class Overview:
         renderer = shared_renderer(self._key, self._make_model, OVERVIEW_SIZE, "fidelity")
         half = np.tan(np.deg2rad(model.vis.global_.fovy) / 2)
         return Overhead(
-            picture=renderer.draw(model, data, self._camera).copy(),
+            picture=renderer.draw(model, data, [self._camera])[:, 0].copy(),
             centre=self._camera.lookat[:2].copy(),
             pixels_per_metre=float(
                 OVERVIEW_SIZE / 2 / (half * (self._camera.lookat[2] + self._camera.distance - position[2]))
@@ -163,12 +173,13 @@ class Overview:
         )
 
 
-def _unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarray:
-    """Which geoms have a bounding sphere outside the (square) view of ``camera``. The floor is never among them."""
-    right, up, back = ((data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
-    slope = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
-    reach = -back * slope + model.geom_rbound * np.sqrt(1 + slope**2)
-    return (model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE) & (np.maximum(np.abs(right), np.abs(up)) > reach)
+def _seen(model: mujoco.MjModel, data: mujoco.MjData, cameras: Sequence[int]) -> Bool[np.ndarray, "views geoms"]:
+    """Which geoms have a bounding sphere inside the (square) view of each of the cameras. The floor always counts."""
+    offsets = data.geom_xpos - data.cam_xpos[cameras][:, None]
+    right, up, back = np.moveaxis(offsets @ data.cam_xmat[cameras].reshape(-1, 3, 3), -1, 0)
+    slope = np.tan(np.deg2rad(model.cam_fovy[cameras]) / 2)[:, None]
+    reach = model.geom_rbound * np.sqrt(1 + slope**2) - back * slope
+    return (model.geom_type == _PLANE) | (np.maximum(np.abs(right), np.abs(up)) <= reach)
 
 
 def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
@@ -179,13 +190,15 @@ def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
     return camera
 
 
-def shared_renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: int, quality: Quality) -> Renderer:
+def shared_renderer(
+    key: tuple, make_model: Callable[[], mujoco.MjModel], size: int, quality: Quality, views: int = 1
+) -> Renderer:
     """The renderer for ``key``, shared by this thread's environments (OpenGL contexts belong to threads)."""
     renderers: collections.OrderedDict[tuple, Renderer] | None = getattr(_local, "renderers", None)
     if renderers is None:
         renderers = _local.renderers = collections.OrderedDict()
     if key not in renderers:
-        renderers[key] = Renderer(make_model(), size, quality)
+        renderers[key] = Renderer(make_model(), size, quality, views)
         # The OpenGL library has registered its exit function by now, so that ours runs before it.
         atexit.unregister(_close_renderers)
         atexit.register(_close_renderers)
@@ -195,7 +208,7 @@ def shared_renderer(key: tuple, make_model: Callable[[], mujoco.MjModel], size: 
     return renderers[key]
 
 
-def _gl_context(size: int) -> Any:
+def _gl_context(width: int, height: int) -> Any:
     """An off-screen OpenGL context, from the backend that MUJOCO_GL names, else EGL, else OSMesa.
 
     Raises:
@@ -203,7 +216,7 @@ def _gl_context(size: int) -> Any:
     """
     asked = os.environ.get("MUJOCO_GL", "").lower()
     if not sys.platform.startswith("linux") or asked == "glfw":
-        context = mujoco.GLContext(size, size)
+        context = mujoco.GLContext(width, height)
         context.make_current()
         return context
     # Mesa's software renderer distributes even small pictures over threads, which is slower for them.
@@ -211,7 +224,7 @@ def _gl_context(size: int) -> Any:
     reasons = []
     for backend in [asked] if asked in ("egl", "osmesa") else ["egl", "osmesa"]:
         try:
-            context = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
+            context = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
             context.make_current()
             return context
         except Exception as error:  # Which exception the bindings raise depends on the missing library.

@@ -21,7 +21,7 @@ def write_video(frames: Iterable[np.ndarray], path: Path | str, fps: float = 30)
     """Writes an mp4 video (H.264, 4:2:0), which browsers and players can show.
 
     Small images are enlarged by a whole factor, without smoothing, until their shorter side has at least 256 pixels.
-    Images of several cameras (3 channels each) are placed side by side.
+    Images of several cameras (3 channels each), or several grey ones (1 channel each), are placed side by side.
 
     Args:
         frames: images ``uint8 [height, width, channels]``. A generator is consumed frame by frame.
@@ -30,7 +30,7 @@ def write_video(frames: Iterable[np.ndarray], path: Path | str, fps: float = 30)
         The path of the video.
 
     Raises:
-        ValueError: there are no frames, or the channels are not a multiple of 3.
+        ValueError: there are no frames.
     """
     pictures = (_enlarge(_side_by_side(frame[None]))[0] for frame in frames)
     first = next(pictures, None)
@@ -93,10 +93,9 @@ def open_loop_columns(length: int, context: int, columns: int) -> np.ndarray:
 
 
 def _side_by_side(frames: UInt8[np.ndarray, "T height width channels"]) -> UInt8[np.ndarray, "T height wide 3"]:
-    cameras, rest = divmod(frames.shape[-1], 3)
-    if rest or not cameras:
-        raise ValueError(f"images have {frames.shape[-1]} channels, but need 3 for each camera")
-    return np.concatenate(np.split(frames, cameras, axis=-1), axis=2)
+    """Three channels are a picture in colour. If there are others, each is a picture in grey."""
+    colours = frames if frames.shape[-1] % 3 == 0 else frames.repeat(3, axis=-1)
+    return np.concatenate(np.split(colours, colours.shape[-1] // 3, axis=-1), axis=2)
 
 
 def _enlarge(frames: UInt8[np.ndarray, "T height width 3"]) -> UInt8[np.ndarray, "T tall wide 3"]:

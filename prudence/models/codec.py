@@ -1,4 +1,4 @@
-"""Encoder and decoder of named observations: convolutions for images, one MLP for all vectors."""
+"""Encoder and decoder of named observations: one network for each image, one MLP for all vectors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from prudence.models.config import WorldModelConfig
-from prudence.nets import MLP, ConvDecoder, ConvEncoder, Style
+from prudence.models.pictures import (
+    ConvDecoder,
+    ConvEncoder,
+    PatchDecoder,
+    PatchEncoder,
+    picture_decoder,
+    picture_encoder,
+)
+from prudence.nets import MLP, Style
 from prudence.ops.normalise import symlog
 from prudence.types import Key, Observation, ObservationSpec
 
 
 class Encoder(eqx.Module):
-    """Encodes named observations as one embedding: convolutions for images, one MLP for all vectors."""
+    """Encodes named observations as one embedding: one network for each image, one MLP for all vectors."""
 
-    images: dict[str, ConvEncoder]
+    images: dict[str, ConvEncoder | PatchEncoder]
     vectors: MLP | None
     ranks: dict[str, int] = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
@@ -28,7 +36,7 @@ class Encoder(eqx.Module):
         keys = iter(jax.random.split(key, len(specs) + 1))
         self.ranks = {k: len(specs[k].shape) for k in sorted(specs)}
         self.images = {
-            k: ConvEncoder(specs[k].shape, c.cnn_depth, norm=c.norm, key=next(keys))
+            k: picture_encoder(specs[k].shape, c.patches, c.cnn_depth, norm=c.norm, key=next(keys))
             for k in self.keys
             if specs[k].is_image
         }
@@ -59,7 +67,7 @@ def flatten(x: Array, rank: int) -> Array:
 class Decoder(eqx.Module):
     """Decodes features as the mean of every observation. It mirrors :class:`Encoder`."""
 
-    images: dict[str, ConvDecoder]
+    images: dict[str, ConvDecoder | PatchDecoder]
     vectors: MLP | None
     sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
 
@@ -68,7 +76,7 @@ class Decoder(eqx.Module):
         keys = iter(jax.random.split(key, len(specs) + 1))
         names = sorted(specs)
         self.images = {
-            k: ConvDecoder(in_size, specs[k].shape, c.cnn_depth, norm=c.norm, key=next(keys))
+            k: picture_decoder(in_size, specs[k].shape, c.patches, c.cnn_depth, norm=c.norm, key=next(keys))
             for k in names
             if specs[k].is_image
         }
@@ -79,7 +87,11 @@ class Decoder(eqx.Module):
 
     def __call__(self, features: Float[Array, "*batch F"]) -> dict[str, Array]:
         """Observations by name in float32: images ``[height, width, channels]`` in [0, 1], flat symlog vectors."""
-        out: dict[str, Array] = {k: net(features).astype(jnp.float32) for k, net in self.images.items()}
+        return {k: net(features) for k, net in self.images.items()} | self.flat_vectors(features)
+
+    def flat_vectors(self, features: Float[Array, "*batch F"]) -> dict[str, Float[Array, "*batch D"]]:
+        """The vectors among the observations, flat and in symlog space."""
+        out: dict[str, Array] = {}
         if self.vectors is not None:
             flat, start = self.vectors(features).astype(jnp.float32), 0
             for name, size in self.sizes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from prudence.models.heads import HeadConfig
+from prudence.models.pictures import Patches
 from prudence.models.rssm import RSSMConfig
 from prudence.nets import Activation, NormKind
 from prudence.ranges import Depth, NonNegative, Positive, Size
@@ -42,6 +43,7 @@ class WorldModelConfig:
             (docs/algorithms/safedreamer.md).
         mlp_layers, mlp_units: depth and width of the MLPs for vectors.
         cnn_depth: channels after the first convolution for images.
+        patches: images are encoded and decoded as patches, by matrix products; None means by convolutions.
         unsafe_weight: factor on the cost loss where the real cost is positive, because unsafe samples are rare
             (SafeDreamer 10, LAMBDA 100).
         free_nats: free bits of the summed KL, in nats.
@@ -60,6 +62,7 @@ class WorldModelConfig:
     mlp_layers: Depth = 2
     mlp_units: Size = 512
     cnn_depth: Size = 32
+    patches: Patches | None = None
     reward: HeadConfig = field(default_factory=HeadConfig)
     cost: HeadConfig = field(default_factory=lambda: HeadConfig(out_scale=1.0))
     continue_: HeadConfig = field(default_factory=lambda: HeadConfig(kind="bernoulli", out_scale=1.0))

@@ -93,15 +93,11 @@ class LatentModel(eqx.Module):
 
     def reconstruction_losses(self, features: Float[Array, "B T F"], batch: Batch) -> dict[str, Float[Array, "B T"]]:
         """Negative log-likelihoods of the observations by name, up to constants."""
-        losses = {}
-        for name, mean in self.decoder(features).items():
-            target = batch.observation[name]
-            if name in self.decoder.images:
-                error = jnp.square(mean - target.astype(jnp.float32) / 255).sum((-3, -2, -1))
-            else:
-                error = self._vector_loss(mean - symlog(target.reshape(mean.shape))).sum(-1)
-            losses[f"reconstruct_{name}"] = error
-        return losses
+        seen, decoder = batch.observation, self.decoder
+        losses = {name: image.error(features, seen[name]) for name, image in decoder.images.items()}
+        for name, mean in decoder.flat_vectors(features).items():
+            losses[name] = self._vector_loss(mean - symlog(seen[name].reshape(mean.shape))).sum(-1)
+        return {f"reconstruct_{name}": loss for name, loss in losses.items()}
 
     def _vector_loss(self, error: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         squared, floor = jnp.square(error), self.config.vector_std

@@ -13,7 +13,7 @@ from prudence.cores.fosp.critics import ValuesConfig
 from prudence.cores.fosp.feasibility import FeasibilityConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
-from prudence.envs.registry import where_offered
+from prudence.envs.registry import shows_pictures, where_offered
 from prudence.loops import ReplayLoop
 from prudence.optim import OptimiserConfig
 from prudence.presets import dreamer
@@ -23,7 +23,7 @@ Choices = tuple[EnvConfig, FospConfig, ReplayLoop]
 
 
 def _paper(system: System[FospConfig], env: EnvConfig) -> Choices:
-    published = system.published("vision" in env.obs)
+    published = system.published(shows_pictures(env))
     assert isinstance(published.loop, ReplayLoop)
     env = where_offered(replace(env, action_repeat=published.action_repeat), cameras=published.cameras)
     return env, system.compose(published.agent), published.loop

@@ -15,13 +15,19 @@ from prudence.cores.on_policy.improvement import ConstrainedTrustRegion, FirstOr
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
+from prudence.envs.registry import shows_pictures
 from prudence.loops import RolloutLoop
+from prudence.models.pictures import Patches
 
 Choices = tuple[EnvConfig, OnPolicyConfig, RolloutLoop]
 
 
 def _published(system: System[OnPolicyConfig], env: EnvConfig) -> OnPolicyConfig:
-    return system.published("vision" in env.obs).agent
+    return system.published(shows_pictures(env)).agent
+
+
+def _patches(env: EnvConfig, patches: Patches) -> Patches | None:
+    return patches if shows_pictures(env) else None
 
 
 def _suite(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:
@@ -50,6 +56,7 @@ def _cpu(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:
             constraint=replace(config.constraint, maximum=10.0) if holds_back else config.constraint,
             actor_optimiser=replace(config.actor_optimiser, learning_rate=1e-4),
         )
+    config = replace(config, patches=_patches(env, Patches()))
     return env, config, RolloutLoop(steps=1_000_000, decisions_per_iteration=8_000, evaluate_every=250_000)
 
 
@@ -60,6 +67,7 @@ def _debug(system: System[OnPolicyConfig], env: EnvConfig) -> Choices:
     if isinstance(improvement, FirstOrder):
         improvement = replace(improvement, passes=2, batch_size=16)
     config = replace(config, improvement=improvement, actor=actor, critic=critic, cnn_depth=2)
+    config = replace(config, patches=_patches(env, Patches(units=2)))
     loop = RolloutLoop(
         steps=400,
         num_envs=2,

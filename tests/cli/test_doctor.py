@@ -3,6 +3,7 @@
 import io
 from importlib import metadata
 
+import jax
 import pytest
 from rich.console import Console
 
@@ -43,12 +44,62 @@ def test_a_check_that_raises_is_a_failed_check(monkeypatch):
     assert checks["python"].status == checks["video"].status == "ok"
 
 
+H100 = module.Gpu("NVIDIA H100", "580.65.06")
+
+
 def test_an_unused_gpu_is_noticed(monkeypatch):
+    monkeypatch.setattr(module, "nvidia_gpus", list)
     assert check_jax().status == "ok"
-    monkeypatch.setattr(module.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(module, "nvidia_gpus", lambda: [H100])
     check = check_jax()
     assert check.status == "warning"
-    assert "jax[cuda13]" in check.remedy
+    assert check.detail.endswith("This machine has NVIDIA H100, which is not used: JAX_PLATFORMS is 'cpu'")
+    assert check.remedy == "unset JAX_PLATFORMS"
+
+
+def test_gpus_are_those_that_the_driver_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module.nvidia_gpus() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H100, 580.65.06'\necho 'NVIDIA H100, 580.65.06'\n")
+    program.chmod(0o755)
+    assert module.nvidia_gpus() == [H100, H100]
+    program.write_text("#!/bin/sh\necho 'Failed to initialize NVML'\nexit 9\n")
+    assert module.nvidia_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "plugins", "reason", "remedy"),
+    [
+        (
+            "580.65.06",
+            {},
+            "JAX's part for it is not installed",
+            'pip install "prudence-rl[cuda]", or pip install "jax[cuda13]',
+        ),
+        ("535.54.03", {}, "JAX's part for it is not installed", 'pip install "jax[cuda12]'),
+        (
+            "580.65.06",
+            {"jax-cuda13-plugin": "0.0.1"},
+            "jax-cuda13-plugin 0.0.1 and jax",
+            'pip install "prudence-rl[cuda]"',
+        ),
+        ("580.65.06", {"jax-cuda13-plugin": jax.__version__}, "(driver 580.65.06, jax-cuda13-plugin", "pip install"),
+    ],
+)
+def test_the_reason_why_a_gpu_is_not_used(monkeypatch, driver, plugins, reason, remedy):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(module, "_version", plugins.get)
+    found = module.why_unused(driver)
+    assert reason in found[0]
+    assert found[1].startswith(remedy)
+
+
+def test_a_variable_may_hide_a_gpu(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert module.why_unused(H100.driver) == ("CUDA_VISIBLE_DEVICES is '-1'", "unset CUDA_VISIBLE_DEVICES")
 
 
 def test_versions_are_held_against_the_lock(tmp_path):

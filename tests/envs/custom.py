@@ -109,6 +109,41 @@ class Mixed(gym.Env[Any, Any]):
         return self.reset()[0], float(action), False, False, {"cost": 0.0}
 
 
+class Picture(gym.Env[Any, Any]):
+    """Shows a picture that is as bright as the action; the reward is the action, the cost 1 above a half."""
+
+    observation_space = gym.spaces.Box(0, 255, (96, 96, 3), np.uint8)
+    action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    time_limit = 12
+
+    def _seen(self, light: float) -> np.ndarray:
+        space = self.observation_space
+        return np.full(space.shape, light * space.high.max(), space.dtype)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self._seen(0.5), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        light = float(action[0]) / 2 + 0.5
+        return self._seen(light), light, False, False, {"cost": float(light > 0.5)}
+
+
+class Grey(Picture):
+    observation_space = gym.spaces.Box(0, 255, (84, 84, 1), np.uint8)
+
+
+class ChannelsFirst(Picture):
+    observation_space = gym.spaces.Box(0, 255, (3, 64, 64), np.uint8)
+
+
+class Stack(Picture):
+    observation_space = gym.spaces.Box(0, 255, (4, 64, 64, 3), np.uint8)
+
+
+class Floats(Picture):
+    observation_space = gym.spaces.Box(0.0, 1.0, (48, 64, 3), np.float32)
+
+
 class Unbounded(Counter):
     """Actions without bounds."""
 

@@ -32,6 +32,14 @@ def test_front_and_back_are_stacked_and_differ():
     assert np.abs(both[..., :3].astype(int) - both[..., 3:]).mean() > 10
 
 
+@pytest.mark.parametrize("quality", ["fast", "fidelity"])
+def test_pictures_that_are_drawn_together_are_those_of_each_camera(quality):
+    """Beside one another a triangle's edge may be rounded to the next pixel."""
+    _, front = picture(quality=quality)
+    _, both = picture(quality=quality, cameras="both")
+    assert (front != both[..., :3]).any(-1).mean() < 0.01
+
+
 def test_the_picture_follows_from_the_seed_and_moves_with_the_agent():
     env, first = picture()
     _, again = picture()
@@ -51,7 +59,7 @@ def test_contexts_outlive_episodes_and_environments():
 
 def test_what_the_camera_cannot_see_changes_nothing(monkeypatch):
     _, culled = picture(cameras="both")
-    monkeypatch.setattr(rendering, "_unseen", lambda model, data, camera: np.zeros(model.ngeom, bool))
+    monkeypatch.setattr(rendering, "_seen", lambda model, data, cameras: np.ones((len(cameras), model.ngeom), bool))
     _, whole = picture(cameras="both")
     np.testing.assert_array_equal(culled, whole)
 

@@ -13,6 +13,7 @@ from prudence.cores.system import Published
 from prudence.critics import CriticConfig
 from prudence.loops import ReplayLoop
 from prudence.models.config import HeadConfig, PrivilegedConfig, WorldModelConfig
+from prudence.models.pictures import Patches
 from prudence.models.rssm import RSSMConfig
 from prudence.planners import CrossEntropy
 
@@ -27,6 +28,7 @@ def sizes(
     mlp_units: int | None = None,
     bins: int = 255,
     cnn_depth: int = 32,
+    patches: Patches | None = None,
     latent: Literal["discrete", "gaussian"] = "discrete",
     head_layers: int = 2,
 ) -> tuple[WorldModelConfig, ActorConfig, CriticConfig]:
@@ -37,6 +39,7 @@ def sizes(
         mlp_layers=mlp_layers,
         mlp_units=mlp_units or units,
         cnn_depth=cnn_depth,
+        patches=patches,
         reward=head,
         cost=replace(head, out_scale=1.0),
         continue_=replace(head, kind="bernoulli", out_scale=1.0),

@@ -41,7 +41,8 @@ from prudence.cores.on_policy.improvement import (
     TrustRegion,
     minibatches,
 )
-from prudence.nets import MLP, ConvEncoder
+from prudence.models.pictures import ConvEncoder, PatchEncoder, Patches, picture_encoder
+from prudence.nets import MLP
 from prudence.ops.normalise import RunningMoments
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
@@ -80,7 +81,8 @@ class OnPolicyConfig:
         critic: the value functions of reward and costs.
         actor_optimiser: the policy's optimiser, for first-order improvements.
         cnn_depth: number of channels of the first convolution, for images. Policy and value functions have separate
-            convolutions.
+            encoders.
+        patches: images are encoded as patches, by matrix products; None means by convolutions.
         discount: γ of rewards.
         lambda_, cost_lambda: λ of the generalised advantage estimates of reward and of costs.
         budget: what episodes may cost. A memory of 0.02 has the same mean age as a mean of the last 100 episodes.
@@ -103,6 +105,7 @@ class OnPolicyConfig:
     critic: ValueConfig = field(default_factory=ValueConfig)
     actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(3e-4, clip=40.0))
     cnn_depth: Size = 16
+    patches: Patches | None = None
     discount: Share = 0.99
     lambda_: Share = 0.95
     cost_lambda: Share = 0.95
@@ -126,15 +129,18 @@ class Inputs(NamedTuple):
 
 
 class Senses(eqx.Module):
-    """The encoder from :class:`Inputs` to one feature vector: convolutions for images, and the unchanged vector."""
+    """The encoder from :class:`Inputs` to one feature vector: one network for each image, and the unchanged vector."""
 
-    images: dict[str, ConvEncoder]
+    images: dict[str, ConvEncoder | PatchEncoder]
     out_size: int = eqx.field(static=True)
 
-    def __init__(self, specs: dict[str, ObservationSpec], depth: int, *, key: Key):
+    def __init__(self, specs: dict[str, ObservationSpec], config: OnPolicyConfig, *, key: Key):
         names = [name for name in sorted(specs) if specs[name].is_image]
         keys = jax.random.split(key, len(names) + 1)
-        self.images = {n: ConvEncoder(specs[n].shape, depth, key=k) for n, k in zip(names, keys[1:], strict=True)}
+        self.images = {
+            n: picture_encoder(specs[n].shape, config.patches, config.cnn_depth, key=k)
+            for n, k in zip(names, keys[1:], strict=True)
+        }
         self.out_size = _vector_size(specs) + sum(net.out_size for net in self.images.values())
 
     def __call__(self, inputs: Inputs) -> Float[Array, "*batch F"]:
@@ -228,7 +234,7 @@ class OnPolicy(Agent):
     def init(self, *, key: Key) -> OnPolicyState:
         c, num_costs, specs = self.config, self.spaces.num_costs, dict(self.spaces.unprivileged)
         actor_key, senses_key, critic_key, cost_key = jax.random.split(key, 4)
-        senses = Senses(specs, c.cnn_depth, key=senses_key)
+        senses = Senses(specs, c, key=senses_key)
         actor = PolicyNet(senses, Actor(senses.out_size, self.spaces.action, c.actor, key=actor_key))
         return OnPolicyState(
             actor=Optimised.init(actor, c.actor_optimiser),
@@ -243,7 +249,7 @@ class OnPolicy(Agent):
     def _value_net(self, outputs: int, *, key: Key) -> Optimised[ValueNet]:
         c = self.config
         senses_key, net_key = jax.random.split(key)
-        senses = Senses(dict(self.spaces.unprivileged), c.cnn_depth, key=senses_key)
+        senses = Senses(dict(self.spaces.unprivileged), c, key=senses_key)
         net = MLP(
             senses.out_size, c.critic.units, c.critic.layers, outputs, norm="none", activation="tanh", key=net_key
         )

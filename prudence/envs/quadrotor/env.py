@@ -150,7 +150,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         key = ("outside", self._name, self._render_size)
         renderer = shared_renderer(key, self.flight.spec.compile, self._render_size, "fidelity")
         mujoco.mj_forward(self.flight.model, self.flight.data)
-        return renderer.draw(self.flight.model, self.flight.data, camera).copy()
+        return renderer.draw(self.flight.model, self.flight.data, [camera])[:, 0].copy()
 
     def overhead(self, radius: float | None = None) -> Overhead:
         """The arena from straight above. ``radius`` shows so many metres around the quadrotor instead."""
