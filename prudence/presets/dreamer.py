@@ -140,7 +140,9 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         replay_capacity=500_000,
         log_every=2000,
     )
-    env = where_offered(replace(env, action_repeat=5), lidar_scale="inverse", lidar_nearest=True, nearest_first=True)
+    env = where_offered(
+        replace(env, action_repeat=5), lidar_scale="inverse", lidar_nearest=True, nearest_first=True, reward="dense"
+    )
     return env, agent, loop
 
 
