@@ -2,6 +2,7 @@
 
     python benchmarks/environments.py [--json FILE] [--repeats 5] [--task SafetyPointGoal1-v0]
     python benchmarks/environments.py --task SafetyQuadrotorGoal1-v0
+    python benchmarks/environments.py --task SafeReach-v0
 
 Each number is the median of the repeats, without the first one. There are two rates: by wall time, and by processor
 time of this thread, which is the rate of one core even on a busy machine.
@@ -24,7 +25,7 @@ import mujoco
 import numpy as np
 
 from prudence.envs import safety_gymnasium
-from prudence.envs.registry import configure, make
+from prudence.envs.registry import configure, find_suite, make, options_of
 from prudence.envs.safety_gymnasium.loader import suite
 
 DECISIONS = 200  # An episode of PointGoal1, if actions are repeated five times.
@@ -98,11 +99,12 @@ def main() -> None:
     options = parser.parse_args()
     task, repeats = options.task, options.repeats
     rows = {"the suite's own": suites(task, repeats)} if task in safety_gymnasium.TASKS else {}
-    rows |= {
-        "lidar, repeat 5": ours(task, repeats, obs=("lidar",), action_repeat=5),
-        "coordinates, repeat 5": ours(task, repeats, obs=("coordinates",), action_repeat=5),
-        "vision front and back, repeat 4": ours(task, repeats, obs=("vision",), cameras="both", action_repeat=4),
-    }
+    offered = find_suite(task)
+    vectors = [name for name in ("lidar", "coordinates") if name in offered.observations]
+    rows |= {f"{name}, repeat 5": ours(task, repeats, obs=(name,), action_repeat=5) for name in vectors}
+    both = {"cameras": "both"} if "cameras" in options_of(offered) else {}
+    name = f"vision{' front and back' if both else ''}, repeat 4"
+    rows[name] = ours(task, repeats, obs=("vision",), action_repeat=4, **both)
     print(f"{task}: by wall clock | by processor time (resets counted, but for the suite's)")
     for name, figures in rows.items():
         cells = ", ".join(f"{key} {wall:,.0f} | {core:,.0f}" for key, (wall, core) in figures.items())

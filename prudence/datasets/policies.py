@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -62,10 +64,15 @@ class FixedPolicy(Agent):
         return {}
 
 
-def find_script(name: str) -> Callable[[], Script]:
+def find_script(name: str, spaces: Spaces) -> Callable[[], Script]:
     """What makes the script that ``module:name`` is: a function of the observations, or a class of such objects.
 
-    A class is called once for each environment, without arguments, so that its objects may remember.
+    A class is called once for each environment, so that its objects may remember. It is called without arguments, or
+    with ``spaces`` if it has a parameter of that name. So is a function that has one: it returns the script.
+
+    Args:
+        name: ``module:name``.
+        spaces: of the environment.
 
     Raises:
         ValueError: there is no such thing.
@@ -82,7 +89,16 @@ def find_script(name: str) -> Callable[[], Script]:
         ) from error
     if not callable(found):
         raise ValueError(f"{name} is a {type(found).__name__}, not a function of the observations or a class")
+    if _takes_spaces(found):
+        return partial(found, spaces=spaces)
     return found if isinstance(found, type) else lambda: found
+
+
+def _takes_spaces(found: Callable[..., Any]) -> bool:
+    try:
+        return "spaces" in inspect.signature(found).parameters
+    except ValueError:  # Some functions of compiled modules have no signature.
+        return False
 
 
 def _uniform(spaces: Spaces, num_envs: int, key: Key) -> np.ndarray:

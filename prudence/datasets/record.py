@@ -175,7 +175,7 @@ def _behaviour(policy: Path | str, env: EnvConfig | Path | str | None, explore: 
     config = env if isinstance(env, EnvConfig) else _environment_of(Path(env), trust)
     with contextlib.closing(make_vector(config, 1, seed=0)) as envs:
         spaces, interface = envs.spaces, envs.interface
-    make = None if str(policy) == RANDOM else find_script(str(policy))
+    make = None if str(policy) == RANDOM else find_script(str(policy), spaces)
     source = Source(str(policy), mode="random" if make is None else "scripted")
     return _Behaviour(FixedPolicy(spaces, make), None, config, interface, "evaluate", source)
 

@@ -75,6 +75,16 @@ class Evaluation:
         return tuple(cost_bound(self.costs[:, i], budget) for i, budget in enumerate(budgets))
 
     @property
+    def violations(self) -> float:
+        """Share of the episodes that cost anything (FOSP's constraint violation rate, CV)."""
+        return float((self.costs > 0).any(axis=1).mean())
+
+    @property
+    def success(self) -> float | None:
+        """Share of the episodes that reached a goal (FOSP's success rate, SR). None if goals are not reported."""
+        return None if self.goals is None else float((self.goals > 0).mean())
+
+    @property
     def verdicts(self) -> tuple[tuple[Status, str], ...]:
         """Status and one-line result of each constraint. It is empty if the agent ignores costs."""
         if self.budgets is None:
@@ -87,9 +97,11 @@ class Evaluation:
             "evaluation/return_mean": float(self.returns.mean()),
             "evaluation/cost_mean": float(self.costs.sum(1).mean()),
             "evaluation/length_mean": float(self.lengths.mean()),
+            "evaluation/violations": self.violations,
         }
         if self.goals is not None:
             metrics["evaluation/goals_mean"] = float(self.goals.mean())
+            metrics["evaluation/success"] = float((self.goals > 0).mean())
         if len(self.cost_names) > 1:
             metrics |= {
                 f"evaluation/cost_{n}": float(c) for n, c in zip(self.cost_names, self.costs.mean(0), strict=True)
@@ -109,12 +121,13 @@ class Evaluation:
             f"  return  {self.interval} (mean, 95 % bootstrap interval)",
         ]
         if self.goals is not None:
-            lines.append(f"  goals   {bootstrap_interval(self.goals)}")
+            lines.append(f"  goals   {bootstrap_interval(self.goals)}; {self.success:.0%} of episodes reach one")
         verdicts = self.verdicts or ((None, None),) * len(self.cost_names)
         for name, column, (_, verdict) in zip(self.cost_names, self.costs.T, verdicts, strict=True):
             lines.append(f"  {name:<7} {bootstrap_interval(column)}")
             if verdict is not None:
                 lines.append(f"          {verdict}")
+        lines.append(f"  {self.violations:.0%} of episodes cost anything")
         if self.decisions:
             lines.append(f"  {meaning(self.decisions[0])}")
         if self.real_time is not None:
@@ -144,6 +157,8 @@ class Evaluation:
             "return_mean": float(self.returns.mean()),
             "return_interval": [self.interval.low, self.interval.high],
             "cost_mean": self.costs.mean(0).tolist(),
+            "violations": self.violations,
+            "success": self.success,
         }
         if self.decisions is not None:
             content["until_decided"] = {

@@ -153,6 +153,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         lidar_nearest=True,
         nearest_first=True,
         cameras=system.published(pictures).cameras,
+        reward="dense",
     )
     return env, agent, loop
 

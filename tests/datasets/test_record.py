@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from prudence.cli.commands.dataset import Record
+from prudence.cli.commands.usage import UsageError
 from prudence.data.dataset import Dataset
 from prudence.data.manifest import DatasetError
 from prudence.data.replay import Replay
@@ -26,8 +28,8 @@ from prudence.envs.interface import unchanged
 from prudence.envs.registry import configure
 from prudence.envs.vector import episode_seed, make_vector
 from prudence.run_config import RunConfig
-from prudence.runs.config import from_json, write_config
-from prudence.types import Observation
+from prudence.runs.config import from_json, to_json, write_config
+from prudence.types import Observation, Spaces
 
 COST = configure("probe/cost")
 
@@ -35,6 +37,10 @@ COST = configure("probe/cost")
 def bold(observation: Observation) -> np.ndarray:
     """Takes the risk 1: every decision earns 1 and costs 1."""
     return np.ones(1)
+
+
+def as_many_as_there_are(spaces: Spaces) -> Callable[[Observation], np.ndarray]:
+    return lambda observation: np.ones(spaces.action.size)
 
 
 def too_many(observation: Observation) -> np.ndarray:
@@ -129,6 +135,8 @@ def test_scripts_are_recorded(tmp_path: Path) -> None:
     data, _ = record_dataset(f"{__name__}:Alternating", tmp_path / "turns", episodes=3, env=COST)
     for index in range(3):
         assert data.column("prev_action", index)[1:, 0].tolist() == [1.0, 0.0] * 10
+    data, _ = record_dataset(f"{__name__}:as_many_as_there_are", tmp_path / "sized", episodes=1, env=COST)
+    assert data.episodes[0].costs == (20.0,)
 
 
 def test_actions_of_scripts_may_be_numbers_of_discrete_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +207,18 @@ def test_the_command_records_and_tells(tmp_path: Path, capsys: pytest.CaptureFix
     assert data.spaces.costs == ("cost_left", "cost_right")
     for part in ("chance", "no cost_left", "over 2 episodes", data.digest[:12]):
         assert part in said
+
+
+def test_the_command_takes_settings_of_the_environment(tmp_path: Path) -> None:
+    command = Record("random", tmp_path / "d", episodes=1, task="probe/cost", env=("time_limit=5", "spent=true"))
+    assert command.run() == 0
+    assert Dataset(tmp_path / "d").env == to_json(configure("probe/cost", time_limit=5, spent=True))
+    for env, task, message in (
+        (("time_limit",), "probe/cost", "--env: 'time_limit' is not NAME=VALUE"),
+        (("spent=true",), None, "--env sets the environment of --task"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Record("random", tmp_path / "e", episodes=1, task=task, env=env).run()
 
 
 @pytest.mark.slow

@@ -46,7 +46,8 @@ def test_tasks_are_those_of_the_suites():
 def test_no_simulator_is_imported_before_a_task_is_made():
     code = (
         "import sys; from prudence.envs import registry; registry.configure('SafetyPointGoal1-v0', lidar_arc=90.0); "
-        "registry.configure('SafetyQuadrotorGoal1-v0'); assert 'mujoco' not in sys.modules"
+        "registry.configure('SafetyQuadrotorGoal1-v0'); registry.configure('SafeReach-v0'); "
+        "assert 'mujoco' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -21,6 +21,7 @@ _Out = Annotated[Path, tyro.conf.arg(metavar="DIRECTORY")]
 _Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 _Obs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 _Costs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="total|separate|NAME [NAME ...]")]
+_Env = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]")]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Record:
     """With --task: raw steps that one decision lasts. A run that goes on from this data must have the same."""
     costs: _Costs = ("total",)
     """With --task: total, separate, or the names of the costs to use."""
+    env: _Env = ()
+    """With --task: other settings of the environment, such as options of the task's suite. A value is JSON, or else a
+    string."""
     explore: bool = False
     """A run acts as in training, with samples where its policy would otherwise take its mode."""
     seed: int = 0
@@ -73,7 +77,9 @@ class Record:
             raise UsageError("give --like RUN or --task TASK, not both")
         env: Any = self.like
         if self.task is not None:
-            env = _environment(self.task, self.obs, self.action_repeat, self.costs)
+            env = _environment(self.task, self.obs, self.action_repeat, self.costs, self.env)
+        elif self.env:
+            raise UsageError("--env sets the environment of --task: give that too")
         with progress_bar("recording episodes", self.episodes, Console(stderr=True)) as show:
             data, result = record_dataset(
                 self.policy,
@@ -300,11 +306,20 @@ class Export:
         return 0
 
 
-def _environment(task: str, obs: tuple[str, ...], action_repeat: int, costs: tuple[str, ...]) -> EnvConfig:
+def _environment(
+    task: str, obs: tuple[str, ...], action_repeat: int, costs: tuple[str, ...], others: tuple[str, ...] = ()
+) -> EnvConfig:
+    from prudence.cli.settings import parse_arguments
     from prudence.envs import registry
 
     chosen = costs[0] if len(costs) == 1 and costs[0] in ("total", "separate") else costs
-    return registry.configure(task, obs=obs, action_repeat=action_repeat, costs=chosen)
+    try:
+        settings = parse_arguments(others) if others else {}
+    except ValueError as error:
+        raise UsageError(f"--env: {error}") from error
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    common = {"obs": obs, "action_repeat": action_repeat, "costs": chosen}
+    return registry.configure(task, **{**common, **settings, **lists})
 
 
 def _made(data: Data) -> int:
