@@ -24,7 +24,7 @@ from prudence.data.replay import Replay
 from prudence.datasets import record
 from prudence.datasets.record import dataset_from_replay, record_dataset
 from prudence.envs.base import EnvConfig
-from prudence.envs.interface import unchanged
+from prudence.envs.interface import interface_from, unchanged
 from prudence.envs.registry import configure
 from prudence.envs.vector import episode_seed, make_vector
 from prudence.run_config import RunConfig
@@ -86,7 +86,7 @@ def test_a_run_is_recorded_as_it_is_evaluated(run: Path, tmp_path: Path) -> None
     assert data.env is not None
     assert from_json(data.env, EnvConfig) == COST
     assert data.manifest.licence == "MIT"
-    assert data.manifest.interface == unchanged(data.spaces).content()
+    assert interface_from(data.manifest.interface) == unchanged(data.spaces)
     (source,) = data.sources
     assert (source.name, source.run, source.step, source.mode, source.seed) == ("safe", str(run), 70, "evaluate", 3)
     assert [episode.length for episode in data.episodes] == [20] * 12
@@ -124,7 +124,7 @@ def test_uniform_actions_are_recorded_in_the_environment_of_a_run(run: Path, tmp
     assert (data.sources[0].name, data.sources[0].mode) == ("random", "random")
     again, _ = record_dataset("random", tmp_path / "again", episodes=30, env=run)
     assert again.digest == data.digest
-    assert data.manifest.interface == unchanged(data.spaces).content()
+    assert interface_from(data.manifest.interface) == unchanged(data.spaces)
 
 
 def test_scripts_are_recorded(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_policy_takes_the_interface_of_its_data_along(tmp_path, plain, no_envi
         ({"agent": "safedreamer-osrp-lag"}, "plans, and the price"),
         ({"task": "probe/value"}, "was recorded in probe/cost"),
         ({"time_limit": 7}, "was recorded in probe/cost"),
-        ({"dataset": None}, "give --dataset DIRECTORY"),
+        ({"dataset": None, "agent": "bc"}, "give --dataset DIRECTORY"),
         ({"dataset": None, "agent": "dreamerv3", "updates": 5}, "--updates is the length of an offline run"),
         ({"dataset": "/nowhere"}, "no dataset"),
     ],

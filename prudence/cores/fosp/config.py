@@ -164,7 +164,7 @@ def check(config: FospConfig, spaces: Spaces) -> None:
         ValueError: it does not.
     """
     config.budget.check(spaces, constrained=config.constrained)
-    if config.fine_tuning is None and not isinstance(config.budget.violation, Imagined):
+    if config.constrained and config.fine_tuning is None and not isinstance(config.budget.violation, Imagined):
         raise ValueError(
             "this agent learns from recorded actions, so no episodes of its policy measure its costs: give it "
             "budget.violation=Imagined('episode')"

@@ -234,7 +234,9 @@ def test_members_that_agree_have_no_disagreement():
     model, features = state.world_model.module, jax.random.normal(jax.random.key(1), (4, size))
     measure = Ensemble(3).disagreement
     assert (measure(state.disagreement, model, features) > 0).all()
-    alike = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape) if eqx.is_array(x) else x, state.disagreement)
+    alike = jax.tree.map(
+        lambda x: jnp.broadcast_to(x[:1], x.shape) if eqx.is_array(x) and x.ndim else x, state.disagreement
+    )
     np.testing.assert_allclose(measure(alike, model, features), 0.0, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toys
 
-from prudence.budgets import Budget, Lived
+from prudence.budgets import Budget, Imagined, Lived
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.fosp.config import FospConfig
 from prudence.cores.fosp.critics import Pairs
@@ -29,7 +29,8 @@ DISCRETE = toys.spaces(action="discrete", actions=3)
 def make(name: str = "fosp", spaces=SPACES, **changes) -> Fosp:
     config = offline("debug", name, EnvConfig("probe/value"), Path("data"), "digest").agent
     assert isinstance(config, FospConfig)
-    agent = find_system(name).agent(spaces, replace(config, **changes))
+    budget = replace(config.budget, violation=Imagined("episode", relative=True, bound=2.0))
+    agent = find_system(name).agent(spaces, replace(config, **{"budget": budget, **changes}))
     assert isinstance(agent, Fosp)
     return agent
 
