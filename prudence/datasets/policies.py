@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -90,7 +90,7 @@ def find_script(name: str, spaces: Spaces) -> Callable[[], Script]:
     if not callable(found):
         raise ValueError(f"{name} is a {type(found).__name__}, not a function of the observations or a class")
     if _takes_spaces(found):
-        return partial(found, spaces=spaces)
+        return cast(Callable[[], Script], partial(found, spaces=spaces))
     return found if isinstance(found, type) else lambda: found
 
 

@@ -142,7 +142,7 @@ def next_corner(
     points = np.concatenate([start[None], corners[(np.abs(corners) <= area).all(axis=1)], goal[None]])
     legs = points[None] - points[:, None]
     along = points[:, None, None] + np.linspace(0.0, 1.0, 41)[:, None] * legs[:, :, None]
-    blocked = (np.abs(along[..., None, :] - boxes) < half + NEEDED).all(axis=-1).any(axis=(2, 3))
+    blocked = (np.abs(along[..., None, :] - boxes) < half + NEEDED).all(axis=-1).any(axis=-1).any(axis=-1)
     lengths = np.where(blocked, np.inf, np.linalg.norm(legs, axis=-1))
     left = np.where(np.arange(len(points)) == len(points) - 1, 0.0, np.inf)
     for _ in points:

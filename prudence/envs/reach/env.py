@@ -150,7 +150,7 @@ class ReachEnv(gym.Env[Any, Any]):
             return None
         model, key = self.robot.model, ("outside", self._key, self._render_size)
         renderer = shared_renderer(key, self.robot.spec.compile, self._render_size, "fidelity")
-        return renderer.draw(model, self.data, fixed_camera(model, CAMERA)).copy()
+        return renderer.draw(model, self.data, [fixed_camera(model, CAMERA)])[:, 0].copy()
 
     def _find_things(self) -> None:
         model, number = self.robot.model, len(self._variant.obstacles)
