@@ -32,7 +32,7 @@ def test_the_script_measures_trains_and_reports(tmp_path):
         assert row["decision_ms"] > 0
         assert row["memory_gb"] >= 0
     assert report["run"]["exit_code"] == 0
-    assert report["run"]["step"] == 120
+    assert 100 <= report["run"]["step"] <= 120  # Of the last metrics.
     assert (tmp_path / "run" / "curve.png").exists() or "no learning curve" in (tmp_path / "run.log").read_text()
     assert "| safedreamer-osrp-lag | bfloat16 |" in (tmp_path / "gpu.md").read_text()
 
