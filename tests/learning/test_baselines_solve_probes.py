@@ -18,6 +18,7 @@ from prudence.cores.on_policy.on_policy import Inputs, OnPolicy, OnPolicyConfig,
 from prudence.deploy.policy import load_run
 from prudence.envs.base import EnvConfig
 from prudence.evidence.evaluate import Evaluation, evaluate_agent
+from prudence.models.pictures import Patches
 from prudence.optim import OptimiserConfig
 from prudence.presets import preset
 from prudence.run_config import RunConfig
@@ -152,5 +153,6 @@ def test_two_conflicting_constraints_are_both_held(tmp_path, name):
 
 def test_pictures_are_seen(tmp_path):
     """Half of the way to the best place at least: a policy that does not look stays at x = -0.7, and returns less."""
-    evaluation = solve(tmp_path, "probe/pixels-16", "ppo", 16_000).evaluation
+    patches = Patches(side=4, units=16)  # Those of the debug preset have too few features to see anything.
+    evaluation = solve(tmp_path, "probe/pixels-16", "ppo", 16_000, patches=patches).evaluation
     assert evaluation.returns.mean() > 18.0
