@@ -187,8 +187,9 @@ def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb
             f"the policy of {run.path} takes {size:.1f} MB, more than {limit_mb:g}: give --policy-limit "
             f"{size + 0.1:.1f} to keep it anyway, or --no-policies to record without policies"
         )
-    for name in (run.config.name, run.evaluation.name):
-        if (run.path / name).exists():
-            shutil.copy(run.path / name, target.path / name)
+    config = provenance.config_anywhere(json.loads(run.config.read_text()))
+    target.config.write_text(json.dumps(config, indent=2) + "\n")
+    if run.evaluation.exists():
+        shutil.copy(run.evaluation, target.evaluation)
     (target.path / provenance.FILE).write_text(json.dumps(provenance.anywhere(run.path), indent=1) + "\n")
     return target.path.name

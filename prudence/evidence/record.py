@@ -106,7 +106,7 @@ def describe(run: RunDirectory, *, evaluated: bool = True) -> dict[str, Any]:
     }
     wall = series.get("time/wall")
     return {
-        "config": plot.raw_config(run.path),
+        "config": provenance.config_anywhere(plot.raw_config(run.path)),
         "provenance": provenance.anywhere(run.path),
         "training_minutes": None if wall is None else round(float(wall.values[-1]) / 60, 1),
         "raw_steps": int(checkpoint.read_meta(run.checkpoints)["step"]) if run.checkpoints.exists() else None,

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,10 +35,18 @@ def note_provenance(directory: Path) -> None:
 def anywhere(directory: Path) -> list[dict[str, Any]]:
     """Entries of ``provenance.json`` for publication: their commands do not name folders of this machine.
 
-    Only the last part of the paths after ``--out`` and ``--start-from`` is kept.
+    Only the last part of the paths after ``--out``, ``--start-from`` and ``--dataset`` is kept.
     """
-    shortened = lambda command: re.sub(r"(--(?:out|start-from)[ =])\S*/", r"\1", command)
+    shortened = lambda command: re.sub(r"(--(?:out|start-from|dataset)[ =])\S*/", r"\1", command)
     return [start | {"command": shortened(str(start.get("command", "")))} for start in _starts(directory)]
+
+
+def config_anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a ``config.json`` for publication: it has the name of a data set, not its folder here."""
+    loop = config.get("loop")
+    if not isinstance(loop, dict) or not loop.get("dataset"):
+        return dict(config)
+    return {**config, "loop": {**loop, "dataset": Path(str(loop["dataset"])).name}}
 
 
 def last_commit(directory: Path) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prudence.runs.provenance import anywhere, last_commit, note_provenance
+from prudence.runs.provenance import anywhere, config_anywhere, last_commit, note_provenance
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,14 @@ def test_each_start_is_an_entry(tmp_path: Path) -> None:
     note_provenance(tmp_path)
     note_provenance(tmp_path)
     assert len(anywhere(tmp_path)) == 2
+
+
+def test_what_is_published_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    start = {
+        "command": "prudence train fosp --dataset /home/me/data/goal --start-from=/tmp/runs/off --out /tmp/runs/on"
+    }
+    (tmp_path / "provenance.json").write_text(json.dumps([start]))
+    assert anywhere(tmp_path)[0]["command"] == "prudence train fosp --dataset goal --start-from=off --out on"
+    config = {"seed": 0, "loop": {"class": "OfflineLoop", "dataset": "/home/me/data/goal", "digest": "ab"}}
+    assert config_anywhere(config)["loop"] == {"class": "OfflineLoop", "dataset": "goal", "digest": "ab"}
+    assert config_anywhere({"loop": {"steps": 3}}) == {"loop": {"steps": 3}}
