@@ -97,6 +97,11 @@ def _environment_after(origin: RunConfig, run: Path | str | None, task: str | No
     """The environment of an offline run, or that of another ``task`` with the same settings."""
     if task is None and origin.env.task == recorded.TASK:
         raise ValueError(f"nobody knows in which environment the data of {run} were recorded: name it with --task")
+    if task is None and ":" in origin.env.task:
+        raise ValueError(
+            f"{run} goes on in {origin.env.task}, and a class that a file names is not imported: name it yourself, "
+            f"with --task {origin.env.task}"
+        )
     changed = {name: value for name, value in {"task": task, "obs": obs}.items() if value}
     return registry.with_settings(origin.env, **changed)
 

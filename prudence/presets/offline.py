@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prudence.budgets import Imagined, Lived
 from prudence.cores.dreamer.config import DreamerConfig
+from prudence.envs import recorded, registry
 from prudence.envs.base import EnvConfig
 from prudence.loops import OfflineLoop, ReplayLoop
 from prudence.presets import preset, with_action_repeat
@@ -41,7 +42,8 @@ def offline(
     Raises:
         ValueError: the system learns from its own episodes only.
     """
-    config = dataclasses.replace(with_action_repeat(preset(name, agent, env), env.action_repeat), env=env)
+    config = with_action_repeat(preset(name, agent, _without_code(env)), env.action_repeat)
+    config = dataclasses.replace(config, env=env)
     loop, settings = config.loop, config.agent
     if not isinstance(loop, ReplayLoop):
         raise ValueError(
@@ -75,3 +77,13 @@ def offline(
             evaluate_episodes=loop.evaluate_episodes,
         ),
     )
+
+
+def _without_code(env: EnvConfig) -> EnvConfig:
+    """The environment by which a preset chooses. A data set is a file, so a class that it names is not imported.
+
+    Pictures of such an environment get the networks of the ``paper`` preset's kind, convolutions.
+    """
+    if registry.offers_observations(env.task):
+        return env
+    return EnvConfig(recorded.TASK, action_repeat=env.action_repeat)

@@ -168,6 +168,25 @@ def test_data_of_an_unknown_environment_can_be_learned_from(data, tmp_path, plai
     train(run_config(data), tmp_path / "run")
 
 
+def test_a_class_that_a_data_set_names_is_not_imported(tmp_path, plain, monkeypatch):
+    spaces, asked = spaces_of_task(), []
+
+    def make(config):
+        asked.append(config)
+        raise AssertionError("no environment may be made")
+
+    monkeypatch.setattr(registry, "make", make)
+    with DatasetWriter(tmp_path / "data", spaces, env={"class": "EnvConfig", "task": "unwanted:Env"}) as writer:
+        for rows in episodes(spaces, 3):
+            writer.add(rows, writer.source(Source("random")))
+    config = run_config(tmp_path / "data")
+    assert config.env.task == "unwanted:Env"
+    run = train(config, tmp_path / "run")
+    assert [made.task for made in asked if made.task != "recorded"] == []  # That one raises, and imports nothing.
+    with pytest.raises(ValueError, match="name it yourself, with --task unwanted:Env"):
+        configure("fosp", start_from=run, preset_name="debug")
+
+
 def test_a_policy_takes_the_interface_of_its_data_along(tmp_path, plain, no_environment):
     """Its environment's own actions reach from -4 to 8, which only the data know."""
     spaces = spaces_of_task()

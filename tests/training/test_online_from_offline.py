@@ -71,7 +71,8 @@ def test_it_takes_weights_and_counts_anew(origin, data, tmp_path):
 
 def test_the_agent_acts_from_its_first_decision_on(origin, tmp_path, monkeypatch):
     monkeypatch.setattr("prudence.training.collect.Collector.explore", lambda self: pytest.fail("explored"))
-    train(following(origin, loop={"prefill": 40}), tmp_path / "online", start_from=origin)
+    run = train(following(origin, loop={"prefill": 40}), tmp_path / "online", start_from=origin)
+    assert content(run)["manifest"]["meta"]["counters"]["decisions"] == 120
 
 
 def test_an_interrupted_run_equals_an_uninterrupted_one(origin, tmp_path):
