@@ -34,6 +34,8 @@ from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spa
 
 RUN_UPDATES = 30_000
 """Number of gradient steps of a run if its length is not given."""
+_LEAST_DEVIATION = 1e-3
+"""Advantages that spread less than this share of the range of returns are noise, which is not to be magnified."""
 
 
 class Rehearsal(NamedTuple):
@@ -371,6 +373,12 @@ class Fosp(Agent):
         """The weights of the recorded actions (FOSP eq. 16 to 19)."""
         assert state.values is not None
         advantage, cost_advantage = state.values.rewards.advantages(pairs), state.values.costs.advantages(pairs).sum(-1)
+        mean = lambda x: (pairs.weights * x).sum() / jnp.maximum(pairs.weights.sum(), 1.0)
+        deviation, cost_deviation = (jnp.sqrt(mean(x**2)) for x in (advantage, cost_advantage))
+        metrics = {"regression/advantage_std": deviation, "regression/cost_advantage_std": cost_deviation}
+        if config.unit == "deviation":
+            advantage /= jnp.maximum(deviation, _LEAST_DEVIATION)
+            cost_advantage /= jnp.maximum(cost_deviation, _LEAST_DEVIATION)
         feasible = self._feasible(state, pairs.features)
         weights = regression_weights(
             advantage,
@@ -381,14 +389,12 @@ class Fosp(Agent):
             cost_temperature=config.cost_temperature,
             clip=config.clip,
             cost_clip=config.cost_clip,
+            cost_share=config.cost_share,
         )
-        mean = lambda x: (pairs.weights * x).sum() / jnp.maximum(pairs.weights.sum(), 1.0)
-        metrics = {
+        metrics |= {
             "regression/weight": mean(weights),
             "regression/clipped": mean(config.temperature * advantage > jnp.log(config.clip)),
             "regression/feasible": mean(feasible),
-            "regression/advantage_std": jnp.sqrt(mean(advantage**2)),
-            "regression/cost_advantage_std": jnp.sqrt(mean(cost_advantage**2)),
         }
         return pairs.weights * weights, metrics
 
