@@ -3,16 +3,18 @@
 Each part prints one line with what it tried and what failed, and the whole exits with 1 if anything did. Run it from
 the root of the repository; without arguments it takes some minutes:
 
-    .venv/bin/python tools/soak.py kills 500 damage 5000 disks environments settings 2000 memory 120
+    .venv/bin/python tools/soak.py kills 500 datasets 200 damage 5000 disks environments settings 2000 memory 120
 
 - ``kills N``: SIGKILL at random moments of training, evaluating, saving and copying (``--start-from``). Every run that
   ends must equal an uninterrupted one, bit for bit.
+- ``datasets N``: SIGKILL at random moments of ``prudence dataset`` record, mix, export and import. Nothing that is left
+  may look finished, and the same command must then make the whole data set.
 - ``damage N``: a checkpoint or a chunk of replay with random damage is loaded. It must return what was saved, fall
   back, or be refused.
 - ``disks``: each writer meets a full disk. It must raise OSError and leave the file before as it was.
 - ``environments``: each misbehaving environment must be refused (EnvError) at its start or after three crashes.
 - ``settings N``: random configurations (tools/random_settings.py).
-- ``memory M``: memory over M minutes of training.
+- ``memory M``: memory over M minutes of training, of an agent with a rollout and of one with a replay, side by side.
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import psutil
 from misbehaving import MISBEHAVING
 
 from prudence.cli.api import configure
+from prudence.cli.main import main as main_of_prudence
 from prudence.data import chunks
+from prudence.data.dataset import Dataset
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.vector import make_vector, require_end
 from prudence.run_config import RunConfig
@@ -51,7 +56,7 @@ from prudence.runs.files import write_text_atomically
 from prudence.runs.metrics import Logger, read_metrics
 from prudence.types import ActionSpec, ObservationSpec, Spaces
 
-DEFAULTS = {"kills": 20, "damage": 500, "disks": 0, "environments": 0, "settings": 100, "memory": 1}
+DEFAULTS = {"kills": 20, "datasets": 20, "damage": 500, "disks": 0, "environments": 0, "settings": 100, "memory": 1}
 _FORK = multiprocessing.get_context("fork")  # This process only imports JAX, so that a child begins at once.
 
 
@@ -125,6 +130,65 @@ def content(run: Path) -> list[Any]:
     del manifest["meta"]["counters"]["seconds"]
     rows = read_metrics(run / "metrics.jsonl")
     return [manifest, members, [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]]
+
+
+# ---- data sets -------------------------------------------------------------------------------------------------------
+
+
+def command(arguments: list[str]) -> None:
+    """Runs ``prudence``, silently."""
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    sys.exit(main_of_prudence(arguments))
+
+
+def datasets(number: int, rng: random.Random) -> Iterator[str]:
+    """Failures, where a killed command leaves what looks finished and is not, or cannot be repeated."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        source, file = str(place / "record-whole"), str(place / "export-whole")
+        record = ["record", "random", "--task", "probe/cost", "--episodes", "300", "--out"]
+        commands = {
+            "record": record,
+            "mix": ["mix", source, source, "--out"],
+            "export": ["export", source, "--format", "dsrl", "--to"],
+            "import": ["import", file, "--format", "dsrl", "--out"],
+        }
+        usual: dict[str, float] = {}
+        for name, words in commands.items():
+            began = time.monotonic()
+            process = _FORK.Process(target=command, args=(["dataset", *words, str(place / f"{name}-whole")],))
+            process.start()
+            process.join()
+            usual[name] = time.monotonic() - began
+            if process.exitcode:
+                yield f"the uninterrupted {name} ended with status {process.exitcode}"
+                return
+        for trial in range(number):
+            name = list(commands)[trial % len(commands)]
+            whole, victim = place / f"{name}-whole", place / f"{name}-{trial}"
+            for killed in (True, False):
+                process = _FORK.Process(target=command, args=(["dataset", *commands[name], str(victim)],))
+                process.start()
+                process.join(rng.uniform(0, usual[name]) if killed else None)
+                process.kill()
+                process.join()
+                if victim.exists() and data_of(victim) != data_of(whole):
+                    yield f"{name} left something that looks finished"
+                if victim.exists():
+                    break
+            else:
+                yield f"{name} could not be repeated after a kill"
+            for path in place.glob(f"{victim.name}*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def data_of(path: Path) -> Any:
+    """What a data set, or a file of DSRL, holds."""
+    if path.is_dir():
+        return Dataset(path).digest
+    with h5py.File(path) as file:
+        return {name: file[name][()].tobytes() for name in sorted(file)}
 
 
 # ---- damaged files ---------------------------------------------------------------------------------------------------
@@ -307,29 +371,39 @@ def settings(number: int, rng: random.Random) -> Iterator[str]:
         yield "some configurations failed, see above"
 
 
+AGENTS = ("ppo-lag", "safedreamer-bsrp-lag")
+
+
 def memory(minutes: int, rng: random.Random) -> Iterator[str]:
     """A failure if memory grows by more than 5 % from the second quarter of the time to the last."""
     with tempfile.TemporaryDirectory() as scratch:
-        process = started(config("ppo-lag", 10**9), Path(scratch) / "run", None)
-        found: list[float] = []
+        trained = {name: started(config(name, 10**9), Path(scratch) / name, None) for name in AGENTS}
+        found: dict[str, list[float]] = {name: [] for name in AGENTS}
         end = time.monotonic() + 60 * minutes
-        while time.monotonic() < end and process.is_alive():
-            found.append(psutil.Process(process.pid).memory_info().rss / 1e6)
+        while time.monotonic() < end and all(process.is_alive() for process in trained.values()):
+            for name, process in trained.items():
+                found[name].append(psutil.Process(process.pid).memory_info().rss / 1e6)
             time.sleep(1)
-        alive = process.is_alive()
-        process.kill()
-        process.join()
-        quarter = max(1, len(found) // 4)
-        early, late = np.mean(found[quarter : 2 * quarter]), np.mean(found[-quarter:])
-        print(f"  memory: {early:.1f} MB in the second quarter, {late:.1f} MB in the last, of {minutes} min")
-        if not alive:
-            yield f"training ended with status {process.exitcode}"
-        elif late > 1.05 * early:
-            yield f"memory grew from {early:.1f} to {late:.1f} MB"
+        for name, process in trained.items():
+            alive = process.is_alive()
+            process.kill()
+            process.join()
+            if not alive:
+                yield f"training of {name} ended with status {process.exitcode}"
+                continue
+            quarter = max(1, len(found[name]) // 4)
+            early, late = np.mean(found[name][quarter : 2 * quarter]), np.mean(found[name][-quarter:])
+            steps = read_metrics(Path(scratch) / name / "metrics.jsonl")[-1]["step"]
+            print(
+                f"  memory of {name}: {early:.1f} MB in the second quarter, {late:.1f} MB in the last; {steps:,} steps"
+            )
+            if late > 1.05 * early:
+                yield f"memory of {name} grew from {early:.1f} to {late:.1f} MB"
 
 
 PARTS = {
     "kills": kills,
+    "datasets": datasets,
     "damage": damage,
     "disks": disks,
     "environments": environments,
