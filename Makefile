@@ -23,6 +23,7 @@ pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --di
 # no quicker.
 plain = --xla_cpu_use_fusion_emitters=false
 # A program that runs twice is not worth optimising either: neither by LLVM nor by passes that look at every loop again.
+# Those of tests/learning run thousands of times.
 unoptimised = $(plain) --xla_backend_optimization_level=0 \
 	--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking
 
@@ -51,7 +52,8 @@ test: setup  ## Fast tests
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m "not slow"
 
 test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
-	XLA_FLAGS="$(plain)" $(pytest) -m slow
+	XLA_FLAGS="$(plain)" $(pytest) -m slow tests/learning
+	XLA_FLAGS="$(unoptimised)" $(pytest) -m slow --ignore=tests/learning
 
 wheel: setup  ## Build the package, and try it in an environment of its own, away from this repository
 	.ci/wheel $(BIN)/python
