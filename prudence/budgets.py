@@ -102,6 +102,10 @@ class Imagined:
         relative: as :class:`Lived`; imagined costs also set the peak, as episodes do there. False (the papers) counts
             violations in the unit of costs.
         bound: as :class:`Lived`.
+        on_policy: whether the cost is measured in imagined episodes of the policy that learns, which go on from update
+            to update (:class:`prudence.cores.imagined_episodes.ImaginedEpisodes`). False (the papers) measures a few
+            imagined steps from recorded states. In an environment these states are the policy's own. In a data set
+            they are those of other policies, whose costs no policy that learns from it can lower.
 
     Raises:
         ValueError: a value is not allowed.
@@ -110,9 +114,15 @@ class Imagined:
     estimate: Literal["sum", "mean", "episode"] = "sum"
     relative: bool = False
     bound: Positive | None = None
+    on_policy: bool = False
 
     def __post_init__(self) -> None:
         _check_bound(self.bound, self.relative)
+        if self.on_policy and self.estimate != "episode":
+            raise ValueError(
+                f"on_policy measures the cost of an episode, but estimate={self.estimate!r} compares another cost with "
+                "the budget: choose estimate='episode'"
+            )
 
 
 @dataclass(frozen=True)
@@ -213,6 +223,11 @@ class Budget:
     def estimate(self) -> Literal["sum", "mean", "episode"]:
         """The unit of imagined costs."""
         return self.violation.estimate if isinstance(self.violation, Imagined) else "episode"
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether imagined episodes of the policy measure its costs."""
+        return isinstance(self.violation, Imagined) and self.violation.on_policy
 
     @property
     def relative(self) -> bool:

@@ -167,6 +167,7 @@ class Trajectory(NamedTuple):
         rewards: ``[H+1, B]``, where ``rewards[t]`` is predicted to arrive with state t.
         costs: ``[H+1, B, C]``, where ``costs[t]`` is predicted to arrive with state t.
         continues: ``[H+1, B]`` probability that the episode goes on at state t. It carries no gradient.
+        states: the latent states ``[H+1, B, ...]``, from which imagination can go on.
     """
 
     actor_features: Float[Array, "H+1 B F"]
@@ -175,6 +176,7 @@ class Trajectory(NamedTuple):
     rewards: Float[Array, "H+1 B"]
     costs: Float[Array, "H+1 B C"]
     continues: Float[Array, "H+1 B"]
+    states: Any = None
 
 
 class EpisodeSummary(NamedTuple):

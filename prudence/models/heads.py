@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -125,8 +125,9 @@ class Heads(NamedTuple):
         actor_features: Float[Array, "states B F"],
         critic_features: Float[Array, "states B K"],
         actions: Float[Array, "H B A"],
+        states: Any,
     ) -> Trajectory:
-        """Builds a trajectory from imagined states. The heads predict from ``features``."""
+        """Builds a trajectory from imagined ``states [H+1, B, ...]``. The heads predict from ``features``."""
         return Trajectory(
             actor_features=actor_features,
             critic_features=critic_features,
@@ -134,4 +135,5 @@ class Heads(NamedTuple):
             rewards=self.reward.predict(features),
             costs=self.cost.predict(features),
             continues=jax.lax.stop_gradient(self.continue_.predict(features)),
+            states=states,
         )

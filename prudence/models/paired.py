@@ -155,7 +155,7 @@ class PairedModel(AbstractWorldModel):
 
         states, actions = roll_out(step, act, start, action_noise, noise, nudge)
         actor_features, critic_features = states.observation.features, self.critic_features(states)
-        return self.heads.trajectory(self.seen_by_heads(states), actor_features, critic_features, actions)
+        return self.heads.trajectory(self.seen_by_heads(states), actor_features, critic_features, actions, states)
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
         """As :meth:`AbstractWorldModel.open_loop`, with the observations of both halves."""

@@ -177,7 +177,7 @@ class WorldModel(AbstractWorldModel):
         noise = jnp.repeat(self.rssm.noise(length, columns // alike, key=key), alike, axis=1)
         states, actions = roll_out(self.rssm.imagine_step, act, start, action_noise, noise, nudge)
         features = states.features
-        return self.heads.trajectory(self.latents.seen_by_heads(states), features, features, actions)
+        return self.heads.trajectory(self.latents.seen_by_heads(states), features, features, actions, states)
 
     def open_loop(self, batch: Batch, context: int, *, key: Key) -> dict[str, Array]:
         states = self.latents.open_loop(batch, context, key=key)

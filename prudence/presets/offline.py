@@ -29,7 +29,8 @@ def offline(
 ) -> RunConfig:
     """The configuration with which a system of preset ``name`` learns from a data set.
 
-    The budget's violations are imagined, because data has no episodes of the policy. Everything else is the preset's.
+    The budget's violations are imagined, because data has no episodes of the policy. Where the preset measures lived
+    episodes, imagined ones of the policy take their place. Everything else is the preset's.
 
     Args:
         name: the preset.
@@ -58,7 +59,7 @@ def offline(
     settings = find_system(agent).offline(settings)
     violation = settings.budget.violation
     if isinstance(violation, Lived):
-        violation = Imagined("episode", relative=violation.relative, bound=violation.bound)
+        violation = Imagined("episode", relative=violation.relative, bound=violation.bound, on_policy=True)
     budget = dataclasses.replace(settings.budget, violation=violation)
     made = _LOOPS.get(name, _PAPER)
     whole = -(-made.updates_per_iteration // loop.updates_per_dispatch) * loop.updates_per_dispatch

@@ -13,6 +13,7 @@ from prudence.budgets import Budget, LivedCosts
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.dreamer.planning import PlanningConfig
 from prudence.cores.dreamer.uncertainty import DisagreementConfig, UncertaintyConfig
+from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.critics import Critic, CriticConfig
 from prudence.models.base import AbstractWorldModel
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
@@ -97,6 +98,11 @@ class DreamerConfig:
         return not isinstance(self.constraint, Unconstrained)
 
     @property
+    def measures_episodes(self) -> bool:
+        """Whether imagined episodes measure what the policy costs."""
+        return self.constrained and self.budget.on_policy
+
+    @property
     def values_costs(self) -> bool:
         """Whether the agent needs a cost critic."""
         return self.constrained or self.planning is not None
@@ -115,6 +121,7 @@ class DreamerState(eqx.Module):
     constraint: Any
     price: Any
     lived: LivedCosts
+    episodes: ImaginedEpisodes | None
     average: tuple[Averaged[Any], ...] | None
     step: Int[Array, ""]
 

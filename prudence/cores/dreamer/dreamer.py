@@ -24,6 +24,7 @@ from prudence.cores.dreamer.imagination import Imagination
 from prudence.cores.dreamer.perception import Perception
 from prudence.cores.dreamer.plan_acting import PlanActing
 from prudence.cores.dreamer.planning import Preview, SearchState
+from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.critics import Critic, CriticBatch, together
 from prudence.models.base import AbstractWorldModel
 from prudence.models.posterior import ModelPosterior, open_loop_each
@@ -102,6 +103,7 @@ class Dreamer(Agent):
             constraint=c.constraint.init(num_costs),
             price=None if c.planning is None else c.planning.price.init(num_costs),
             lived=c.budget.init(num_costs),
+            episodes=ImaginedEpisodes.init(self.perception.first_states, num_costs) if c.measures_episodes else None,
             average=None,
             step=jnp.zeros((), jnp.int32),
         )
@@ -264,6 +266,7 @@ class Dreamer(Agent):
         members, member_metrics = self._update_members(state, world_model.module, filtered, batch, key=key)
         state = eqx.tree_at(lambda s: s.disagreement, state, members, is_leaf=lambda x: x is None)
 
+        episodes = self._go_on(state, model, filtered, key=jax.random.fold_in(key, 6))
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
         seen = model.critic_features(filtered.states)
         replayed = self._replayed(state.critic, seen, batch, batch.reward, self.config.discount)
@@ -284,6 +287,7 @@ class Dreamer(Agent):
             constraint=imagination.update_constraint(state, dream.violation),
             price=state.price,
             lived=self.config.budget.rehearsed(state.lived, dream.estimate),
+            episodes=episodes,
             average=state.average,
             step=state.step + 1,
         )
@@ -292,6 +296,17 @@ class Dreamer(Agent):
             pairs = zip(state.average, self._what_acts(state), strict=True)
             state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
         return state, metrics | more | member_metrics | actor_metrics | critic_metrics | cost_metrics | dream.metrics
+
+    def _go_on(
+        self, state: DreamerState, model: AbstractWorldModel, filtered: Any, *, key: Key
+    ) -> ImaginedEpisodes | None:
+        """The imagined episodes after H more decisions of the policy, as it is evaluated, if the budget needs them."""
+        if state.episodes is None:
+            return None
+        c, actor = self.config, self.perception.compute(self.acting(state, "evaluate").actor.module)
+        recorded = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), filtered.states)
+        mode = c.evaluation == "mode"
+        return state.episodes.go_on(model, actor, recorded, steps=c.horizon, mode=mode, key=key)
 
     def _update_posterior(
         self, state: DreamerState, model: AbstractWorldModel, filtered: Any, batch: Batch, *, key: Key

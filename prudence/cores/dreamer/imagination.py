@@ -147,6 +147,8 @@ class Imagination:
         cost_returns = lambda_returns(trajectory.costs, cost_values, cost_discounts, c.lambda_)
         task, safety, metrics = self._select(returns, values, cost_returns, cost_values)
         estimate = self.cost_unit * jnp.stack([of(cost_returns[..., i]).mean() for i, of in enumerate(safety)])
+        if state.episodes is not None:
+            estimate = state.episodes.instead_of(estimate, self.spaces)
         violation = c.budget.measure(state.lived, estimate)
         loss = -(task(weights) * task(returns)).mean() / self._return_scale(state)
         constrained = c.constraint.loss(state.constraint, loss, violation)

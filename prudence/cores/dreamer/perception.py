@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float
 
 from prudence.models.base import AbstractWorldModel
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
-from prudence.models.paired import PairedModel
-from prudence.models.rssm import LatentState
+from prudence.models.paired import PairedModel, PairedState
+from prudence.models.rssm import LatentState, RSSMConfig
 from prudence.models.world_model import WorldModel
 from prudence.nets import cast
 from prudence.ops.normalise import symlog
@@ -52,8 +52,16 @@ class Perception:
 
     def first_latent(self, num_envs: int) -> LatentState:
         """The latent states of E environments before an episode."""
-        rssm, dtype = self.world_model.rssm, jnp.dtype(self.compute_dtype)
-        return LatentState(jnp.zeros((num_envs, rssm.deter), dtype), jnp.zeros((num_envs, rssm.stoch_size), dtype))
+        return self._zeros(self.world_model.rssm, num_envs)
+
+    def first_states(self, number: int) -> LatentState | PairedState:
+        """The states of the whole model before an episode, with those of its privileged half if it has one."""
+        states = self.first_latent(number)
+        return states if self.privileged is None else PairedState(states, self._zeros(self.privileged.rssm, number))
+
+    def _zeros(self, rssm: RSSMConfig, number: int) -> LatentState:
+        dtype = jnp.dtype(self.compute_dtype)
+        return LatentState(jnp.zeros((number, rssm.deter), dtype), jnp.zeros((number, rssm.stoch_size), dtype))
 
     def filter(
         self,

@@ -13,6 +13,7 @@ from prudence.budgets import Budget, Imagined, LivedCosts
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.fosp.critics import Values, ValuesConfig
 from prudence.cores.fosp.feasibility import Feasibility, FeasibilityConfig
+from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.models.base import AbstractWorldModel
 from prudence.models.config import WorldModelConfig
 from prudence.models.rssm import LatentState
@@ -30,8 +31,8 @@ class RegressionConfig:
     Attributes:
         temperature, cost_temperature: β1 and β2, inverse temperatures of the advantages of rewards and of costs.
         clip, cost_clip: bounds of the two weights.
-        unit: what advantages are divided by. ``range``: the running range of returns, and of costs (FOSP). ``deviation``:
-            their own standard deviation in the batch, so that β is the same in every task.
+        unit: what advantages are divided by. ``range``: the running range of returns, and of costs (FOSP).
+            ``deviation``: their own standard deviation in the batch, so that β is the same in every task.
         cost_share: ω, what a cost advantage of 1 takes from a reward advantage in feasible states (FOSP: 0).
         safe_action: f, the feasibility of an action in a feasible state. ``none``: 1 (FOSP eq. 19). ``next``: the
             feasibility of the recorded next state. ``critic``: 1 if Q^c is within the budget, else 0 (FISOR, and FOSP's
@@ -134,6 +135,11 @@ class FospConfig:
         """Whether the actor has a penalty on imagined costs."""
         return not isinstance(self.constraint, Unconstrained)
 
+    @property
+    def measures_episodes(self) -> bool:
+        """Whether imagined episodes measure what the policy costs."""
+        return self.constrained and self.budget.on_policy
+
 
 class FospState(eqx.Module):
     """The state of the agent: everything that training changes. ``step`` is the number of gradient steps.
@@ -141,6 +147,7 @@ class FospState(eqx.Module):
     Attributes:
         values: values of rewards and of costs. None for behaviour cloning.
         feasibility: the estimate of feasibility; None without one.
+        episodes: imagined episodes that measure what the policy costs; None if the budget does not ask for them.
         prior: π_0, the policy of the offline phase, which proposes actions; None without policy expansion.
     """
 
@@ -150,6 +157,7 @@ class FospState(eqx.Module):
     feasibility: Feasibility | None
     constraint: Any
     lived: LivedCosts
+    episodes: ImaginedEpisodes | None
     average: Averaged[Actor] | None
     prior: Actor | None
     step: Int[Array, ""]

@@ -25,6 +25,7 @@ from prudence.cores.fosp.config import FineTuningConfig, FospCarry, FospConfig, 
 from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Pairs, Values
 from prudence.cores.fosp.expansion import choose
 from prudence.cores.fosp.feasibility import Feasibility
+from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.models.base import AbstractWorldModel
 from prudence.nets import cast
 from prudence.ops.offline import regression_weights
@@ -121,6 +122,7 @@ class Fosp(Agent):
             else Feasibility.init(model.critic_size, costs, c.feasibility, key=feasibility_key),
             constraint=c.constraint.init(costs),
             lived=c.budget.init(costs),
+            episodes=ImaginedEpisodes.init(self.perception.first_states, costs) if c.measures_episodes else None,
             average=None if c.averaging is None else Averaged.init(actor),
             prior=None if c.expansion is None else actor,
             step=jnp.zeros((), jnp.int32),
@@ -250,6 +252,11 @@ class Fosp(Agent):
             noise,
             pathwise=self.spaces.action.kind == "continuous" and (c.constrained or not offline),
         )
+        episodes = state.episodes
+        if episodes is not None:
+            actor, mode = self.compute(self.acting(state, "evaluate")), c.evaluation == "mode"
+            episodes_key = jax.random.fold_in(key, 3)  # A number that ``split`` did not use.
+            episodes = episodes.go_on(seen.model, actor, flat, steps=c.horizon, mode=mode, key=episodes_key)
         values, metrics = self._update_values(state.values, dream, seen.pairs, rate)
         state = eqx.tree_at(lambda s: s.values, state, values)
         imitation = None
@@ -274,13 +281,14 @@ class Fosp(Agent):
             feasibility, more = feasibility.update(dream.trajectory, start_costs, alive, seen.features, batch, rate)
             metrics |= more
         state = eqx.tree_at(
-            lambda s: (s.actor, s.feasibility, s.constraint, s.lived),
+            lambda s: (s.actor, s.feasibility, s.constraint, s.lived, s.episodes),
             state,
             (
                 actor,
                 feasibility,
                 self._update_constraint(state, dream),
                 c.budget.rehearsed(state.lived, dream.estimate),
+                episodes,
             ),
             is_leaf=lambda x: x is None,
         )
@@ -302,6 +310,8 @@ class Fosp(Agent):
         feasible = jax.lax.stop_gradient(self._feasible(state, trajectory.critic_features[:-1]))
         unit = c.budget.cost_unit(self.spaces, c.horizon)
         estimate = unit * (feasible[..., None] * cost_returns).mean((0, 1))
+        if state.episodes is not None:
+            estimate = state.episodes.instead_of(estimate, self.spaces)
         violation = c.budget.measure(state.lived, estimate)
         active = state.step >= c.budget.start
         loss = jnp.where(active, c.constraint.loss(state.constraint, jnp.zeros(()), violation), 0.0)
