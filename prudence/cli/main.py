@@ -15,18 +15,18 @@ _USAGE = """usage: prudence COMMAND ...
 
 Safe reinforcement learning with world models.
 
-  check TASK     step an environment, and say what Prudence makes of it and what to mend
-  train AGENT    train an agent on a task, or go on with a run
-  simulate       plan in the true simulator, without learning: what a model without mistakes would be worth
+  check TASK     step an environment, report what Prudence sees, and what to mend
+  train AGENT    train an agent on a task, or resume a run
+  simulate       plan in the true simulator, without learning: the value of planning with a perfect model
   evaluate RUN   run a trained policy on unseen episodes: return, cost, and whether the budget holds
-  inspect RUN    what it foresees, beside what came: observations by part, costs; where its time and costs go
-  export RUN     its policy in one file that needs neither Prudence nor what only training saw
-  plot RUN...    learning curves of one run, or of several beside each other; --frontier: return against cost
-  record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
-  compare RUN... systems beside each other: one table and one figure over runs and records
-  dataset ...    data to learn from without an environment: record, mix, inspect, import and export it
-  list           agents, presets and tasks
-  doctor         what this machine has, and what to do about what it lacks
+  inspect RUN    compare what the agent foresees with what comes; find where its time and costs go
+  export RUN     write the policy to one file that runs without Prudence
+  plot RUN...    draw learning curves of one or several runs; --frontier draws return against cost
+  record RUN...  make a small record of evaluated runs: configuration, provenance, episodes, curve
+  compare RUN... compare systems in one table and one figure, over runs and records
+  dataset ...    record, mix, inspect, import and export data for learning without an environment
+  list           list agents, presets and tasks
+  doctor         check this machine, and say what it lacks and how to mend that
 
 `prudence COMMAND --help` explains each. A first run, of about ten minutes on two cores:
 

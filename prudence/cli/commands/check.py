@@ -27,7 +27,7 @@ class Check:
     obs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
     """Observations of a task whose suite offers several."""
     seconds: float = 5.0
-    """How long it is stepped."""
+    """How long to step it."""
 
     def run(self, rest: list[str]) -> int:
         config = parse_settings(

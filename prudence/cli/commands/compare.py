@@ -23,15 +23,15 @@ class Compare:
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Directories of runs that `prudence evaluate` has seen, or of records, such as those in results/."""
+    """Directories of evaluated runs (`prudence evaluate`), or of records, such as those in results/."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIRECTORY")]
-    """Where to put the table, the numbers and the figure."""
+    """Directory for the table, the numbers and the figure."""
     reference: Annotated[str | None, tyro.conf.arg(metavar="SYSTEM")] = None
-    """Normalise by this system, by the name that the table gives it: an unconstrained agent such as dreamerv3. Adds
-    return, cost beyond the budget and cost regret as multiples of its own (LAMBDA, appendix H)."""
+    """The system to normalise by: an unconstrained agent such as dreamerv3, by its name in the table. Adds return, cost
+    beyond the budget and cost regret as multiples of this system's (LAMBDA, appendix H)."""
     budget: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
-    """Hold all against this budget; one number, or one for each constraint. By default the runs' own, which must
-    then be the same."""
+    """The budget for all runs: one number, or one for each constraint. The default is the runs' own budget, which must
+    be the same for all."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.evidence.compare import compare

@@ -39,9 +39,9 @@ class Record:
     the named observations, or a class of such functions, of which each environment has its own (reset() is called when
     an episode begins). An action is in [-1, 1], or the number of a discrete one."""
     out: _Out
-    """The new dataset."""
+    """Directory of the new data set."""
     episodes: int = 200
-    """How many."""
+    """Number of episodes."""
     like: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """For random and scripts: act in the environment of this run."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
@@ -56,17 +56,17 @@ class Record:
     """With --task: other settings of the environment, such as options of the task's suite. A value is JSON, or else a
     string."""
     explore: bool = False
-    """A run acts as in training, with samples where its policy would otherwise take its mode."""
+    """A run acts as in training: it samples actions where evaluation takes the policy's mode."""
     seed: int = 0
-    """Of the episodes."""
+    """Seed of the episodes."""
     name: _Name = None
-    """Of the source, in tables and figures. By default that of the run or the policy."""
+    """Name of the source in tables and figures. The default is the name of the run or of the policy."""
     licence: str | None = None
-    """Of the data, if you will give it away."""
+    """Licence of the data, if you publish it."""
     note: str = ""
-    """What a reader must know of the data."""
+    """What a reader must know about the data."""
     trust: bool = False
-    """Run the code that the run's files name, if you trust them: a task module:Class, a cost function."""
+    """Run code that the run's files name (a task module:Class, a cost function). Only for files that you trust."""
 
     def run(self) -> int:
         from prudence.cli.present import progress_bar
@@ -100,7 +100,7 @@ class Record:
 
 @dataclass(frozen=True)
 class FromReplay:
-    """Make a dataset of the whole episodes in a run's replay: all that was tried while it learnt.
+    """Make a data set of the whole episodes in a run's replay: everything that it tried while it learned.
 
     Such data are often called medium-replay. The run must not be training.
     """
@@ -108,13 +108,13 @@ class FromReplay:
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
     """Directory of a run that learns from a replay."""
     out: _Out
-    """The new dataset."""
+    """Directory of the new data set."""
     name: _Name = None
-    """Of the source. By default that of the run."""
+    """Name of the source. The default is that of the run."""
     licence: str | None = None
-    """Of the data, if you will give it away."""
+    """Licence of the data, if you publish it."""
     note: str = ""
-    """What a reader must know of the data."""
+    """What a reader must know about the data."""
 
     def run(self) -> int:
         from prudence.datasets.record import dataset_from_replay
@@ -136,19 +136,19 @@ class Mix:
     """
 
     datasets: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATASET [DATASET ...]")]
-    """Directories."""
+    """Directories of data sets."""
     out: _Out
-    """The new dataset."""
+    """Directory of the new data set."""
     episodes: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]")] = None
-    """How many of each, drawn without replacement. By default all."""
+    """Number of episodes from each data set, drawn without replacement. The default is all."""
     max_cost: Annotated[float | None, tyro.conf.arg(metavar="COST")] = None
-    """Only episodes whose costs, over all constraints, add up to at most this."""
+    """Keep only episodes whose costs, summed over all constraints, are at most this."""
     min_return: Annotated[float | None, tyro.conf.arg(metavar="RETURN")] = None
-    """Only episodes whose return is at least this."""
+    """Keep only episodes whose return is at least this."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the draw."""
     note: str = ""
-    """What a reader must know of the data."""
+    """What a reader must know about the data."""
 
     def run(self) -> int:
         from prudence.datasets.mix import mix_datasets
@@ -169,19 +169,19 @@ class Mix:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show what a dataset holds: return, cost and length by source, actions, and entries that never change.
+    """Show what a data set holds: return, cost and length by source, actions, and entries that never change.
 
     Draws coverage.png: the return of every episode against its cost. It says what a learner can know: a model foresees
     costs only if the data has some, and a policy cannot do better in places where nobody was.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
-    """Directory of a dataset."""
+    """Directory of a data set."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where to draw. By default coverage.png in the dataset, of whose data it is no part."""
+    """The picture. The default is coverage.png in the data set. It does not belong to the data."""
     against: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """Hold the ranges of the observations against random episodes of this task. Entries that do not overlap have
-    probably another order or meaning."""
+    """Compare the ranges of the observations with random episodes of this task. Entries that do not overlap probably
+    have another order or meaning."""
     obs: _Obs = ()
     """With --against: observations of a task whose suite offers several."""
     action_repeat: int = 1
@@ -207,7 +207,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Import:
-    """Make a dataset of another project's file: DSRL's, D4RL's or Minari's.
+    """Make a data set from a file of DSRL, D4RL or Minari.
 
     Steps of such files are raw steps of the simulator, which cannot be joined to longer decisions: the dataset has
     action repeat 1. The observations of a task are named as in the task:
@@ -219,37 +219,37 @@ class Import:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|ID")]
     """A file; or a Minari dataset, by its id or its directory."""
     format: Literal["dsrl", "d4rl", "minari"]
-    """Whose file it is."""
+    """The format of the file."""
     out: _Out
-    """The new dataset."""
+    """Directory of the new data set."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """The task that the data are of. Its observations, actions and costs must be those of the file. Without it a run
-    on this data cannot be evaluated."""
+    """The task of the data, with the observations, actions and costs of the file. Without a task, a run on this data
+    cannot be evaluated."""
     obs: _Obs = ()
     """With --task: observations of a task whose suite offers several."""
     costs: _Costs = ("total",)
     """With --task: total, separate, or the names of the costs to use."""
     observation_name: str = "state"
-    """What the observation is called, if the file does not name it: as in the task."""
+    """Name of the observation, if the file does not give one: the name that the task uses."""
     cost_key: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
-    """Where the costs are, if not where the format has them: DSRL in costs, Minari in infos, as cost or cost_NAME."""
+    """Where the costs are, if they are not in the usual place: costs (DSRL), or cost or cost_NAME in infos (Minari)."""
     cost_function: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
     """Compute the costs: a function of the named observations [T, ...] that decisions led to, which returns [T] or
     [T, C]."""
     no_cost: bool = False
     """The data have no costs."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """How many episodes to read. By default all."""
+    """Number of episodes to read. The default is all."""
     drop_incomplete: bool = False
-    """Leave out an unfinished episode, which is otherwise kept as a truncated one."""
+    """Leave out an unfinished episode. Otherwise it counts as a truncated one."""
     download: bool = False
     """Download a Minari dataset that is not on this machine."""
     name: _Name = None
-    """Of the source. By default that of the file."""
+    """Name of the source. The default is that of the file."""
     licence: str | None = None
-    """Of the data: see where you have them from."""
+    """Licence of the data, as its publisher states it."""
     note: str = ""
-    """What a reader must know of the data."""
+    """What a reader must know about the data."""
 
     def run(self) -> int:
         from prudence.data.formats.common import ImportOptions
@@ -283,16 +283,16 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a dataset as Minari or DSRL have them, for other libraries.
+    """Write a data set in the format of Minari or DSRL, for other libraries.
 
     In Minari costs are in infos, as cost or cost_NAME, and pictures are kept exactly. DSRL has one vector as
     observation, and one cost.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
-    """Directory of a dataset."""
+    """Directory of a data set."""
     format: Literal["minari", "dsrl"]
-    """Whose format."""
+    """The format."""
     to: Annotated[str, tyro.conf.arg(metavar="PATH|ID")]
     """A file for DSRL. For Minari an id, such as robot/reach-v0, among its local datasets; or a path that begins with
     . or / and ends with a version, such as ./reach-v0."""
@@ -357,7 +357,7 @@ _Choice = Annotated[
 
 @dataclass(frozen=True)
 class Dataset:
-    """Make datasets to learn from without an environment: record, mix, look into, import and export them.
+    """Record, mix, inspect, import and export data sets, from which agents learn without an environment.
 
     A dataset is a directory of whole episodes that never changes (docs/datasets.md).
     """

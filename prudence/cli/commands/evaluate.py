@@ -19,45 +19,46 @@ from prudence.inspection import report
 class Evaluate:
     """Run a trained policy on episodes that training never saw.
 
-    Prints the mean return with its 95 % interval and, for each constraint, what the expected episode cost
-    stays below with 95 % confidence, against the budget. Writes evaluation.json and report.html to the run.
+    Prints the mean return with its 95 % interval. For each constraint, it prints the upper bound of the expected
+    episode cost (95 % confidence) and compares it with the budget. Writes evaluation.json and report.html to the run.
 
-    A record that has policies (results/NAME) is evaluated as its run would be, and stays as it is.
+    A record with policies (results/NAME) is evaluated in the same way, and does not change.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
     """Directory of a run, of a record, or of one of its policies."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """How many, 20 by default. More make the statement about cost sharper."""
+    """Number of episodes; the default is 20. More episodes give a tighter bound on the cost."""
     until_decided: bool = False
-    """Instead of a number of episodes: go on until the expected cost is shown to be below or above each budget, by a
-    bound that stays valid though one looks again and again (after 20, 30, 50, 80, ... episodes)."""
+    """Evaluate until the expected cost is shown to be below or above each budget, instead of a fixed number of
+    episodes. The bound is valid at every look (after 20, 30, 50, 80, ... episodes)."""
     max_episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """With --until-decided, where to stop undecided; 400 by default. A larger number makes early looks stricter."""
+    """With --until-decided: the largest number of episodes; the default is 400. A larger number makes the bounds of
+    the first looks wider."""
     policy: Annotated[str | None, tyro.conf.arg(metavar="SEED")] = None
-    """Of a record, which of its policies; the first by default."""
+    """Which policy of a record to evaluate. The default is the first."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
-    """Where to write. By default the run; of a record, runs/NAME-POLICY-evaluation."""
+    """Where to write. The default is the run, or runs/NAME-POLICY-evaluation for a record."""
     seed: int = 0
-    """Of the evaluation's episodes."""
+    """Seed of the evaluation's episodes."""
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """The task, if it must be checked: a run of another one is refused. A module:Class that is given is trusted."""
+    """The expected task: a run of another task is refused. A module:Class that you name here is trusted."""
     trust: bool = False
-    """Run the code that the run's or record's files name, if you trust them: a task module:Class, a cost function."""
+    """Run code that the files of the run or record name (a task module:Class, a cost function). Only for files that
+    you trust."""
     explore: bool = False
-    """Act as in training, with samples where the policy would otherwise take its mode."""
+    """Act as in training: sample actions where evaluation takes the policy's mode."""
     video: bool = False
     """Film the first episode to videos/evaluation.mp4."""
     show_plan: bool = False
-    """Film the plans that each of its decisions was chosen from to videos/plan.mp4, and the most contested decision to
-    plan.png. For agents that plan."""
+    """Film the plans among which each decision of the first episode was chosen (videos/plan.mp4), and draw the decision
+    with the most rejected plans (plan.png). For agents that plan."""
     deadline: Annotated[float | None, tyro.conf.arg(metavar="MS")] = None
-    """Milliseconds for a decision, as on a robot: the search does as many iterations as fit, and says how many. For
-    agents that plan; steps one environment at a time."""
-
+    """Milliseconds for a decision, as on a robot. The search does as many iterations as fit, and reports how many. For
+    agents that plan; one environment is stepped at a time."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Processes, with one environment in each. By default as in training: ten environments in this process, unless each
-    of training's had a process of its own (--loop.workers)."""
+    """Worker processes with one environment each. The default is as in training: ten environments in this process, or
+    worker processes if training had one for each environment (--loop.workers)."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.cli.present import evaluate_run, place_for

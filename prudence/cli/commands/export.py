@@ -16,17 +16,17 @@ from prudence.cli.commands.usage import refuse
 class Export:
     """Write a trained policy to one file that runs without Prudence, on a CPU or an NVIDIA GPU.
 
-    The file has the compiled decision (StableHLO) with its weights, and a description in JSON; nothing that only
-    training needed: no critics (unless the agent plans with them), no decoder, no privileged world model. Its actions
-    are those of `prudence.load_policy`. examples/04_run_exported.py runs it with NumPy, JAX and flatbuffers.
+    The file has the compiled decision (StableHLO) with its weights, and a description in JSON. It leaves out what only
+    training needs: critics (unless the agent plans with them), the decoder, the privileged world model. Its actions are
+    those of `prudence.load_policy`. examples/04_run_exported.py runs it with NumPy, JAX and flatbuffers.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
     """Directory of a run."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where to write. By default policy.zip in the run."""
+    """The file. The default is policy.zip in the run."""
     trust: bool = False
-    """Run the code that the run's files name, if you trust them: the cost function of a checkpoint."""
+    """Run code that the run's files name (the cost function of a checkpoint). Only for files that you trust."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.deploy.export import export_run

@@ -19,35 +19,35 @@ from prudence.runs.console import text_console
 class Inspect:
     """Compare what an agent foresees with what came: on the newest sequences of its replay, and in episodes.
 
-    The model sees --context steps, then imagines under the recorded actions. A policy can only avoid costs that
-    its model foresees. Says how far each named part of the observations is foreseen, and whether the costs that
-    are foreseen are those that come. In episodes of the policy: how much time is lost where goals take long, how
-    costs come about, and what was foreseen just before. An agent without a world model has the episodes only.
+    The model filters --context steps, then imagines under the recorded actions. A policy can only avoid costs that
+    its model foresees. The result says how well the model foresees each named part of the observations, and whether
+    the foreseen costs are those that come. In episodes of the policy, it says how much time passes without progress,
+    how costs arise, and what the model foresaw just before. An agent without a world model has the episodes only.
 
     Writes inspection.json and report.html, and draws foresight.png, entries.png, calibration.png, episodes.png
-    and, for image observations, open_loop_NAME.png into the run; for an agent with a posterior over models
-    (LAMBDA's) also doubt.png: how far its models disagree, and whether the truth lies among them.
+    and, for image observations, open_loop_NAME.png into the run. For an agent with a posterior over models (LAMBDA),
+    doubt.png shows how much the models disagree, and whether their predictions cover the truth.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
     """Directory of a run, with its replay."""
     context: int = 25
-    """Decisions that the model sees."""
+    """Number of decisions that the model filters."""
     ahead: int = 45
-    """Decisions that it imagines."""
+    """Number of decisions that it imagines."""
     sequences: int = 128
-    """How many sequences to average over."""
+    """Number of sequences."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="RUN|DATASET")] = None
-    """Another run of the same task, or a data set, to judge on what the model has not learned from. By default the
-    newest sequences of the run itself; of an offline run, the episodes that were held out."""
+    """Another run of the same task, or a data set, from which the model has not learned. The default is the newest
+    sequences of the run itself, or the held-out episodes of an offline run."""
     episodes: int = 20
-    """Of the policy, on seeds apart from training's; 0 for none."""
+    """Number of episodes of the policy, on seeds that training does not use. 0 takes none."""
     seed: int = 0
-    """Of the imagined samples and of the episodes."""
+    """Seed of the imagined samples and of the episodes."""
     against: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """Another task with the same observations, to see whether the models disagree where they have not been."""
+    """Another task with the same observations: shows whether the models disagree on states that they do not know."""
     trust: bool = False
-    """Run the code that the run's files name, if you trust them: a task module:Class, a cost function."""
+    """Run code that the run's files name (a task module:Class, a cost function). Only for files that you trust."""
 
     def run(self, rest: list[str]) -> int:
         import jax

@@ -17,10 +17,10 @@ from prudence.systems import SYSTEMS
 
 @dataclass(frozen=True)
 class List:
-    """Show the agents, presets and tasks there are."""
+    """List all agents, presets and tasks."""
 
     tasks: bool = False
-    """Task ids only, one a line."""
+    """List task ids only, one on each line."""
 
     def run(self, rest: list[str]) -> int:
         refuse(rest)

@@ -15,18 +15,19 @@ from prudence.runs.directory import RunDirectory
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw learning curves: of one run into it, or of several, one line an agent with its spread over seeds.
+    """Draw learning curves of one run, or of several runs: one line for each agent, with its spread over seeds.
 
-    Lines are means of the training episodes in windows of steps. With --frontier, return is drawn against cost
-    instead: a path for each agent, pale at first, and where its evaluation lies.
+    Lines are means of the training episodes in windows of steps. --frontier draws return against cost instead: a path
+    for each agent, which is pale at the beginning of training, and a mark for its evaluation.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Directories of runs; with --frontier also of records, such as those in results/."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The picture. By default curve.png in the run, comparison.png here, or frontier.png in the only run or here."""
+    """The picture. The default is curve.png (or frontier.png) in the run; for several runs, comparison.png (or
+    frontier.png) in this directory."""
     frontier: bool = False
-    """Return against cost over training."""
+    """Draw return against cost over training."""
 
     def run(self, rest: list[str]) -> int:
         refuse(rest)

@@ -17,20 +17,20 @@ class Record:
     """Make a small record of evaluated runs to keep: DIRECTORY/result.json, a curve and the policies.
 
     The JSON has, for each run, its configuration, commands, commit, machine, versions, wall time, every evaluation
-    episode and the curves. policies/ has what acting needs of each run, without optimisers, replay and what only
-    learning uses, so that `prudence evaluate DIRECTORY` repeats its episodes. It is what results/ is made of.
+    episode and the curves. policies/ has the parts of each run that act (no optimisers, no replay), so that
+    `prudence evaluate DIRECTORY` repeats its episodes. results/ consists of such records.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Directories of runs that `prudence evaluate` has seen, such as several seeds of one agent."""
+    """Directories of evaluated runs, such as several seeds of one agent."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIRECTORY")]
-    """Where to put the record."""
+    """Directory of the record."""
     note: str = ""
-    """What a reader must know of these runs."""
+    """What a reader must know about these runs."""
     policies: bool = True
     """Whether to keep the policies."""
     policy_limit: Annotated[float, tyro.conf.arg(metavar="MB")] = LIMIT_MB
-    """What a policy may take, in megabytes."""
+    """Largest size of a policy, in megabytes."""
 
     def run(self, rest: list[str]) -> int:
         from prudence.evidence.record import record

@@ -19,11 +19,11 @@ from prudence.planners import CrossEntropy
 class Simulate:
     """Plan in the true simulator, without learning anything: SafeDreamer's baseline MPC:sim.
 
-    At every decision a cross-entropy search draws plans, and the simulator itself says what each would earn and
-    cost; plans that keep within the budget are preferred. It is what planning would be worth with a model that
-    makes no mistakes, to hold learned agents against. Only Safety-Gymnasium's tasks can be rolled out so. It is
-    slow: some three seconds of processor time a decision, over all cores, and 200 decisions an episode of
-    PointGoal1. With --plans 64 --iterations 3 it is a fifth of that.
+    At every decision a cross-entropy search draws plans, and the simulator computes the return and the cost of each.
+    Plans within the budget are preferred. The result shows what planning is worth with a model that makes no errors,
+    as a reference for agents that learn. It works for Safety-Gymnasium's tasks only. It is slow: about three seconds of
+    processor time for a decision, over all cores, and an episode of PointGoal1 has 200 decisions. With --plans 64
+    --iterations 3 it takes a fifth of that.
 
     Prints what `prudence evaluate` prints, for the same episodes if their number and the seed are the same, and
     writes a directory that `prudence record` reads.
@@ -32,22 +32,22 @@ class Simulate:
     task: str = "SafetyPointGoal1-v0"
     """One of Safety-Gymnasium's tasks (`prudence list --tasks`)."""
     episodes: int = 5
-    """More episodes make the statement about cost sharper."""
+    """Number of episodes. More episodes give a tighter bound on the cost."""
     cost_limit: Annotated[tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]")] = (2.0,)
-    """The budget: cost of an episode that is allowed. A plan's costs are held against it as if the whole episode went
-    on like that, so that a small budget allows none within the horizon."""
+    """The budget: the cost that an episode may have. A plan's costs are extrapolated to a whole episode, so a small
+    budget allows no cost within the horizon."""
     action_repeat: int = 5
     """Raw steps that one decision lasts."""
     plans: int = 150
-    """Plans of each round; the best tenth are the elites."""
+    """Number of plans in each round; the best tenth are the elites."""
     horizon: int = 15
-    """Decisions that a plan looks ahead. Nothing is known of what lies beyond."""
+    """Number of decisions in a plan. What comes after them does not count."""
     iterations: int = 6
-    """Rounds of drawing plans around the elites of the last round."""
+    """Number of rounds. Each draws plans around the elites of the round before."""
     seed: int = 0
-    """Of the episodes, and of the plans that are drawn."""
+    """Seed of the episodes and of the plans."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
-    """Where to write. By default runs/mpc-sim-TASK-SEED."""
+    """Where to write. The default is runs/mpc-sim-TASK-SEED."""
     video: bool = False
     """Film the first episode to videos/evaluation.mp4."""
 

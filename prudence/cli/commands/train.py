@@ -25,50 +25,50 @@ else:  # From the list of systems, so that the command's choices are always thos
 class Train:
     """Train an agent on a task, or go on with the run in --out.
 
-    Repeating a command resumes its run where the last checkpoint was taken; a larger --steps (of an offline run:
-    --updates) extends it.
-    Ctrl-C saves and stops. Any other setting of the preset can be changed too: see
-    `prudence train AGENT --settings` for all of them, and pass for example `--agent.horizon 10`, or
-    `--env.costs separate` to hold every cost of the task against a budget of its own.
+    The same command again resumes the run from its last checkpoint. A larger --steps (offline: --updates) extends it.
+    Ctrl-C saves and stops. Every setting of the preset can be changed: `prudence train AGENT --settings` lists them.
+    Examples: `--agent.horizon 10`, or `--env.costs separate`, which gives every cost of the task a budget of its
+    own.
     """
 
     agent: Annotated[_AgentName, tyro.conf.Positional]
-    """What to train; `prudence list` says what each is."""
+    """The agent; `prudence list` describes each."""
     task: str | None = None
-    """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]. By default
-    SafetyPointGoal1-v0, or the task that --dataset was recorded in."""
+    """A task of `prudence list`, any Gymnasium id, or module:Class. It must report info["cost"]. The default is
+    SafetyPointGoal1-v0, or the task of --dataset."""
     dataset: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
-    """Learn from recorded data, without an environment (`prudence dataset` makes and inspects it). Task, observations
-    and action repeat are then those of the data."""
+    """Learn from this data set, without an environment (`prudence dataset` makes and inspects data sets). The data
+    determine the task, the observations and the action repeat."""
     obs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
-    """Observations of a task whose suite offers several (`prudence list`), one or more of them: lidar (the default),
-    coordinates, vision. Tasks with observations of their own show them all."""
+    """One or more of the observations that the task's suite offers (`prudence list`): lidar (the default), coordinates,
+    vision. A task with observations of its own always shows all of them."""
     preset: _PresetName = "cpu"
     """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper; of world models only: gpu
     (paper in bfloat16) and comparison (paper, actions repeated 4 times and a budget of 2); of model-free agents only:
     suite (Safety-Gymnasium's protocol)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
-    """The budget: expected cost of an episode that is allowed; one number, or one for each constraint.
-    By default the preset's: 2; 25 for LAMBDA in cpu, gpu and paper, and for model-free agents except in paper."""
+    """The budget: the expected cost that an episode may have. One number, or one for each constraint. The default is
+    the preset's: 2; 25 for LAMBDA in cpu, gpu and paper, and for model-free agents except in paper."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Raw environment steps in all (repeated actions count each time). By default the preset's."""
+    """Raw environment steps of the whole run (a repeated action counts each time). The default is the preset's."""
     updates: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """With --dataset: gradient steps in all. By default the preset's."""
+    """With --dataset: gradient steps of the whole run. The default is the preset's."""
     seed: int = 0
-    """Determines everything: episodes, initial weights, samples."""
+    """Seed of everything that is random: episodes, initial weights, samples."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
-    """Run directory. By default runs/AGENT-TASK-SEED, with the observations after a task that offers several."""
+    """Run directory. The default is runs/AGENT-TASK-SEED; the task is followed by its observations if its suite offers
+    several."""
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to, beside metrics.jsonl and TensorBoard."""
     start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Begin as a copy of another run, with its weights, experience and steps, and go on under the settings given here:
-    another budget, price or planner. That run is left as it is; --steps counts its steps, too. From an offline run:
-    go on in an environment, with its weights and its data (--loop.offline-share), and count --steps from 0. The task
-    may be another, with the same observations."""
+    """Begin as a copy of another run, with its weights, experience and steps, and go on with the settings given here:
+    another budget, price or planner. The other run does not change. --steps includes its steps. After an offline run,
+    training goes on in an environment, with its weights and its data (--loop.offline-share); --steps then begins at 0,
+    and the task may be another one with the same observations."""
     restart: bool = False
     """Delete the run that --out holds, with its checkpoints, metrics and experience, and begin anew."""
     settings: bool = False
-    """Show every setting of the preset, with its value here, and leave."""
+    """Show every setting of the preset, with its value, and exit."""
 
     def run(self, rest: list[str]) -> int:
         limit = self.cost_limit
