@@ -386,7 +386,7 @@ class Fosp(Agent):
         mean = lambda x: (pairs.weights * x).sum() / jnp.maximum(pairs.weights.sum(), 1.0)
         deviation, cost_deviation = (jnp.sqrt(mean(x**2)) for x in (advantage, cost_advantage))
         metrics = {"regression/advantage_std": deviation, "regression/cost_advantage_std": cost_deviation}
-        if config.unit == "deviation":
+        if config.normalised:
             advantage /= jnp.maximum(deviation, _LEAST_DEVIATION)
             cost_advantage /= jnp.maximum(cost_deviation, _LEAST_DEVIATION)
         feasible = self._feasible(state, pairs.features)
@@ -401,11 +401,14 @@ class Fosp(Agent):
             cost_clip=config.cost_clip,
             cost_share=config.cost_share,
         )
+        net = advantage - config.cost_share * cost_advantage
         metrics |= {
             "regression/weight": mean(weights),
-            "regression/clipped": mean(config.temperature * advantage > jnp.log(config.clip)),
+            "regression/clipped": mean(config.temperature * net > jnp.log(config.clip)),
             "regression/feasible": mean(feasible),
         }
+        if config.normalised:
+            weights /= jnp.maximum(mean(weights), _LEAST_DEVIATION)
         return pairs.weights * weights, metrics
 
     def _safe_action(self, state: FospState, pairs: Pairs, config: RegressionConfig) -> Float[Array, " n"]:
