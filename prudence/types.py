@@ -104,6 +104,8 @@ class Spaces:
             decision into an expected cost per episode.
         cost_function: computes the costs from an observation; None if the task has no such function.
         privileged: names of the observations that exist only in training. The actor does not see them.
+        precise: entries of vector observations in which small errors matter, because rewards or costs depend on them:
+            the observation's name, and the entries' indices.
     """
 
     observation: tuple[tuple[str, ObservationSpec], ...]
@@ -112,6 +114,7 @@ class Spaces:
     episode_steps: int | None = None
     cost_function: CostFunction | None = None
     privileged: tuple[str, ...] = ()
+    precise: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def observations(self) -> Mapping[str, ObservationSpec]:

@@ -20,6 +20,7 @@ def spaces_to_json(spaces: Spaces) -> dict[str, Any]:
         "episode_steps": spaces.episode_steps,
         "cost_function": None if reads is None else [reads.path, [list(pair) for pair in reads.arguments]],
         "privileged": list(spaces.privileged),
+        "precise": [[name, list(places)] for name, places in spaces.precise],
     }
 
 
@@ -50,12 +51,13 @@ def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
         value["episode_steps"],
         None if reads is None else CostFunction(reads[0], tuple((name, argument) for name, argument in reads[1])),
         tuple(value.get("privileged", by_name)),
+        tuple((name, tuple(places)) for name, places in value.get("precise", ())),
     )
 
 
 def interface(spaces: Spaces) -> tuple[Any, ...]:
     """What has to be equal for an agent, or experience, of other spaces to be usable here: all but the length of an
-    episode and the cost function."""
+    episode, the cost function and the precise entries."""
     return spaces.observations, spaces.action, spaces.costs, spaces.privileged
 
 

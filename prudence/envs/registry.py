@@ -225,7 +225,8 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
     """The spaces of ``env``, which was made from ``config``.
 
     Raises:
-        EnvError: the privileged observations or the ``cost_function`` of the environment are not usable.
+        EnvError: the privileged observations, the ``cost_function`` or the ``precise`` entries of the environment are
+            not usable.
     """
     assert isinstance(env.observation_space, spaces.Dict)
     observation = tuple(
@@ -240,7 +241,7 @@ def spaces_of(env: gym.Env, config: EnvConfig) -> Spaces:
     episode_steps = None if time_limit is None else -(-time_limit // config.action_repeat)
     costs = tuple(env.get_wrapper_attr("cost_names"))
     privileged = _privileged_of(env, config, [name for name, _ in observation])
-    return Spaces(observation, action, costs, episode_steps, _cost_function_of(env), privileged)
+    return Spaces(observation, action, costs, episode_steps, _cost_function_of(env), privileged, _precise_of(env))
 
 
 def _privileged_of(env: gym.Env, config: EnvConfig, names: list[str]) -> tuple[str, ...]:
@@ -260,6 +261,22 @@ def _privileged_of(env: gym.Env, config: EnvConfig, names: list[str]) -> tuple[s
             f"leave at least one for the policy{more}."
         )
     return tuple(name for name in names if name in named)
+
+
+def _precise_of(env: gym.Env) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The environment's attribute ``precise``: for an observation, names of entries in its ``layout``."""
+    declared = env.get_wrapper_attr("precise") if env.has_wrapper_attr("precise") else {}
+    found, layout = [], layout_of(env)
+    for observation, names in declared.items():
+        known = {entry.name: entry for entry in layout.get(observation, ())}
+        if isinstance(names, str) or set(names) - set(known):
+            raise EnvError(
+                f"the environment's attribute precise names {names!r} of {observation!r}, but the entries in its "
+                f"layout are {', '.join(known) or 'not named'}: name some of them, as precise = "
+                "{'state': ('distance',)}"
+            )
+        found.append((observation, tuple(i for name in names for i in range(known[name].start, known[name].stop))))
+    return tuple(found)
 
 
 def _cost_function_of(env: gym.Env) -> CostFunction | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from prudence.envs.base import SuiteOptions, check
+from prudence.envs.base import Layout, SuiteOptions, check
 from prudence.ranges import between
 
 OBSERVATIONS = ("lidar", "coordinates", "vision")
@@ -13,6 +13,15 @@ OBSERVATIONS = ("lidar", "coordinates", "vision")
 ``vision``: pictures."""
 
 Quality = Literal["fidelity", "fast"]
+
+
+def nearest_entries(layout: Layout) -> dict[str, tuple[str, ...]]:
+    """The entries of ``lidar`` that :attr:`SensorOptions.lidar_nearest` adds, as environments declare what is precise.
+
+    They tell distances that decide costs and goals, so a few centimetres matter.
+    """
+    names = tuple(entry.name for entry in layout.get("lidar", ()) if entry.name.endswith("_nearest"))
+    return {"lidar": names} if names else {}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class WorldModelConfig:
             their precision. A number calibrates the variance (Rybkin et al. 2021, optimal σ): each entry has the
             variance of its own error in the batch. The number is the lower bound of the standard deviation, in symlog
             space. The model then spends no capacity on noisy sensors and predicts exact ones as exactly as it can.
+        precise_std: the same bound for entries in which small errors matter (``Spaces.precise``). None is
+            ``vector_std``.
     """
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
@@ -71,6 +73,7 @@ class WorldModelConfig:
     free_nats: NonNegative = 1.0
     free_nats_of: Literal["state", "mean"] = "state"
     vector_std: Positive | None = None
+    precise_std: Positive | None = None
     norm: NormKind = "layer"
     activation: Activation = "silu"
 

@@ -36,22 +36,27 @@ class LatentModel(eqx.Module):
     rssm: RSSM
     decoder: Decoder
     config: WorldModelConfig = eqx.field(static=True)
+    precise: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True, default=())
 
     @classmethod
     def init(cls, spaces: Spaces, config: WorldModelConfig, keys: Array) -> LatentModel:
         """A fresh model. Consumes three keys.
 
         Raises:
-            ValueError: ``vector_std`` is not positive, or ``spaces`` lacks an observation that ``config`` names.
+            ValueError: ``vector_std`` or ``precise_std`` is not usable, or ``spaces`` lacks an observation that
+                ``config`` names.
         """
         if config.vector_std is not None and config.vector_std <= 0:
             raise ValueError(f"vector_std is {config.vector_std}: it must be positive, or None for a variance of one")
+        if config.precise_std is not None and config.vector_std is None:
+            raise ValueError("precise_std bounds a calibrated deviation: give vector_std, or leave precise_std out")
         specs = dict(spaces.observations)
         encoded = _select(specs, config.encoder_keys, list(spaces.unprivileged))
         decoded = _select(specs, config.decoder_keys, list(encoded))
         encoder = Encoder(encoded, config, key=keys[0])
         rssm = RSSM(spaces.action.size, encoder.out_size, config.rssm, key=keys[1])
-        return cls(encoder, rssm, Decoder(config.rssm.feature_size, decoded, config, key=keys[2]), config)
+        decoder = Decoder(config.rssm.feature_size, decoded, config, key=keys[2])
+        return cls(encoder, rssm, decoder, config, spaces.precise)
 
     def seen_by_heads(self, states: LatentState) -> Float[Array, "*batch G"]:
         """The part of ``states`` that the heads for reward, costs and continuation see (``config.heads_see``)."""
@@ -96,14 +101,18 @@ class LatentModel(eqx.Module):
         seen, decoder = batch.observation, self.decoder
         losses = {name: image.error(features, seen[name]) for name, image in decoder.images.items()}
         for name, mean in decoder.flat_vectors(features).items():
-            losses[name] = self._vector_loss(mean - symlog(seen[name].reshape(mean.shape))).sum(-1)
+            losses[name] = self._vector_loss(name, mean - symlog(seen[name].reshape(mean.shape))).sum(-1)
         return {f"reconstruct_{name}": loss for name, loss in losses.items()}
 
-    def _vector_loss(self, error: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        squared, floor = jnp.square(error), self.config.vector_std
+    def _vector_loss(self, name: str, error: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        squared, floor, precise = jnp.square(error), self.config.vector_std, self.config.precise_std
         if floor is None:
             return squared
-        variance = jax.lax.stop_gradient(squared.mean((0, 1))) + floor**2
+        floors = jnp.full(error.shape[-1], floor)
+        places = dict(self.precise).get(name, ())
+        if places and precise is not None:
+            floors = floors.at[jnp.array(places)].set(precise)
+        variance = jax.lax.stop_gradient(squared.mean((0, 1))) + floors**2
         return 0.5 * (squared / variance + jnp.log(variance))
 
     def kl_losses(self, filtered: Filtered) -> dict[str, Float[Array, "*BT"]]:

@@ -56,6 +56,7 @@ class WorldModel(AbstractWorldModel):
     cost_head: Head
     continue_head: Head
     config: WorldModelConfig = eqx.field(static=True)
+    precise: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
 
     def __init__(self, spaces: Spaces, config: WorldModelConfig, *, key: Key):
         keys = jax.random.split(key, 6)
@@ -63,12 +64,12 @@ class WorldModel(AbstractWorldModel):
         self.encoder, self.rssm, self.decoder = latents.encoder, latents.rssm, latents.decoder
         heads = Heads.init(config.head_size, spaces.num_costs, config.heads, keys[3:])
         self.reward_head, self.cost_head, self.continue_head = heads
-        self.config = config
+        self.config, self.precise = config, latents.precise
 
     @property
     def latents(self) -> LatentModel:
         """The part that learns from observations alone."""
-        return LatentModel(self.encoder, self.rssm, self.decoder, self.config)
+        return LatentModel(self.encoder, self.rssm, self.decoder, self.config, self.precise)
 
     @property
     def heads(self) -> Heads:

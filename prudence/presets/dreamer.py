@@ -91,7 +91,8 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         rssm, scales = replace(model.rssm, latent="discrete", stoch=16, classes=16), replace(model.scales, image=0.3)
         model = replace(model, rssm=rssm, scales=scales, patches=Patches())
     # This head predicts the right mean even if costs are rare, so unsafe steps need no extra weight.
-    model = replace(model, vector_std=0.1, unsafe_weight=1.0, cost=replace(model.cost, kind="normal", out_scale=0.0))
+    cost = replace(model.cost, kind="normal", out_scale=0.0)
+    model = replace(model, vector_std=0.1, precise_std=0.01, unsafe_weight=1.0, cost=cost)
     critic = replace(critic, optimiser=OptimiserConfig(3e-4, eps=1e-5))
     # A policy under a budget exploits errors of the model's costs. So it imagines fewer steps, and its critics also
     # learn from real rewards and costs.

@@ -14,7 +14,7 @@ from prudence.envs.quadrotor import TIME_LIMIT, sensing, task
 from prudence.envs.quadrotor.flight import Actions, Flight
 from prudence.envs.quadrotor.model import GOAL_RADIUS
 from prudence.envs.rendering import Cameras, Overview, shared_renderer
-from prudence.envs.sensors import OBSERVATIONS, Quality
+from prudence.envs.sensors import OBSERVATIONS, Quality, nearest_entries
 from prudence.types import PRIVILEGED
 
 MARGIN, CEILING = 1.0, 2.5
@@ -32,6 +32,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
         flight: the physics, and the airframe for controllers.
         time_limit: number of raw steps until truncation.
         layout: the named entries of the vector observations.
+        precise: the names of the entries of ``lidar`` that tell the distance of the nearest object of a kind.
         privileged: names of the observations that only training uses.
     """
 
@@ -109,6 +110,7 @@ class QuadrotorEnv(gym.Env[Any, Any]):
             lidar_nearest=lidar_nearest,
         )
         self.layout: Layout = {key: chosen.entries for key, chosen in self._vectors.items()}
+        self.precise = nearest_entries(self.layout)
         self.observation_space = gym.spaces.Dict({key: _space_of(value) for key, value in self._observe().items()})
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
 

@@ -14,7 +14,7 @@ from prudence.envs.safety_gymnasium import costs, sensing
 from prudence.envs.safety_gymnasium.rendering import FromAbove, Vision
 from prudence.envs.safety_gymnasium.rollout import Rollouts
 from prudence.envs.safety_gymnasium.task import make_builder
-from prudence.envs.sensors import SensorOptions
+from prudence.envs.sensors import SensorOptions, nearest_entries
 from prudence.types import PRIVILEGED, CostFunction
 
 HAZARD_MARGIN = 0.05
@@ -32,6 +32,7 @@ class SafetyEnv(gym.Env[Any, Any]):
             cost.
         time_limit: number of raw steps until truncation.
         layout: the named entries of ``lidar``, ``coordinates`` and the privileged observation.
+        precise: the names of the entries of ``lidar`` that tell the distance of the nearest object of a kind.
         cost_function: computes the cost from ``coordinates`` if hazards are the task's only cost; else None.
 
     Raises:
@@ -55,6 +56,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         self.layout: Layout = {
             name: observer.entries for name, observer in self._observers.items() if not isinstance(observer, Vision)
         }
+        self.precise = nearest_entries(self.layout)
         self._from_above: FromAbove | None = None
         self.cost_names, self._cost_keys = self._select_costs()
         self.cost_function = self._hazards_in_coordinates()
