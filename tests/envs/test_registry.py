@@ -122,6 +122,23 @@ def test_a_cost_function_is_found_or_refused_by_name(monkeypatch):
         spaces_of(make(config), config)
 
 
+def test_precise_entries_are_named_by_the_layout(monkeypatch):
+    config = EnvConfig("envs.custom:Counter")
+    assert spaces_of(make(config), config).precise == ()
+    monkeypatch.setattr("envs.custom.Counter.precise", {"state": ("count",)}, raising=False)
+    with pytest.raises(
+        EnvError, match=r"precise names \('count',\) of 'state', but the entries in its layout are not nam"
+    ):
+        spaces_of(make(config), config)
+    monkeypatch.setattr("envs.custom.Counter.layout", {"state": {"count": 1}}, raising=False)
+    assert spaces_of(make(config), config).precise == (("state", (0,)),)
+    monkeypatch.setattr("envs.custom.Counter.precise", {"state": ("speed",)})
+    with pytest.raises(
+        EnvError, match=r"precise names \('speed',\) of 'state', but the entries in its layout are count"
+    ):
+        spaces_of(make(config), config)
+
+
 def test_privileged_observations_are_named_by_the_class_or_the_configuration(monkeypatch):
     def privileged(**changes):
         config = EnvConfig("envs.custom:Mixed", **changes)

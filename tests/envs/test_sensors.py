@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prudence.envs.base import EnvError
-from prudence.envs.registry import configure, make
+from prudence.envs.registry import configure, describe, make
 from prudence.envs.sensors import SensorOptions
 
 
@@ -27,7 +27,8 @@ def test_options_name_what_is_wrong(change, message):
     [("SafetyPointGoal1-v0", ("goal", "hazards", "vases")), ("SafetyQuadrotorGoal1-v0", ("goal", "hazards"))],
 )
 def test_the_nearest_of_each_kind_stands_at_the_end_of_the_lidar(task, kinds):
-    env = make(configure(task, lidar_nearest=True, lidar_scale="inverse"))
+    config = configure(task, lidar_nearest=True, lidar_scale="inverse")
+    env = make(config)
     plain = make(configure(task, lidar_scale="inverse"))
     (seen, _), (before, _) = env.reset(seed=3), plain.reset(seed=3)
     placed = {entry.name: entry for entry in env.get_wrapper_attr("layout")["lidar"]}
@@ -36,3 +37,6 @@ def test_the_nearest_of_each_kind_stands_at_the_end_of_the_lidar(task, kinds):
     for kind in kinds:
         np.testing.assert_array_equal(values[f"{kind}_nearest"], [values[f"{kind}_lidar"].max()])
     np.testing.assert_array_equal(seen["lidar"][: -len(kinds)], before["lidar"])
+    size = len(seen["lidar"])
+    assert describe(env, config).spaces.precise == (("lidar", tuple(range(size - len(kinds), size))),)
+    assert describe(plain, config).spaces.precise == ()

@@ -72,12 +72,28 @@ def test_unsafe_samples_weigh_as_stated():
 def test_a_calibrated_likelihood_weighs_each_entry_by_its_own_error():
     plain, net = model(), model(vector_std=0.5)
     error = jnp.array([[[3.0, 0.0], [1.0, 0.0]]])
-    np.testing.assert_array_equal(plain.latents._vector_loss(error), jnp.square(error))
+    np.testing.assert_array_equal(plain.latents._vector_loss("state", error), jnp.square(error))
     # Mean squares 5 and 0, to which the floor adds 1/4.
     expected = 0.5 * (np.array([[9.0, 0.0], [1.0, 0.0]]) / [5.25, 0.25] + np.log([5.25, 0.25]))
-    np.testing.assert_allclose(net.latents._vector_loss(error)[0], expected, rtol=1e-6)
-    slope = jax.grad(lambda e: net.latents._vector_loss(e).sum())(error)
+    np.testing.assert_allclose(net.latents._vector_loss("state", error)[0], expected, rtol=1e-6)
+    slope = jax.grad(lambda e: net.latents._vector_loss("state", e).sum())(error)
     np.testing.assert_allclose(slope[0, :, 0], [3 / 5.25, 1 / 5.25], rtol=1e-6)
+
+
+def test_precise_entries_have_a_floor_of_their_own():
+    spaces = replace(BOTH, precise=(("state", (1,)),))
+    net = WorldModel(spaces, replace(CONFIG, vector_std=0.5, precise_std=0.1), key=jax.random.key(0))
+    error = jnp.array([[[3.0, 0.2], [1.0, 0.0]]])
+    # Mean squares 5 and .02; .5² and .1².
+    expected = 0.5 * (np.array([[9.0, 0.04], [1.0, 0.0]]) / [5.25, 0.03] + np.log([5.25, 0.03]))
+    np.testing.assert_allclose(net.latents._vector_loss("state", error)[0], expected, rtol=1e-5)
+    others = 0.5 * (np.array([[9.0, 0.04], [1.0, 0.0]]) / [5.25, 0.27] + np.log([5.25, 0.27]))
+    np.testing.assert_allclose(net.latents._vector_loss("other", error)[0], others, rtol=1e-5)
+
+
+def test_a_floor_of_precise_entries_needs_a_calibrated_likelihood():
+    with pytest.raises(ValueError, match="precise_std bounds a calibrated deviation: give vector_std"):
+        model(precise_std=0.1)
 
 
 def test_a_calibrated_likelihood_needs_a_positive_floor():

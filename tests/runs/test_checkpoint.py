@@ -348,6 +348,15 @@ def test_a_cost_function_returns_from_json_and_older_spaces_had_none() -> None:
     assert checkpoint.spaces_from_json(written) == SPACES
 
 
+def test_precise_entries_return_from_json_and_change_no_interface() -> None:
+    spaces = replace(SPACES, precise=(("state", (0, 2)),))
+    written = json.loads(json.dumps(spaces_to_json(spaces)))
+    assert checkpoint.spaces_from_json(written) == spaces
+    del written["precise"]
+    assert checkpoint.spaces_from_json(written) == SPACES
+    checkpoint.check_compatible(META, spaces=spaces)
+
+
 def test_what_is_privileged_returns_from_json_and_went_by_name_before() -> None:
     parts = (*SPACES.observation, ("contacts", ObservationSpec((2,), "float32")))
     spaces = replace(SPACES, observation=parts, privileged=("contacts",))
