@@ -37,7 +37,9 @@ def test_a_suite_is_whole(suite):
 def test_tasks_are_those_of_the_suites():
     ids = task_ids()
     assert len(ids) == len(set(ids)) == sum(len(suite.tasks) for suite in SUITES)
-    assert len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1) + 6 + 1  # And the quadrotor's, and CarRacing.
+    assert (
+        len([task for task in ids if task.startswith("Safety")]) == 5 * (6 * 3 + 1) + 6 + 1
+    )  # And the quadrotor's, and CarRacing.
     assert "SafetyRacecarFadingHard2-v0" in ids
     assert "probe/conflict-discrete" in ids
     assert find_suite("CartPole-v1") is find_suite("my:Arm") is custom.SUITE

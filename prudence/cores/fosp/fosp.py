@@ -407,8 +407,8 @@ class Fosp(Agent):
             "regression/clipped": mean(config.temperature * net > jnp.log(config.clip)),
             "regression/feasible": mean(feasible),
         }
-        if config.normalised:
-            weights /= jnp.maximum(mean(weights), _LEAST_DEVIATION)
+        if config.mean_weight is not None:
+            weights *= config.mean_weight / jnp.maximum(mean(weights), _LEAST_DEVIATION)
         return pairs.weights * weights, metrics
 
     def _safe_action(self, state: FospState, pairs: Pairs, config: RegressionConfig) -> Float[Array, " n"]:
