@@ -20,26 +20,27 @@ from prudence.ranges import Natural, Positive, Share, ShareAboveZero, ShareBelow
 from prudence.types import Spaces
 
 
-class EpisodeCost(eqx.Module):
-    """The running mean of the costs of finished training episodes, ``[C]``, corrected for its initial bias.
+class RunningMean(eqx.Module):
+    """An exponential mean, corrected for its initial bias: of the costs ``[C]`` of finished episodes, or of others.
 
     Attributes:
-        total: weighted sum of costs.
+        total: weighted sum of the values.
         weight: sum of the weights.
-        rate: weight of the newest episode.
+        rate: weight of the newest value.
     """
 
-    total: Float[Array, " C"]
+    total: Float[Array, "*C"]
     weight: Float[Array, ""]
     rate: float = eqx.field(static=True, default=0.1)
 
-    def update(self, cost: Float[Array, " C"]) -> EpisodeCost:
+    def update(self, value: Float[Array, "*C"]) -> RunningMean:
+        """The mean with one more value."""
         keep = 1 - self.rate
-        return EpisodeCost(keep * self.total + self.rate * cost, keep * self.weight + self.rate, self.rate)
+        return RunningMean(keep * self.total + self.rate * value, keep * self.weight + self.rate, self.rate)
 
     @property
-    def mean(self) -> Float[Array, " C"]:
-        """The mean. It is 0 before the first episode."""
+    def mean(self) -> Float[Array, "*C"]:
+        """The mean. It is 0 before the first value."""
         return self.total / jnp.maximum(self.weight, 1e-8)
 
 
@@ -59,7 +60,7 @@ class CostScale(eqx.Module):
     peak: Float[Array, " C"]
     share: float = eqx.field(static=True, default=0.02)
 
-    def update(self, usual: EpisodeCost) -> CostScale:
+    def update(self, usual: RunningMean) -> CostScale:
         """The scale after an episode. The running mean counts with its weight, so the first episodes count little."""
         return CostScale(jnp.maximum(self.peak, usual.total), self.share)
 
@@ -81,8 +82,8 @@ class LivedCosts(eqx.Module):
         scale: the units that follow from ``usual``.
     """
 
-    recent: EpisodeCost
-    usual: EpisodeCost
+    recent: RunningMean
+    usual: RunningMean
     scale: CostScale
 
     def update(self, cost: Float[Array, " C"]) -> LivedCosts:
@@ -251,8 +252,8 @@ class Budget:
         """The costs before the first episode."""
         memory = self.violation.memory if isinstance(self.violation, Lived) else 0.05
 
-        def fresh(rate: float) -> EpisodeCost:
-            return EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), rate)
+        def fresh(rate: float) -> RunningMean:
+            return RunningMean(jnp.zeros(num_costs), jnp.zeros(()), rate)
 
         return LivedCosts(fresh(memory), fresh(0.02), CostScale(jnp.zeros(num_costs)))
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from prudence.actors import Actor
-from prudence.budgets import EpisodeCost
+from prudence.budgets import RunningMean
 from prudence.models.base import AbstractWorldModel
-from prudence.types import Key, Spaces
+from prudence.types import Key, Metrics, Spaces
 
 NUMBER = 64
 """K, the number of imagined episodes that go on side by side."""
@@ -33,18 +33,27 @@ class ImaginedEpisodes(eqx.Module):
     Attributes:
         states: latent states ``[K, ...]``.
         age: decisions since each episode began; -1 before the first one.
-        cost: the running mean of the costs of a decision, ``[C]``.
+        reward, cost: running means of the reward ``[]`` and of the costs ``[C]`` of a decision.
     """
 
     states: Any
     age: Int[Array, " K"]
-    cost: EpisodeCost
+    reward: RunningMean
+    cost: RunningMean
 
     @classmethod
     def init(cls, first_states: Callable[[int], Any], num_costs: int) -> ImaginedEpisodes:
         """The episodes before the first update. ``first_states`` makes K latent states."""
-        cost = EpisodeCost(jnp.zeros(num_costs), jnp.zeros(()), 0.01)
-        return cls(first_states(NUMBER), jnp.full(NUMBER, -1, jnp.int32), cost)
+
+        def mean(*shape: int) -> RunningMean:
+            return RunningMean(jnp.zeros(shape), jnp.zeros(()), 0.01)
+
+        return cls(first_states(NUMBER), jnp.full(NUMBER, -1, jnp.int32), mean(), mean(num_costs))
+
+    def metrics(self, spaces: Spaces) -> Metrics:
+        """What an episode would return, ``imagined/episode_return``."""
+        assert spaces.episode_steps is not None
+        return {"imagined/episode_return": spaces.episode_steps * self.reward.mean}
 
     def instead_of(self, estimate: Float[Array, " C"], spaces: Spaces) -> Float[Array, " C"]:
         """The cost of an episode, with the gradient of ``estimate``, the cost from recorded states.
@@ -87,8 +96,12 @@ class ImaginedEpisodes(eqx.Module):
         policy = lambda features, noise: actor(features).mode() if mode else actor(features).sample(noise)
         found = model.imagine(policy, start, actor.noise(steps, number, key=noise_key), key=dynamics_key)
         counts = (age + 1 + jnp.arange(steps)[:, None] > FORGET).astype(jnp.float32)
-        total = jnp.einsum("hk,hkc->c", counts, found.costs[1:].astype(jnp.float32))
-        updated = self.cost.update(total / jnp.maximum(counts.sum(), 1.0))
-        cost = jax.tree.map(lambda new, old: jnp.where(counts.any(), new, old), updated, self.cost)
+
+        def updated(mean: RunningMean, values: Float[Array, "H K *C"]) -> RunningMean:
+            total = jnp.tensordot(counts, values.astype(jnp.float32), 2)
+            new = mean.update(total / jnp.maximum(counts.sum(), 1.0))
+            return jax.tree.map(lambda new, old: jnp.where(counts.any(), new, old), new, mean)
+
+        reward, cost = updated(self.reward, found.rewards[1:]), updated(self.cost, found.costs[1:])
         states = jax.tree.map(lambda old, new: new[-1].astype(old.dtype), self.states, found.states)
-        return ImaginedEpisodes(states, age + steps, cost)
+        return ImaginedEpisodes(states, age + steps, reward, cost)

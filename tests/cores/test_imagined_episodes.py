@@ -26,10 +26,10 @@ from prudence.types import Trajectory
 
 
 def imagine(policy: Any, start: Any, noise: Any, *, key: Any) -> Trajectory:
-    """A decision costs as many as were taken before it, and itself; the second cost is always 1."""
+    """A decision costs as many as were taken before it, and itself; the second cost is 1, and the reward is 2."""
     states = start + jnp.arange(len(noise) + 1.0)[:, None, None] * policy(start, noise[0])
     costs, ones = jnp.concatenate([states, jnp.ones_like(states)], -1), jnp.ones(states.shape[:2])
-    return Trajectory(states, states, noise, ones, costs, ones, states)
+    return Trajectory(states, states, noise, 2 * ones, costs, ones, states)
 
 
 MODEL = MagicMock(spec=AbstractWorldModel, imagine=imagine)
@@ -58,6 +58,7 @@ def test_costs_count_once_an_episode_has_forgotten_where_it_began(monkeypatch):
     # Decisions 26 to 30 of the third update, then 31 to 40 of the fourth.
     episodes = go_on(episodes)
     np.testing.assert_allclose(episodes.cost.mean, [28.0, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(episodes.metrics(toys.spaces(steps=200))["imagined/episode_return"], 400.0, rtol=1e-5)
     episodes = go_on(episodes)
     np.testing.assert_allclose(episodes.cost.mean, [(0.99 * 28 + 35.5) / 1.99, 1.0], rtol=1e-5)
 
@@ -104,7 +105,7 @@ def test_every_core_measures_so(name):
     after, metrics = agent.update(before, toys.batch(agent.spaces, 1, 2, 8), key=jax.random.key(1))
     assert len(before.episodes.age) == NUMBER
     assert after.episodes.age.min() == agent.config.horizon
-    assert np.isfinite(metrics["imagined/cost"])
+    assert np.isfinite([metrics["imagined/cost"], metrics["imagined/episode_return"]]).all()
 
 
 def test_agents_without_a_constraint_measure_nothing():

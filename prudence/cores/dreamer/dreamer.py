@@ -266,7 +266,7 @@ class Dreamer(Agent):
         members, member_metrics = self._update_members(state, world_model.module, filtered, batch, key=key)
         state = eqx.tree_at(lambda s: s.disagreement, state, members, is_leaf=lambda x: x is None)
 
-        episodes = self._go_on(state, model, filtered, key=jax.random.fold_in(key, 6))
+        episodes = self._go_on(state, model, filtered, key=jax.random.fold_in(key, 7))
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
         seen = model.critic_features(filtered.states)
         replayed = self._replayed(state.critic, seen, batch, batch.reward, self.config.discount)

@@ -297,6 +297,8 @@ class Imagination:
             "imagined/return": returns.mean(),
             "imagined/return_scale": state.return_scale.scale,
         }
+        if state.episodes is not None:
+            metrics |= state.episodes.metrics(self.spaces)
         multiplier, planning = self.config.constraint.multiplier(state.constraint), self.config.planning
         for i, name in enumerate(self.spaces.costs):
             suffix = "" if self.spaces.num_costs == 1 else f"_{name}"

@@ -439,6 +439,8 @@ class Fosp(Agent):
 
     def _dream_metrics(self, state: FospState, dream: Rehearsal) -> Metrics:
         metrics = {"imagined/return": dream.returns.mean()}
+        if state.episodes is not None:
+            metrics |= state.episodes.metrics(self.spaces)
         multiplier = self.config.constraint.multiplier(state.constraint)
         for i, name in enumerate(self.spaces.costs):
             suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
