@@ -40,29 +40,26 @@ def regression_weights(
     cost_temperature: float,
     clip: float,
     cost_clip: float,
-    cost_share: float = 0.0,
 ) -> Float[Array, "*batch"]:
     r"""The weights with which recorded actions are imitated (FOSP eq. 16 to 19, with the action's feasibility).
 
     .. math::
-        w = u f \min(e^{β_1 (A_r - ω A_c)}, m_r) + (1 - u) \min(e^{-β_2 A_c}, m_c)
+        w = u f \min(e^{β_1 A_r}, m_r) + (1 - u) \min(e^{-β_2 A_c}, m_c)
 
     In a feasible state (u = 1), actions with a large reward advantage count. In an infeasible state (u = 0), actions
-    that reduce costs count. The factor f and the share ω are not in the paper (f = 1, ω = 0). Without them, an action
-    that leads from a feasible state into an unsafe one counts as much as its reward promises. The weights carry no
-    gradient.
+    that reduce costs count. The factor f is not in the paper. Without it, an action that leads from a feasible state
+    into an unsafe one counts as much as its reward promises. The weights carry no gradient.
 
     Args:
-        advantage: A_r of the actions.
+        advantage: A_r of the actions, or what counts instead of it.
         cost_advantage: A_c of the actions, summed over constraints.
         feasible: u in [0, 1], the probability that the state is feasible.
         action_feasible: f in [0, 1], the probability that the action keeps it feasible.
         temperature, cost_temperature: β1 and β2, inverse temperatures.
         clip, cost_clip: the bounds m_r and m_c.
-        cost_share: ω, what a cost advantage of 1 takes from a reward advantage in feasible states.
     """
     # The exponent is bounded, not its result, so that no intermediate value overflows.
-    reward = jnp.exp(jnp.minimum(temperature * (advantage - cost_share * cost_advantage), jnp.log(clip)))
+    reward = jnp.exp(jnp.minimum(temperature * advantage, jnp.log(clip)))
     cost = jnp.exp(jnp.minimum(-cost_temperature * cost_advantage, jnp.log(cost_clip)))
     return jax.lax.stop_gradient(feasible * action_feasible * reward + (1 - feasible) * cost)
 

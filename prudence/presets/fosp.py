@@ -49,7 +49,7 @@ def _small(name: str, system: System[FospConfig], env: EnvConfig) -> Choices:
         values=ValuesConfig(value, value),
         model_optimiser=base.model_optimiser,
         actor_optimiser=base.actor_optimiser,
-        regression=RegressionConfig(3.0, 3.0, normalised=True, mean_weight=0.25, cost_share=1.0, safe_action="next"),
+        regression=RegressionConfig(3.0, 3.0, normalised=True, penalty="weights", safe_action="next"),
         fine_tuning=FineTuningConfig(1.0, 1.0),
         feasibility=replace(feasibility, critic=replace(feasibility.critic, head=reach, optimiser=optimiser)),
         constraint=base.constraint,

@@ -69,12 +69,6 @@ def test_the_feasibility_of_the_next_state_tells_a_rewarding_step_into_a_hazard(
     np.testing.assert_allclose(by_next_state, [0.9045, 14.884], rtol=1e-3)
 
 
-def test_a_share_of_costs_counts_in_feasible_states():
-    # e^(10 · (.3 - .5 · .4)) = e; costs alone in infeasible states, as before.
-    np.testing.assert_allclose(weights(0.3, 0.4, 1.0, cost_share=0.5), np.e, rtol=1e-5)
-    np.testing.assert_allclose(weights(0.3, 0.4, 0.0, cost_share=0.5), np.exp(-4.0), rtol=1e-5)
-
-
 def test_weights_carry_no_gradient():
     gradients = jax.grad(lambda x: weights(x[0], x[1], x[2], x[3]))(jnp.full(4, 0.3))
     np.testing.assert_array_equal(gradients, 0)

@@ -18,7 +18,7 @@ from prudence.models.base import AbstractWorldModel
 from prudence.models.config import WorldModelConfig
 from prudence.models.rssm import LatentState
 from prudence.optim import Averaged, Optimised, OptimiserConfig
-from prudence.ranges import Count, Few, NonNegative, Positive, Share, ShareBelowOne, between
+from prudence.ranges import Count, Few, NonNegative, Share, ShareBelowOne, between
 from prudence.types import Spaces
 
 Bound = Annotated[float, between(1, 1_000_000)]
@@ -31,11 +31,11 @@ class RegressionConfig:
     Attributes:
         temperature, cost_temperature: β1 and β2, inverse temperatures of the advantages of rewards and of costs.
         clip, cost_clip: bounds of the two weights.
-        normalised: whether advantages are divided by their own standard deviation in the batch, so that β and ω mean
+        normalised: whether advantages are divided by their own standard deviation in the batch, so that β and λ mean
             the same in every task. False (FOSP) divides them by the running ranges of returns and of costs.
-        mean_weight: the mean to which weights are scaled. The penalty on costs then counts as much at any temperature.
-            None (FOSP) leaves them as they are.
-        cost_share: ω, what a cost advantage of 1 takes from a reward advantage in feasible states (FOSP: 0).
+        penalty: where the multiplier λ acts. ``imagined``: it weighs imagined costs, with a gradient through the model
+            (FOSP eq. 20). ``weights``: it weighs cost advantages of recorded actions, A_r − λ A_c in place of A_r. That
+            is the best policy near the data under a constraint on costs, and asks nothing of the model's gradients.
         safe_action: f, the feasibility of an action in a feasible state. ``none``: 1 (FOSP eq. 19). ``next``: the
             feasibility of the recorded next state. ``critic``: 1 if Q^c is within the budget, else 0 (FISOR, and FOSP's
             released code).
@@ -46,8 +46,7 @@ class RegressionConfig:
     clip: Bound = 100.0
     cost_clip: Bound = 150.0
     normalised: bool = False
-    mean_weight: Positive | None = None
-    cost_share: NonNegative = 0.0
+    penalty: Literal["imagined", "weights"] = "imagined"
     safe_action: Literal["none", "next", "critic"] = "none"
 
 
@@ -132,6 +131,13 @@ class FospConfig:
     def expansion(self) -> ExpansionConfig | None:
         """Policy expansion, if there is one."""
         return None if self.fine_tuning is None else self.fine_tuning.expansion
+
+    @property
+    def penalised(self) -> bool:
+        """Whether imagined costs are a penalty in the actor's objective."""
+        if self.fine_tuning is None and self.regression is not None and self.regression.penalty == "weights":
+            return False
+        return self.constrained
 
     @property
     def constrained(self) -> bool:

@@ -250,7 +250,7 @@ class Fosp(Agent):
             partial(seen.model.imagine, policy, start, noise, key=roll_key),
             partial(self._objective, state, alive),
             noise,
-            pathwise=self.spaces.action.kind == "continuous" and (c.constrained or not offline),
+            pathwise=self.spaces.action.kind == "continuous" and (c.penalised or not offline),
         )
         episodes = state.episodes
         if episodes is not None:
@@ -313,7 +313,7 @@ class Fosp(Agent):
         if state.episodes is not None:
             estimate = state.episodes.instead_of(estimate, self.spaces)
         violation = c.budget.measure(state.lived, estimate)
-        active = state.step >= c.budget.start
+        active = c.penalised & (state.step >= c.budget.start)
         loss = jnp.where(active, c.constraint.loss(state.constraint, jnp.zeros(()), violation), 0.0)
         # The derivatives of the loss weigh advantages in the score-function gradient.
         price = active * c.constraint.weights(state.constraint, violation)[1] / c.budget.unit_of_costs(state.lived)
@@ -382,33 +382,33 @@ class Fosp(Agent):
     def _weights(self, state: FospState, pairs: Pairs, config: RegressionConfig) -> tuple[Float[Array, " n"], Metrics]:
         """The weights of the recorded actions (FOSP eq. 16 to 19)."""
         assert state.values is not None
-        advantage, cost_advantage = state.values.rewards.advantages(pairs), state.values.costs.advantages(pairs).sum(-1)
-        mean = lambda x: (pairs.weights * x).sum() / jnp.maximum(pairs.weights.sum(), 1.0)
-        deviation, cost_deviation = (jnp.sqrt(mean(x**2)) for x in (advantage, cost_advantage))
-        metrics = {"regression/advantage_std": deviation, "regression/cost_advantage_std": cost_deviation}
+        mean = lambda x: (pairs.weights * x.T).sum(-1) / jnp.maximum(pairs.weights.sum(), 1.0)
+        advantage, costs = (of.advantages(pairs) for of in state.values)
+        deviation, cost_deviation = (jnp.sqrt(mean(x**2)) for x in (advantage, costs))
         if config.normalised:
             advantage /= jnp.maximum(deviation, _LEAST_DEVIATION)
-            cost_advantage /= jnp.maximum(cost_deviation, _LEAST_DEVIATION)
+            costs /= jnp.maximum(cost_deviation, _LEAST_DEVIATION)
+        if config.penalty == "weights":
+            active = state.step >= self.config.budget.start
+            advantage -= active * (self.config.constraint.multiplier(state.constraint) * costs).sum(-1)
         feasible = self._feasible(state, pairs.features)
         weights = regression_weights(
             advantage,
-            cost_advantage,
+            costs.sum(-1),
             feasible,
             self._safe_action(state, pairs, config),
             temperature=config.temperature,
             cost_temperature=config.cost_temperature,
             clip=config.clip,
             cost_clip=config.cost_clip,
-            cost_share=config.cost_share,
         )
-        net = advantage - config.cost_share * cost_advantage
-        metrics |= {
+        metrics = {
             "regression/weight": mean(weights),
-            "regression/clipped": mean(config.temperature * net > jnp.log(config.clip)),
+            "regression/clipped": mean(config.temperature * advantage > jnp.log(config.clip)),
             "regression/feasible": mean(feasible),
+            "regression/advantage_std": deviation,
+            "regression/cost_advantage_std": cost_deviation.mean(),
         }
-        if config.mean_weight is not None:
-            weights *= config.mean_weight / jnp.maximum(mean(weights), _LEAST_DEVIATION)
         return pairs.weights * weights, metrics
 
     def _safe_action(self, state: FospState, pairs: Pairs, config: RegressionConfig) -> Float[Array, " n"]:
