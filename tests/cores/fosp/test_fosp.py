@@ -29,8 +29,10 @@ DISCRETE = toys.spaces(action="discrete", actions=3)
 def make(name: str = "fosp", spaces=SPACES, **changes) -> Fosp:
     config = offline("debug", name, EnvConfig("probe/value"), Path("data"), "digest").agent
     assert isinstance(config, FospConfig)
-    budget = replace(config.budget, violation=Imagined("episode", relative=True, bound=2.0))
-    agent = find_system(name).agent(spaces, replace(config, **{"budget": budget, **changes}))
+    usual = {"budget": replace(config.budget, violation=Imagined("episode", relative=True, bound=2.0))}
+    if config.regression is not None:  # The paper's penalty, which has a gradient.
+        usual["regression"] = replace(config.regression, penalty="imagined")
+    agent = find_system(name).agent(spaces, replace(config, **{**usual, **changes}))
     assert isinstance(agent, Fosp)
     return agent
 
@@ -87,25 +89,38 @@ def test_metrics_say_what_the_weights_do(one_update):
     assert {"constraint/multiplier_left", "imagined/cost_right", "reach/loss", "action_cost_value/loss"} <= set(metrics)
 
 
-def test_normalised_weights_do_not_depend_on_the_ranges_of_returns_and_costs():
-    agent = make()
-    config = RegressionConfig(3.0, 3.0, normalised=True, mean_weight=0.25, cost_share=1.0)
-    state, rows = agent.init(key=jax.random.key(0)), toys.batch(SPACES, 2, 8)
-    pairs = Pairs.of(
-        jax.random.normal(jax.random.key(1), (2, 8, agent.perception.init(key=jax.random.key(0)).critic_size)), rows
-    )
-    # Fresh critics say 0 for everything: with others, actions differ.
+def random_values(agent: Fosp, state, rows):
+    """Critics that tell actions apart, since fresh ones say 0, and pairs of random features."""
     draw = lambda x: jax.random.normal(jax.random.key(x.size), x.shape) if eqx.is_inexact_array(x) else x
     state = eqx.tree_at(lambda s: [of.action for of in s.values], state, replace_fn=lambda x: jax.tree.map(draw, x))
+    size = state.world_model.module.critic_size
+    return state, Pairs.of(jax.random.normal(jax.random.key(1), (2, 8, size)), rows)
+
+
+def test_normalised_weights_do_not_depend_on_the_ranges_of_returns_and_costs():
+    agent, config = make(), RegressionConfig(3.0, 3.0, normalised=True, penalty="weights")
+    state, pairs = random_values(agent, agent.init(key=jax.random.key(0)), toys.batch(SPACES, 2, 8))
     found, metrics = agent._weights(state, pairs, config)
-    np.testing.assert_allclose(found.sum() / pairs.weights.sum(), 0.25, rtol=1e-5)
     assert metrics["regression/advantage_std"] > 0.01
-    assert found.std() > 0.02
+    assert found.std() > 0.1
     wide = lambda scale: replace(scale, high=scale.low + 20.0)
     state = eqx.tree_at(lambda s: [of.scale for of in s.values], state, replace_fn=wide)
     again, wider = agent._weights(state, pairs, config)
     np.testing.assert_allclose(wider["regression/advantage_std"], metrics["regression/advantage_std"] / 20, rtol=1e-4)
     np.testing.assert_allclose(again, found, rtol=1e-4)
+
+
+def test_the_multipliers_weigh_cost_advantages_once_costs_count():
+    config = RegressionConfig(0.5, 0.5, penalty="weights")
+    agent = make(feasibility=None, regression=config)
+    state, pairs = random_values(agent, agent.init(key=jax.random.key(0)), toys.batch(SPACES, 2, 8))
+    multiplier = jnp.array([0.5, 2.0])
+    state = eqx.tree_at(lambda s: s.constraint.multiplier, state, multiplier)
+    rewards, costs = (of.advantages(pairs) for of in state.values)
+    for start, counts in ((0, 1.0), (10, 0.0)):
+        agent = make(feasibility=None, regression=config, budget=replace(agent.config.budget, start=start))
+        expected = jnp.minimum(jnp.exp(0.5 * (rewards - counts * costs @ multiplier)), 100.0) * pairs.weights
+        np.testing.assert_allclose(agent._weights(state, pairs, config)[0], expected, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +178,8 @@ def test_the_penalty_has_no_gradient_without_a_price_or_where_nothing_is_feasibl
     state = one_update[1]
     np.testing.assert_allclose(objective_gradient(agent, state, 0.0), 0.0, atol=1e-7)
     assert np.abs(objective_gradient(agent, state, 1.0)).max() > 1e-6
+    in_weights = make(regression=RegressionConfig(penalty="weights"), budget=agent.config.budget)
+    np.testing.assert_array_equal(objective_gradient(in_weights, state, 1.0), 0.0)
     bias = lambda s: s.feasibility.critic.online.module.net.output.bias
     infeasible = eqx.tree_at(bias, state, jnp.full_like(bias(state), 100.0))
     np.testing.assert_allclose(objective_gradient(agent, infeasible, 1.0), 0.0, atol=1e-7)
