@@ -105,7 +105,7 @@ def planner_of(agent: Agent, state: Any) -> Dreamer:
     planning = agent.config.planning if isinstance(agent, Dreamer) else None
     if not isinstance(agent, Dreamer) or planning is None:
         raise ValueError(
-            f"this agent acts by its policy and makes no plans. Agents that plan are {', '.join(_planners())}"
+            f"this agent does not plan every decision. Agents that do are {', '.join(_planners())}"
         )
     if state.step < planning.start:
         raise ValueError(

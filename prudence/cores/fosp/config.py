@@ -30,8 +30,8 @@ class RegressionConfig:
     Attributes:
         temperature, cost_temperature: β1 and β2, inverse temperatures of the advantages of rewards and of costs.
         clip, cost_clip: bounds of the two weights.
-        unit: what advantages are divided by. ``range``: the running range of returns, and of costs (FOSP). ``deviation``:
-            their own standard deviation in the batch, so that β is the same in every task.
+        unit: what advantages are divided by. ``range``: the running range of returns, and of costs (FOSP).
+            ``deviation``: their own standard deviation in the batch, so that β is the same in every task.
         cost_share: ω, what a cost advantage of 1 takes from a reward advantage in feasible states (FOSP: 0).
         safe_action: f, the feasibility of an action in a feasible state. ``none``: 1 (FOSP eq. 19). ``next``: the
             feasibility of the recorded next state. ``critic``: 1 if Q^c is within the budget, else 0 (FISOR, and FOSP's
