@@ -7,7 +7,6 @@ policy learns as without them: its objective has no costs. A search looks for th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated
 
 import equinox as eqx
@@ -131,13 +130,14 @@ class Recovery(eqx.Module):
         risky = risks > self.config.threshold
 
         def search() -> Float[Array, "E A"]:
-            return jax.vmap(partial(self.plan, model))(latent, jax.random.split(key, len(risks)))
+            plan = lambda latent, key: self.plan(model, latent, key=key)
+            return jax.vmap(plan)(latent, jax.random.split(key, len(risks)))
 
         planned = jax.lax.cond(risky.any(), search, lambda: action)
         metrics = {"recovery/share": risky.astype(jnp.float32), "recovery/risk": risks}
         return jnp.where(risky[:, None], planned, action), metrics
 
-    def plan(self, model: WorldModel, latent: LatentState, key: Key) -> Float[Array, " A"]:
+    def plan(self, model: WorldModel, latent: LatentState, *, key: Key) -> Float[Array, " A"]:
         r"""The first action of the plan with the least :math:`\sum_{h=0}^{H-1} Q(\hat s_h, a_h)` from one state.
 
         A decision after an imagined end of the episode has no risk. Consumes ``key``.

@@ -152,7 +152,7 @@ def test_the_plan_is_that_of_the_least_risk(agent, state):
     weights = jax.tree.map(lambda x: x + 0.3 if eqx.is_inexact_array(x) else x, state.recovery.risk)
     recovery = judged_by(weights, state.recovery, search=search)
     model, latent, key = state.world_model.module, jax.tree.map(lambda x: x[0], latents(0.7)), jax.random.key(4)
-    found = recovery.plan(model, latent, jax.random.clone(key))
+    found = recovery.plan(model, latent, key=jax.random.clone(key))
     draw_key, dream_key = jax.random.split(jax.random.fold_in(key, 0))
     plans = search.propose(search.begin(jnp.zeros((3, 2)), jnp.asarray(True)), jnp.zeros((0, 3, 2)), key=draw_key)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (12, *x.shape)), latent)
@@ -172,7 +172,7 @@ def test_the_search_finds_the_safe_direction(state):
     recovery = judged_by(ByAction(), state.recovery, search=search)
     latent = jax.tree.map(lambda x: x[0], latents(-9.0))
     # The second critic reads imagined states, whose first feature is above -1 only.
-    found = jax.jit(recovery.plan)(state.world_model.module, latent, jax.random.key(5))
+    found = jax.jit(recovery.plan)(state.world_model.module, latent, key=jax.random.key(5))
     assert found[0] < -0.5
 
 
