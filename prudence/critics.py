@@ -130,6 +130,11 @@ class Critic(eqx.Module):
         return Critic(online, slow_copy, self.config, updates), metrics
 
 
+def join(features: Float[Array, "*batch F"], actions: Float[Array, "*batch A"]) -> Float[Array, "*batch F+A"]:
+    """What a critic of actions sees."""
+    return jnp.concatenate([features, actions.astype(features.dtype)], -1)
+
+
 class ActionCritics(eqx.Module):
     """Q: critics of a state and an action, from different initial weights (twin critics: Fujimoto et al. 2018).
 
@@ -150,8 +155,13 @@ class ActionCritics(eqx.Module):
         self, features: Float[Array, "*batch F"], actions: Float[Array, "*batch A"]
     ) -> Float[Array, "N *batch *shape"]:
         """The values of the slow copies. Callers take the minimum of rewards' and the maximum of costs' values."""
-        pairs = jnp.concatenate([features, actions.astype(features.dtype)], -1)
-        return eqx.filter_vmap(lambda head: head.predict(pairs))(self.members.slow)
+        return _predict_each(self.members.slow, features, actions)
+
+    def values(
+        self, features: Float[Array, "*batch F"], actions: Float[Array, "*batch A"]
+    ) -> Float[Array, "N *batch *shape"]:
+        """The values of the critics that learn, for acting."""
+        return _predict_each(self.members.online.module, features, actions)
 
     def update(
         self, batch: CriticBatch, *, name: str, rate: Float[Array, ""] | None = None
@@ -159,3 +169,8 @@ class ActionCritics(eqx.Module):
         """One step of each critic (:meth:`Critic.update`). ``batch.features`` has features and actions ``[n, F+A]``."""
         members, metrics = eqx.filter_vmap(lambda critic: critic.update(batch, name=name, rate=rate))(self.members)
         return ActionCritics(members), {name: value.mean() for name, value in metrics.items()}
+
+
+def _predict_each(heads: Head, features: Array, actions: Array) -> Array:
+    """The predictions of N heads, stacked on a leading axis."""
+    return eqx.filter_vmap(lambda head: head.predict(join(features, actions)))(heads)

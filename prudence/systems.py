@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from prudence.agents import asymdreamer, cpo, crpo, dreamerv3, focops, fosp, lambda_, ppo, safedreamer, saute, trpo
+from prudence.agents import (
+    asymdreamer,
+    cpo,
+    crpo,
+    dreamerv3,
+    focops,
+    fosp,
+    lambda_,
+    ppo,
+    recovery_rl,
+    safedreamer,
+    saute,
+    trpo,
+)
 from prudence.cores.system import System
 
-_PAPERS = (safedreamer, lambda_, dreamerv3, asymdreamer, fosp, ppo, trpo, cpo, crpo, focops, saute)
+_PAPERS = (safedreamer, lambda_, dreamerv3, asymdreamer, fosp, recovery_rl, ppo, trpo, cpo, crpo, focops, saute)
 
 SYSTEMS: dict[str, System[Any]] = {system.name: system for paper in _PAPERS for system in paper.SYSTEMS}
 """All systems by name."""

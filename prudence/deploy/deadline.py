@@ -104,9 +104,7 @@ def planner_of(agent: Agent, state: Any) -> Dreamer:
     """
     planning = agent.config.planning if isinstance(agent, Dreamer) else None
     if not isinstance(agent, Dreamer) or planning is None:
-        raise ValueError(
-            f"this agent acts by its policy and makes no plans. Agents that plan are {', '.join(_planners())}"
-        )
+        raise ValueError(f"this agent does not plan every decision. Agents that do are {', '.join(_planners())}")
     if state.step < planning.start:
         raise ValueError(
             f"there are no plans yet: the agent plans after {planning.start} gradient steps, of which this "

@@ -39,6 +39,8 @@ class SensorOptions(SuiteOptions):
         lidar_nearest: ``lidar`` ends with an entry ``<kind>_nearest`` for each kind of object: the largest value of its
             ring, which tells the distance of the nearest object. Costs depend on that distance, and a network that has
             to find the maximum of a ring itself learns it poorly from the few costs that it sees.
+        lidar_fades: the rings of objects that fade (in Safety-Gymnasium's Fading tasks) are multiplied by the share of
+            their opacity that is left, from 1 to 0. Otherwise they fade in pictures only.
         nearest_first: ``coordinates`` sort the objects of a kind by their distance, not in the suite's fixed order.
             What a network learns about the nearest hazard then holds for every hazard.
 
@@ -52,6 +54,7 @@ class SensorOptions(SuiteOptions):
     lidar_arc: Annotated[float, between(0, 360, open_low=True)] = 360.0
     lidar_scale: Literal["linear", "inverse"] = "linear"
     lidar_nearest: bool = False
+    lidar_fades: bool = False
     nearest_first: bool = False
 
     def __post_init__(self) -> None:
@@ -67,4 +70,13 @@ class SensorOptions(SuiteOptions):
             "SensorOptions",
             0 < self.lidar_arc <= 360,
             f"lidar_arc={self.lidar_arc} must be above 0 and at most 360 degrees",
+        )
+
+    def check_task(self, task: str) -> None:
+        """Raises EnvError if the lidar is to fade, but nothing does in this task."""
+        check(
+            "SensorOptions",
+            not self.lidar_fades or "Fading" in task,
+            f"lidar_fades=True, but nothing fades in {task}: leave it out, or choose a task such as "
+            "SafetyPointFadingEasy1-v0",
         )

@@ -1,4 +1,4 @@
-"""Learning from recorded actions: which pairs of steps count, expectiles, weights of a regression, and reachability."""
+"""Learning from recorded actions: which pairs of steps count, expectiles, weights, reachability, and risk."""
 
 from __future__ import annotations
 
@@ -89,6 +89,44 @@ def reach_targets(
     end = jnp.maximum(violations[-1], last)
     _, targets = jax.lax.scan(step, end, (violations[:-1], discounts[1:]), reverse=True)
     return jnp.concatenate([targets, end[None]])
+
+
+def risk_targets(
+    violations: Float[Array, " n"], continues: Float[Array, " n"], following: Float[Array, " n"], discount: float
+) -> Float[Array, " n"]:
+    r"""Targets for the risk of actions: the discounted probability that a violation follows (Recovery RL eq. 1).
+
+    .. math::
+        y = c + (1 - c)\, γ\, k\, Q(s', a')
+
+    A violation counts in full and ends the sum, even if the episode goes on. So y is in [0, 1].
+
+    Args:
+        violations: c, 1 where the action was followed by a violation, else 0.
+        continues: k, 0 where the next state is terminal, else 1.
+        following: Q(s', a'), the risk of the next action.
+        discount: γ. A violation counts if it follows within about 1/(1 − γ) decisions.
+    """
+    return violations + (1 - violations) * discount * continues * following
+
+
+def with_share(chosen: Float[Array, " n"], weights: Float[Array, " n"], share: float) -> Float[Array, " n"]:
+    """The weights, changed so that at least this share of their sum belongs to chosen elements.
+
+    The sum stays the same. In expectation this equals a batch of which this share is drawn among the chosen elements.
+    Weights of which enough are chosen ones', or none, or all, stay as they are.
+
+    Args:
+        chosen: 1 for a chosen element, else 0.
+        weights: at least 0.
+        share: the least share, from 0 to 1.
+    """
+    total, among = weights.sum(), (chosen * weights).sum()
+    others = total - among
+    up = share * total / jnp.maximum(among, 1e-8)
+    down = (1 - share) * total / jnp.maximum(others, 1e-8)
+    raised = weights * jnp.where(chosen > 0, up, down)
+    return jnp.where((among > 0) & (others > 0) & (among < share * total), raised, weights)
 
 
 def feasibility(reach: Float[Array, "*batch C"]) -> Float[Array, "*batch"]:

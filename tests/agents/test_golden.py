@@ -42,6 +42,7 @@ CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
     "lambda": (toys.spaces(), DREAMS, WITH_MODEL),
     "asymdreamer": (toys.spaces(toys.VECTOR, CONTACTS, privileged=("contacts",)), DREAMS, WITH_MODEL),
     "dreamerv3": (toys.spaces(toys.IMAGE, toys.VECTOR, action="discrete", actions=3), DREAMS, WITH_MODEL),
+    "recovery-rl": (toys.spaces(), (*DREAMS, "risk/loss"), (*WITH_MODEL, "recovery")),
     "ppo-lag": (toys.spaces(), FIRST_ORDER, WITHOUT),
     "focops": (toys.spaces(action="discrete", actions=3), FIRST_ORDER, WITHOUT),
     "trpo-lag": (toys.spaces(), SECOND_ORDER, WITHOUT),

@@ -40,3 +40,52 @@ def test_the_nearest_of_each_kind_stands_at_the_end_of_the_lidar(task, kinds):
     size = len(seen["lidar"])
     assert describe(env, config).spaces.precise == (("lidar", tuple(range(size - len(kinds), size))),)
     assert describe(plain, config).spaces.precise == ()
+
+
+def rings(env, seen):
+    """The rings and the nearest of each kind, by name."""
+    placed = env.get_wrapper_attr("layout")["lidar"]
+    wanted = ("_lidar", "_nearest")
+    return {e.name: seen["lidar"][e.start : e.stop] for e in placed if e.name.endswith(wanted)}
+
+
+@pytest.mark.parametrize("scale", ["linear", "inverse"])
+@pytest.mark.parametrize(
+    ("task", "steps", "fading"),
+    [
+        ("SafetyPointFadingEasy1-v0", 150, {"goal"}),
+        ("SafetyPointFadingEasy2-v0", 150, {"goal", "hazards"}),
+        ("SafetyPointFadingHard1-v0", 75, {"goal"}),
+        ("SafetyPointFadingHard2-v0", 75, {"goal", "hazards", "vases"}),
+    ],
+)
+def test_rings_fade_as_the_drawing_of_their_objects_does(task, steps, fading, scale):
+    """The robot stands still. After k fifths of the steps, 1 − k/5 of what the plain lidar sees is left."""
+    options = {"lidar_nearest": True, "lidar_scale": scale, "action_repeat": steps // 5}
+    env, plain = make(configure(task, lidar_fades=True, **options)), make(configure(task, **options))
+    (seen, _), (before, _) = env.reset(seed=3), plain.reset(seed=3)
+    for fifth in range(7):
+        left = max(1 - fifth / 5, 0.0)
+        full = rings(plain, before)
+        for name, values in rings(env, seen).items():
+            expected = full[name] * (left if name.split("_")[0] in fading else 1.0)
+            np.testing.assert_allclose(values, expected, atol=1e-4 * full[name].max(), err_msg=f"{name} {fifth}")
+        assert full["goal_nearest"] > 0
+        seen, before = env.step(np.zeros(2))[0], plain.step(np.zeros(2))[0]
+    assert rings(env, seen)["goal_nearest"] == 0
+    (seen, _), (before, _) = env.reset(seed=4), plain.reset(seed=4)
+    np.testing.assert_allclose(seen["lidar"], before["lidar"], rtol=1e-6)
+
+
+def test_a_new_goal_is_seen_again():
+    env = make(configure("SafetyPointFadingHard1-v0", lidar_fades=True, action_repeat=80))
+    env.reset(seed=3)
+    assert rings(env, env.step(np.zeros(2))[0])["goal_lidar"].max() == 0
+    env.unwrapped._task.update_world()
+    assert rings(env, env.unwrapped._observe())["goal_lidar"].max() > 0
+
+
+@pytest.mark.parametrize("task", ["SafetyPointGoal1-v0", "SafetyQuadrotorGoal1-v0"])
+def test_a_task_in_which_nothing_fades_refuses_to(task):
+    with pytest.raises(EnvError, match=f"lidar_fades=True, but nothing fades in {task}: leave it out"):
+        make(configure(task, lidar_fades=True))

@@ -103,7 +103,7 @@ def test_without_a_view_from_above_costs_are_drawn_and_nothing_else_changes(
 def test_what_does_not_plan_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = untrained(tmp_path / "policy", "probe/policy", "safedreamer-bsrp-lag")
     assert main(["evaluate", str(run), "--episodes", "1", "--show-plan"]) == 1
-    assert "this agent acts by its policy and makes no plans" in capsys.readouterr().err
+    assert "this agent does not plan every decision" in capsys.readouterr().err
     run = untrained(tmp_path / "later", "probe/policy", "safedreamer-osrp-lag", start=1000)
     with pytest.raises(ValueError, match="after 1000 gradient steps, of which this checkpoint has 0"):
         evaluate_run(run, episodes=1, show_plan=True)

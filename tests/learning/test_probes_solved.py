@@ -152,6 +152,20 @@ def test_budget_zero_keeps_off_the_unsafe_arm(tmp_path, task):
     assert solved.evaluation.returns.mean() == pytest.approx(10.0, abs=0.2)
 
 
+def test_a_plan_acts_where_the_policy_would_take_the_unsafe_arm(tmp_path):
+    """The policy learns to take it, as DreamerV3 does (return 20, cost 20), and every such action is replaced."""
+    recovery = preset("debug", "recovery-rl", EnvConfig("probe/cost")).agent.recovery
+    fast = replace(recovery.critic, optimiser=OptimiserConfig(2e-3, eps=1e-5), slow_rate=0.05)
+    fast = replace(fast, head=replace(fast.head, units=32))
+    search = replace(recovery.search, plans=32, elites=4, iterations=3, init_std=0.5)
+    recovery = replace(recovery, critic=fast, search=search)
+    solved = solve(tmp_path / "recovery", "probe/cost", "recovery-rl", recovery=recovery)
+    reckless = solve(tmp_path / "dreamerv3", "probe/cost")
+    assert reckless.evaluation.costs.mean() > 19.0
+    assert solved.evaluation.costs.mean() < 1.0
+    assert solved.evaluation.returns.mean() == pytest.approx(10.0, abs=0.5)
+
+
 def test_large_budget_takes_the_unsafe_arm(tmp_path):
     solved = solve(
         tmp_path,

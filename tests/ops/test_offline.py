@@ -18,7 +18,9 @@ from prudence.ops.offline import (
     pair_mask,
     reach_targets,
     regression_weights,
+    risk_targets,
     safety_targets,
+    with_share,
 )
 
 CLIPS = {"temperature": 10.0, "cost_temperature": 10.0, "clip": 100.0, "cost_clip": 150.0}
@@ -114,3 +116,31 @@ def test_the_sign_of_the_safety_value_says_whether_a_violation_follows():
 
 def test_the_worst_constraint_decides_about_feasibility():
     np.testing.assert_allclose(feasibility(jnp.array([[0.1, 0.7], [0.2, 0.0]])), [0.3, 0.8], rtol=1e-6)
+
+
+def test_risks_of_five_actions_by_hand():
+    """γ = .8. A violation is a risk of 1, whatever follows it; .8 · .5; nothing follows a terminal state, ..."""
+    violations = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0])
+    continues = jnp.array([1.0, 1.0, 0.0, 1.0, 0.0])
+    following = jnp.array([0.9, 0.5, 0.9, 0.0, 0.0])
+    np.testing.assert_allclose(risk_targets(violations, continues, following, 0.8), [1.0, 0.4, 0.0, 0.0, 1.0])
+
+
+def test_a_risk_fades_by_the_discount_with_every_decision_before_the_violation():
+    """Actions 0, 1 and 2 of an episode; the last violates. Backed up three times: .64, .8, 1."""
+    violations, risks = jnp.array([0.0, 0.0, 1.0]), jnp.zeros(3)
+    for _ in range(3):
+        risks = risk_targets(violations, jnp.ones(3), jnp.append(risks[1:], 0.7), 0.8)
+    np.testing.assert_allclose(risks, [0.64, 0.8, 1.0], rtol=1e-6)
+
+
+def test_a_rare_violation_weighs_its_share():
+    """One of four that count: it weighs .4 · 4 = 1.6, and each of the others .6 · 4 / 3 = .8."""
+    rare, counted = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0]), jnp.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_allclose(with_share(rare, counted, 0.4), [1.6, 0.8, 0.8, 0.8, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("chosen", [[1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]])
+def test_weights_stay_where_enough_are_chosen_or_none_or_all(chosen):
+    counted = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_array_equal(with_share(jnp.array(chosen, jnp.float32), counted, 0.2), counted)

@@ -133,7 +133,9 @@ def test_without_an_origin_the_loop_is_refused(origin):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", ["fosp", "safedreamer-bsrp-lag", "dreamerv3", "lambda", "asymdreamer-o"])
+@pytest.mark.parametrize(
+    "agent", ["fosp", "safedreamer-bsrp-lag", "dreamerv3", "recovery-rl", "lambda", "asymdreamer-o"]
+)
 def test_every_world_model_goes_on_from_offline_to_online(agent, data, tmp_path):
     config = offline(data, agent)
     first = train(config, tmp_path / "offline")

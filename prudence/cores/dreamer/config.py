@@ -12,6 +12,7 @@ from prudence.actors import Actor, ActorConfig
 from prudence.budgets import Budget, LivedCosts
 from prudence.constraints import AugmentedLagrangian, Unconstrained
 from prudence.cores.dreamer.planning import PlanningConfig
+from prudence.cores.dreamer.recovery import Recovery, RecoveryConfig
 from prudence.cores.dreamer.uncertainty import DisagreementConfig, UncertaintyConfig
 from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.critics import Critic, CriticConfig
@@ -55,6 +56,8 @@ class DreamerConfig:
             imagines only with the current weights.
         disagreement: a penalty on imagined rewards where an ensemble disagrees, for learning from a fixed data set.
             None has no penalty.
+        recovery: the risk of actions, and the plans that act where the policy's action is too risky (Recovery RL). It
+            needs continuous actions. None always takes the policy's action.
         cooldown: share of the run at its end in which all learning rates fall linearly to 0. The weights then end near
             the middle of the region in which they moved. 0 (the papers) keeps the learning rates constant.
         averaging: share that an exponential average of weights keeps at each gradient step. The average has the actor's
@@ -87,6 +90,7 @@ class DreamerConfig:
     planning: PlanningConfig | None = None
     uncertainty: UncertaintyConfig | None = None
     disagreement: DisagreementConfig | None = None
+    recovery: RecoveryConfig | None = None
     cooldown: Share = 0.0
     averaging: ShareBelowOne | None = None
     evaluation: Literal["mode", "sample"] = "mode"
@@ -117,6 +121,7 @@ class DreamerState(eqx.Module):
     actor: Optimised[Actor]
     critic: Critic
     cost_critic: Critic | None
+    recovery: Recovery | None
     return_scale: PercentileScale
     constraint: Any
     price: Any
@@ -163,6 +168,8 @@ def check(config: DreamerConfig, spaces: Spaces) -> None:
         )
     if config.planning is not None:
         _check_planning(config, spaces, config.planning)
+    if config.recovery is not None:
+        _check_recovery(config, spaces, config.recovery)
 
 
 def _check_privileged(config: DreamerConfig, spaces: Spaces) -> None:
@@ -199,3 +206,14 @@ def _check_planning(config: DreamerConfig, spaces: Spaces, planning: PlanningCon
             "attribute cost_function = 'module:function' (Safety-Gymnasium's tasks have one for the observation "
             "'coordinates', where hazards are the only cost), or choose planning.costs='head'"
         )
+
+
+def _check_recovery(config: DreamerConfig, spaces: Spaces, recovery: RecoveryConfig) -> None:
+    if spaces.action.kind == "discrete":
+        raise ValueError("recovery searches continuous actions, but the environment's are discrete")
+    if config.planning is not None or config.privileged is not None:
+        raise ValueError(
+            "recovery takes the place of a risky action of the policy, and imagines with one world model: leave "
+            "planning and privileged out"
+        )
+    recovery.check()

@@ -24,7 +24,9 @@ from prudence.cores.dreamer.imagination import Imagination
 from prudence.cores.dreamer.perception import Perception
 from prudence.cores.dreamer.plan_acting import PlanActing
 from prudence.cores.dreamer.planning import Preview, SearchState
+from prudence.cores.dreamer.recovery import Recovery
 from prudence.cores.imagined_episodes import ImaginedEpisodes
+from prudence.cores.pairs import Pairs
 from prudence.critics import Critic, CriticBatch, together
 from prudence.models.base import AbstractWorldModel
 from prudence.models.posterior import ModelPosterior, open_loop_each
@@ -90,6 +92,9 @@ class Dreamer(Agent):
         members = None
         if c.disagreement is not None:
             members = c.disagreement.ensemble.init(symmetric(model), key=jax.random.fold_in(key, 5))
+        recovery, sizes = None, (model.critic_size, self.spaces.action.size)
+        if c.recovery is not None:
+            recovery = Recovery.init(*sizes, c.recovery, key=jax.random.fold_in(key, 6))
         actor = Actor(model.actor_size, self.spaces.action, c.actor, key=actor_key)
         cost_critic = Critic.init(model.critic_size, (num_costs,), c.cost_critic, key=cost_key)
         state = DreamerState(
@@ -99,6 +104,7 @@ class Dreamer(Agent):
             actor=Optimised.init(actor, c.actor_optimiser),
             critic=Critic.init(model.critic_size, (), c.critic, key=critic_key),
             cost_critic=cost_critic if c.values_costs else None,
+            recovery=recovery,
             return_scale=PercentileScale.init(floor=c.return_scale_floor),
             constraint=c.constraint.init(num_costs),
             price=None if c.planning is None else c.planning.price.init(num_costs),
@@ -164,8 +170,11 @@ class Dreamer(Agent):
             return policy.mode() if greedy else policy.sample(actor.noise(len(first), key=action_key))
 
         if carry.plan is None:
-            action = follow()
-            return action, DreamerCarry(latent, action, None), metrics
+            action, found = follow(), {}
+            if state.recovery is not None:  # Folded with a number that ``split`` did not use.
+                recovery, plan_key = self.perception.compute(state.recovery), jax.random.fold_in(key, 2)
+                action, found = recovery.act(symmetric(model), latent, action, key=plan_key)
+            return action, DreamerCarry(latent, action, None), metrics | found
         last, searches = carry.plan, self.imagination.acts_by_plan(state)
         search = lambda: self.plans.plan(state, latent, last, first, key=action_key)[:3]
         _, plans, nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(search))
@@ -276,6 +285,10 @@ class Dreamer(Agent):
             replayed = self._replayed(cost_critic, seen, batch, batch.cost, self.config.budget.discount)
             critic_batch = together(dream.cost_critic_batch, replayed)
             cost_critic, cost_metrics = cost_critic.update(critic_batch, name="cost_critic", rate=rate)
+        recovery, risk_metrics = state.recovery, {}
+        if recovery is not None:
+            policy, risk_key = self.perception.compute(actor.module), jax.random.fold_in(key, 6)
+            recovery, risk_metrics = recovery.update(policy, Pairs.of(seen, batch), rate, key=risk_key)
         state = DreamerState(
             world_model=world_model,
             posterior=posterior,
@@ -283,6 +296,7 @@ class Dreamer(Agent):
             actor=actor,
             critic=critic,
             cost_critic=cost_critic,
+            recovery=recovery,
             return_scale=state.return_scale.update(dream.returns),
             constraint=imagination.update_constraint(state, dream.violation),
             price=state.price,
@@ -295,7 +309,8 @@ class Dreamer(Agent):
             assert self.config.averaging is not None
             pairs = zip(state.average, self._what_acts(state), strict=True)
             state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
-        return state, metrics | more | member_metrics | actor_metrics | critic_metrics | cost_metrics | dream.metrics
+        metrics |= more | member_metrics | actor_metrics | critic_metrics | cost_metrics | risk_metrics
+        return state, metrics | dream.metrics
 
     def _go_on(
         self, state: DreamerState, model: AbstractWorldModel, filtered: Any, *, key: Key

@@ -211,20 +211,19 @@ def forecast(
     number, length, _ = plans.shape
     repeated = jnp.tile(plans, (config.futures, 1, 1)).swapaxes(0, 1)
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number * config.futures, *x.shape)), latent)
-    follow = lambda _, action: action
+    act = lambda _, action: action
     alike = number if config.common_noise else 1
     if networks.predictors is None:
-        dream = networks.model.imagine(follow, start, repeated, key=key, alike=alike)
+        dream = networks.model.imagine(act, start, repeated, key=key, alike=alike)
     else:
-        dream = imagine_each(networks.model, networks.predictors, follow, start, repeated, key=key, alike=alike)
+        dream = imagine_each(networks.model, networks.predictors, act, start, repeated, key=key, alike=alike)
     step_costs = _step_costs(networks, dream)
-    alive = _alive(dream.continues)
 
     def by_future(x: Array) -> Array:
         """``[futures·N, ...]`` to ``[futures, N, ...]``."""
         return x.reshape(config.futures, number, *x.shape[1:])
 
-    costs = by_future((alive[..., None] * step_costs[1:]).sum(0) * (discounts.episode_steps / length))
+    costs = by_future((alive(dream.continues)[..., None] * step_costs[1:]).sum(0) * (discounts.episode_steps / length))
     score = _score(config, networks, discounts, dream.rewards, step_costs, dream.critic_features, dream.continues)
     pessimistic = costs.max(0) if config.pessimism == "max" else costs.mean(0)
     return Forecast(by_future(score).mean(0), pessimistic)
@@ -246,9 +245,8 @@ def preview(
     The executed plan's observations and costs are means over ``futures`` futures.
     """
     number = len(candidates.plans)
-    plans = jnp.concatenate([candidates.plans, jnp.broadcast_to(executed, (futures, *executed.shape))]).swapaxes(0, 1)
-    start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number + futures, *x.shape)), latent)
-    dream = networks.model.imagine(lambda _, action: action, start, plans, key=key)
+    plans = jnp.concatenate([candidates.plans, jnp.broadcast_to(executed, (futures, *executed.shape))])
+    dream = follow(networks.model.imagine, latent, plans, key=key)
 
     def summarise(x: Array) -> Array:
         """Replaces the futures of the executed plan by their mean."""
@@ -268,7 +266,15 @@ def preview(
     )
 
 
-def _alive(continues: Float[Array, "states N"]) -> Float[Array, "states-1 N"]:
+def follow(
+    imagine: Callable[..., Trajectory], latent: LatentState, plans: Float[Array, "N H A"], *, key: Key
+) -> Trajectory:
+    """Imagines one future of each of N plans from one state. ``imagine`` is that of a world model."""
+    start = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(plans), *x.shape)), latent)
+    return imagine(lambda _, action: action, start, plans.swapaxes(0, 1), key=key)
+
+
+def alive(continues: Float[Array, "states N"]) -> Float[Array, "states-1 N"]:
     """The probability that the episode has not ended when decision t = 1 … H is taken.
 
     The reward and costs that arrive with state t count even if the episode ends in that state.
@@ -290,7 +296,7 @@ def _score(
     continues: Float[Array, "states N"],
 ) -> Float[Array, " N"]:
     if config.beyond == "nothing":
-        return (_alive(continues) * (rewards[1:] - (networks.price * costs[1:]).sum(-1))).sum(0)
+        return (alive(continues) * (rewards[1:] - (networks.price * costs[1:]).sum(-1))).sum(0)
     values = networks.critic.values(features)
     score = lambda_returns(rewards, values, discounts.discount * continues, discounts.lambda_)[0]
     if networks.cost_critic is None:

@@ -6,51 +6,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
 from jax import random
 from jaxtyping import Array, Float
 
-from prudence.critics import ActionCritics, Critic, CriticBatch, CriticConfig, together
+from prudence.cores.pairs import Pairs
+from prudence.critics import ActionCritics, Critic, CriticBatch, CriticConfig, join, together
 from prudence.models.heads import HeadConfig
 from prudence.ops.normalise import PercentileScale
-from prudence.ops.offline import expectile_weights, pair_mask
+from prudence.ops.offline import expectile_weights
 from prudence.optim import OptimiserConfig
 from prudence.ranges import NonNegative, Positive, Share, between
-from prudence.types import Batch, Key, Metrics
-
-
-class Pairs(NamedTuple):
-    """n pairs of consecutive rows of recorded sequences: a state, an action, and what followed.
-
-    ``weights`` is 1, or 0 where two episodes meet.
-    """
-
-    features: Float[Array, "n F"]
-    actions: Float[Array, "n A"]
-    rewards: Float[Array, " n"]
-    costs: Float[Array, "n C"]
-    continues: Float[Array, " n"]
-    next_features: Float[Array, "n F"]
-    weights: Float[Array, " n"]
-
-    @classmethod
-    def of(cls, features: Float[Array, "B T F"], batch: Batch) -> Pairs:
-        """The pairs of ``[B, T]`` sequences, whose filtered states have these features."""
-
-        def number(x: object) -> Array:
-            """The values that follow an action."""
-            return jnp.asarray(x, jnp.float32)[:, 1:]
-
-        parts = (
-            features[:, :-1],
-            number(batch.prev_action),
-            number(batch.reward),
-            number(batch.cost),
-            1 - number(batch.is_terminal),
-            features[:, 1:],
-            pair_mask(batch),
-        )
-        return cls(*(x.reshape(-1, *x.shape[2:]) for x in parts))
+from prudence.types import Key, Metrics
 
 
 class ImaginedReturns(NamedTuple):
@@ -177,11 +143,10 @@ class InSampleValues(eqx.Module):
 
         following = state.values(pairs.next_features)
         continues = pairs.continues.reshape(-1, *(1,) * (following.ndim - 1))
-        inputs = jnp.concatenate([dream.features, dream.actions.astype(dream.features.dtype)], -1)
-        batch = CriticBatch.flat(inputs, dream.returns, dream.weights)
+        batch = CriticBatch.flat(join(dream.features, dream.actions), dream.returns, dream.weights)
         if config.anchor:
-            inputs = jnp.concatenate([pairs.features, pairs.actions.astype(pairs.features.dtype)], -1)
-            anchor = CriticBatch(inputs, rewards + discount * continues * following, config.anchor * pairs.weights)
+            targets = rewards + discount * continues * following
+            anchor = CriticBatch(join(pairs.features, pairs.actions), targets, config.anchor * pairs.weights)
             batch = together(batch, anchor)
         action, more = self.action.update(batch, name=f"action_{name}", rate=rate)
         return InSampleValues(state, action, self.scale.update(dream.returns), self.pessimist), metrics | more

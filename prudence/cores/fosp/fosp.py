@@ -22,10 +22,11 @@ from prudence.cores.actor_learning import climb, draw_starts, rehearse
 from prudence.cores.base import Agent, Mode, Outlook, compiled
 from prudence.cores.dreamer.perception import Perception
 from prudence.cores.fosp.config import FineTuningConfig, FospCarry, FospConfig, FospState, RegressionConfig, check
-from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Pairs, Values
+from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Values
 from prudence.cores.fosp.expansion import choose
 from prudence.cores.fosp.feasibility import Feasibility
 from prudence.cores.imagined_episodes import ImaginedEpisodes
+from prudence.cores.pairs import Pairs
 from prudence.models.base import AbstractWorldModel
 from prudence.nets import cast
 from prudence.ops.offline import regression_weights

@@ -39,20 +39,24 @@ def make(config: EnvConfig) -> gym.Env:
     """Makes the task of ``config``.
 
     Raises:
-        EnvError: MuJoCo is not installed. The message has the command that installs it.
+        EnvError: MuJoCo is not installed. The message has the command that installs it. Or an option does
+            not suit the task.
     """
+    assert isinstance(config.options, SensorOptions)
+    config.options.check_task(config.task)
+    options = dataclasses.asdict(config.options)
+    del options["lidar_fades"]
     try:
         from prudence.envs.quadrotor.env import QuadrotorEnv  # Simulators are imported when they are used.
     except ImportError as error:
         raise EnvError(f"{config.task} needs MuJoCo ({error}). Install it with\n{INSTALL}") from error
-    assert isinstance(config.options, SensorOptions)
     env = QuadrotorEnv(
         **_TASKS[config.task],
         obs=config.obs,
         action_repeat=config.action_repeat,
         time_limit=config.time_limit or TIME_LIMIT,
         paper_privileged=config.privileged == "paper",
-        **dataclasses.asdict(config.options),
+        **options,
         **config.arguments,
     )
     return wrappers.Costs(env, config.task, config.costs)

@@ -24,7 +24,10 @@ def make(config: EnvConfig) -> gym.Env:
 
     Raises:
         EnvError: the simulator or the suite is not installed. The message has the command that installs them.
+            Or an option does not suit the task.
     """
+    assert isinstance(config.options, SensorOptions)
+    config.options.check_task(config.task)
     try:
         from prudence.envs.safety_gymnasium.env import SafetyEnv  # Simulators are imported when they are used.
     except ImportError as error:

@@ -124,7 +124,9 @@ class SafetyEnv(gym.Env[Any, Any]):
         makers = {
             "lidar": (
                 "lidar",
-                lambda: sensing.Lidar(task, options.lidar_arc, options.lidar_scale, options.lidar_nearest),
+                lambda: sensing.Lidar(
+                    task, options.lidar_arc, options.lidar_scale, options.lidar_nearest, options.lidar_fades
+                ),
             ),
             "coordinates": ("coordinates", lambda: sensing.Coordinates(task, self._agent, options.nearest_first)),
             "vision": ("image", lambda: Vision(task, config.task, options.cameras, size, quality)),

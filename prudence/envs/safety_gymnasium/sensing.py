@@ -100,12 +100,16 @@ class Lidar:
         arc: the lidar's field of view in degrees. Its middle is the direction of the front camera.
         scale: the scale of the bins (``SensorOptions.lidar_scale``).
         nearest: whether the vector ends with the largest value of each ring (``SensorOptions.lidar_nearest``).
+        fades: whether the rings of objects whose drawing fades do so too (``SensorOptions.lidar_fades``). The task must
+            be one of the suite's Fading tasks.
 
     Raises:
         EnvError: the task uses a lidar of another type.
     """
 
-    def __init__(self, task: Any, arc: float = 360.0, scale: str = "linear", nearest: bool = False) -> None:
+    def __init__(
+        self, task: Any, arc: float = 360.0, scale: str = "linear", nearest: bool = False, fades: bool = False
+    ) -> None:
         conf = task.lidar_conf
         if conf.type != "pseudo" or not conf.alias or conf.max_dist is None:
             raise EnvError(f"The lidar {conf} is not one of Safety-Gymnasium's own tasks.")
@@ -126,6 +130,11 @@ class Lidar:
         self._summaries = dict(zip(summaries, rings_in_order, strict=False))
         self._rings = {entry.name: entry for entry in self.entries if entry.name in rings}
         self._ring_of = rings
+        # The suite gives all objects of a kind the same opacity.
+        self._fading = {
+            rings[f"{obstacle.name}_lidar"]: (task.objects_map_ids[obstacle.name][0], float(obstacle.alpha))
+            for obstacle in (task.fadding_objects if fades else ())
+        }
         self.size = self.entries[-1].stop
 
     def __call__(self) -> Float[np.ndarray, " F"]:
@@ -148,7 +157,10 @@ class Lidar:
         )
         if hasattr(self._task, "buttons") and self._task.buttons.timer != 0:
             rings[self._ring_of["buttons_lidar"]] = 0.0  # Buttons are invisible until a new one is the goal.
-        return nearness(rings) if self._scale == "inverse" else rings
+        rings = nearness(rings) if self._scale == "inverse" else rings
+        for ring, (geom, opaque) in self._fading.items():
+            rings[ring] *= self._task.model.geom_rgba[geom, 3] / opaque
+        return rings
 
 
 class Coordinates:

@@ -15,8 +15,8 @@ import toys
 from prudence.budgets import Budget, Imagined, Lived
 from prudence.constraints import AugmentedLagrangian
 from prudence.cores.fosp.config import FospConfig, RegressionConfig
-from prudence.cores.fosp.critics import Pairs
 from prudence.cores.fosp.fosp import Fosp
+from prudence.cores.pairs import Pairs
 from prudence.envs.base import EnvConfig
 from prudence.optim import OptimiserConfig
 from prudence.presets.offline import offline
