@@ -24,6 +24,7 @@ Safe reinforcement learning with world models.
   plot RUN...    learning curves of one run, or of several beside each other; --frontier: return against cost
   record RUN...  a small record of evaluated runs to keep: configuration, provenance, episodes, curve
   compare RUN... systems beside each other: one table and one figure over runs and records
+  sweep FILE     many runs, trained in parallel, evaluated and compared task by task
   dataset ...    data to learn from without an environment: record, mix, inspect, import and export it
   list           agents, presets and tasks
   doctor         what this machine has, and what to do about what it lacks
@@ -43,6 +44,7 @@ COMMANDS = (
     "plot",
     "record",
     "compare",
+    "sweep",
     "dataset",
     "list",
     "doctor",
