@@ -145,9 +145,9 @@ def group_runs(runs: Sequence[Path]) -> dict[str, list[Path]]:
 def system_labels(configs: Sequence[Mapping[str, Any]], by: Sequence[str] = ()) -> tuple[str, list[str]]:
     """A title and labels of systems, from the configurations of runs.
 
-    Both consist of agent, task, observations and budget, and of the settings ``by``. The title has the parts that all runs share. The label of a
-    run has the parts in which systems differ. Runs that differ only in the seed have the same label. If nothing
-    differs, the label is the name of the agent.
+    Both consist of agent, task, observations and budget, and of the settings ``by``. The title has the parts that all
+    runs share. The label of a run has the parts in which systems differ. Runs that differ only in the seed have the
+    same label. If nothing differs, the label is the name of the agent.
 
     Args:
         by: names of settings, such as ``agent.horizon`` or ``env.lidar_scale``. A run that has no such setting does not

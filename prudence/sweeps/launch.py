@@ -1,4 +1,4 @@
-"""Turns into ``prudence`` on some cores, and ends with its parent: ``python -m prudence.sweeps.launch PARENT CORES ...``
+"""``python -m prudence.sweeps.launch PARENT CORES ...`` becomes ``prudence`` on some cores, and ends with its parent.
 
 It is a program of its own, not a function between fork and exec, since its parent has threads.
 """

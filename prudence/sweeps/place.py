@@ -165,7 +165,7 @@ def _training(planned: Planned, curves: dict[str, Series]) -> Status:
 
 
 def _recent(curves: dict[str, Series], until: float) -> list[float] | None:
-    """Mean return and costs of the last episodes that ended by step ``until``; the costs are in the order of budgets."""
+    """Mean return and costs of the last episodes that ended by step ``until``. Costs are in the order of budgets."""
     several = [name for name in curves if name.startswith("episode/cost_")]
     kept = [curves[name] for name in ("episode/return", *(several or ["episode/cost"])) if name in curves]
     values = [series.values[series.steps <= until][-RECENT:] for series in kept]

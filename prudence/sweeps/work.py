@@ -138,7 +138,11 @@ def _environment(order: Order, cores: Sequence[int]) -> dict[str, str]:
     found = dict(os.environ)
     if len(cores) == 1:
         found["XLA_FLAGS"] = f"{found.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
-    if 0 < order.gpus < 1:
+    if not order.gpus:
+        found.setdefault(
+            "JAX_PLATFORMS", "cpu"
+        )  # Else every trial would take the memory of a GPU that it was not given.
+    elif order.gpus < 1:
         found.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * order.gpus:.3f}")
     return found
 

@@ -122,13 +122,13 @@ class Sweep:
 
     def _claim(self, place: Place, definition: dict[str, Any]) -> None:
         """Writes the definition, or checks that the sweep in the directory has the same one."""
-        if place.definition.exists() and not self.change:
-            if differing := changes(read_definition(place.definition), definition):
-                said = "\n  ".join(differing)
-                raise UsageError(
-                    f"{place.path} has another sweep:\n  {said}\nRepeat its command to go on with it, name another "
-                    "directory with --out, or give --change: trials of both keep what they have"
-                )
+        known = place.definition.exists() and not self.change
+        if known and (differing := changes(read_definition(place.definition), definition)):
+            said = "\n  ".join(differing)
+            raise UsageError(
+                f"{place.path} has another sweep:\n  {said}\nRepeat its command to go on with it, name another "
+                "directory with --out, or give --change: trials of both keep what they have"
+            )
         write_text_atomically(place.definition, write_definition(definition))
 
 
