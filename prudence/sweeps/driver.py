@@ -23,6 +23,12 @@ from prudence.sweeps.work import Order, TrialKilled, work
 _RETRIES = 3
 """How often a trial goes on by itself after its worker or its process was killed."""
 _POLL = 1.0
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Else Ray tells its authors of its use.
+    "RAY_worker_niceness": "0",  # Else trials run at the lowest priority, and starve beside anything else.
+    "RAY_kill_child_processes_on_worker_exit": "0",  # Else a training could not save when its worker ends.
+}
+"""Of Ray, where the user has not set them."""
 _OBJECT_STORE = 100 * 2**20
 """Bytes. Nothing but orders goes through it."""
 
@@ -154,9 +160,8 @@ class Driver:
 @contextlib.contextmanager
 def _ray(resources: Resources) -> Iterator[tuple[Any, int]]:
     """Ray, of this machine or of a cluster, and the number of trials at a time. Ray ends with the context."""
-    # Ray would otherwise send statistics of its use to its authors, and give its workers the lowest priority.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     ray = require("ray")
     quiet = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE, "num_cpus": resources.local_cores}
     options = quiet | {"address": "local"} if resources.address is None else {"address": resources.address}

@@ -22,7 +22,7 @@ from prudence.sweeps.definition import changes, checked, expand, read_definition
 from prudence.sweeps.driver import Driver, Resources
 from prudence.sweeps.page import write_page
 from prudence.sweeps.place import Place, Planned
-from prudence.sweeps.search import EarlyStopping
+from prudence.sweeps.search import EarlyStopping, require
 from prudence.sweeps.table import Board
 from prudence.sweeps.trial import Trial
 from prudence.systems import find_system
@@ -84,6 +84,10 @@ class Sweep:
     """The sweep in --out becomes this one. Trials that are in both go on or stay as they are."""
 
     def run(self, rest: list[str]) -> int:
+        for option, least in (("jobs", 1), ("cores_per_trial", 1), ("gpus_per_trial", 0)):
+            value = getattr(self, option)
+            if value is not None and not value >= least:
+                raise UsageError(f"--{option.replace('_', '-')} must be at least {least}, not {value}")
         place = Place(self.out or Path("runs") / (self.file.stem if self.file else "sweep"))
         definition = self._definition(place, rest)
         trials = expand(definition)
@@ -93,6 +97,7 @@ class Sweep:
         if self.dry_run:
             print("\n".join(_dry(planned, place, resources, episodes)))
             return 0
+        require("ray")  # Before anything is written.
         with RunDirectory(place.path).lock():
             self._claim(place, definition)
             stopping = EarlyStopping() if definition.get("asha") else None
