@@ -35,6 +35,7 @@ class Board:
         self._began: dict[str, tuple[float, int]] = {}
         self._start: tuple[float, float] | None = None
         self._last = -math.inf
+        self._shown: Sequence[Status] = ()
 
     def __enter__(self) -> Board:
         if self._live is not None:
@@ -44,10 +45,12 @@ class Board:
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
+        elif self._shown:
+            self._console.print(count(self._shown), soft_wrap=True)
 
     def show(self, statuses: Sequence[Status]) -> None:
         """Shows the states now."""
-        now = time.monotonic()
+        now, self._shown = time.monotonic(), statuses
         if self._start is None:
             self._start = now, sum(_done(status) for status in statuses)
         for status in statuses:

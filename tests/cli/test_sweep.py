@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -49,8 +48,8 @@ def test_a_dry_run_prints_what_would_be_done(here: Path, capsys: pytest.CaptureF
     assert sorted(path.name for path in here.iterdir()) == ["mine.toml"], "nothing is written"
 
 
-def test_settings_are_given_as_to_train(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(*SWEEP, "--agent.discount", "0.9", "0.95", "--agent.cnn-depth=4", "--dry-run") == 0
+def test_settings_have_one_value_or_several(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(*SWEEP, "--settings", "agent.discount=[0.9, 0.95]", "agent.cnn-depth=4", "--dry-run") == 0
     said = capsys.readouterr().out
     assert "2 trials, 800 steps" in said
     assert "--agent.discount 0.95 --agent.cnn-depth 4" in said
@@ -58,7 +57,10 @@ def test_settings_are_given_as_to_train(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_flags_win_over_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.toml").write_text(f"{FILE}\nseeds = [0, 1]\n[settings]\nagent.discount = 0.9")
-    assert status("sweep", "mine.toml", "--agents", "ppo", "--agent.discount", "0.5", "--seeds", "7", "--dry-run") == 0
+    assert (
+        status("sweep", "mine.toml", "--agents", "ppo", "--settings", "agent.discount=0.5", "--seeds", "7", "--dry-run")
+        == 0
+    )
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "ppo-probe-cost-agent.discount-0.5-seed-7  (400 steps)"
     assert said[-1].startswith("1 trials, ")
@@ -70,13 +72,17 @@ def test_flags_win_over_the_file(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep"], "agents are missing"),
         (["sweep", "none.toml"], "none.toml"),
         ([*SWEEP, "--agents", "sac"], "agents: 'sac' is none that there is"),
-        ([*SWEEP, "--tasks", "probe/nothing"], "ppo-lag-probe-nothing-seed-0: "),
+        ([*SWEEP, "--tasks", "nothing:There"], "ppo-lag-nothing-There-seed-0: "),
         ([*SWEEP, "--obs", "lidar"], "ppo-lag-probe-cost-lidar-seed-0: "),
-        ([*SWEEP, "--agent.discount", "7"], "ppo-lag-probe-cost-agent.discount-7-seed-0: "),
-        ([*SWEEP, "--agent.horizon", "7"], "the settings of ppo-lag-probe-cost-agent.horizon-7-seed-0 are refused"),
-        ([*SWEEP, "--agent.discount"], "--agent.discount has no value"),
-        ([*SWEEP, "--loop.decisions-per-iteration", "41"], "must be a multiple of num_envs=2"),
-        ([*SWEEP, "--loop.steps", "8"], "settings: loop.steps is set by the key steps"),
+        ([*SWEEP, "--settings", "agent.discount=7"], "ppo-lag-probe-cost-agent.discount-7-seed-0: "),
+        (
+            [*SWEEP, "--settings", "agent.horizon=7"],
+            "the settings of ppo-lag-probe-cost-agent.horizon-7-seed-0 are refused",
+        ),
+        ([*SWEEP, "--settings", "agent.discount"], "'agent.discount' is not NAME=VALUE"),
+        ([*SWEEP, "--frob"], "unknown arguments: --frob"),
+        ([*SWEEP, "--settings", "loop.decisions-per-iteration=41"], "must be a multiple of num_envs=2"),
+        ([*SWEEP, "--settings", "loop.steps=8"], "settings: loop.steps is set by the key steps"),
         ([*SWEEP, "--cores-per-trial", "0"], "--cores-per-trial must be at least 1"),
         ([*SWEEP, "--gpus-per-trial", "-1"], "--gpus-per-trial must be at least 0"),
         ([*SWEEP, "--jobs", "0"], "--jobs must be at least 1"),
@@ -108,10 +114,3 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, capsys
     assert status(*SWEEP) == 1
     assert "pip install 'prudence-rl[sweep]'" in capsys.readouterr().err
     assert status(*SWEEP, "--dry-run") == 0
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-@pytest.mark.slow
-def test_too_many_gpus(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(*SWEEP, "--gpus-per-trial", "900") == 1
-    assert "a trial needs 900 gpus, but Ray finds" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_what_an_agent_has_of_its_own_wins() -> None:
     found = trials("""
         agents = [
             "ppo",
-            { name = "ppo-lag", tasks = "probe/two-costs", budgets = [[1, 2]], steps = 5, settings = { agent.a = 3 } },
+            { name = "ppo-lag", tasks = "probe/conflict", budgets = [[1, 2]], steps = 5, settings = { agent.a = 3 } },
         ]
         tasks = "probe/cost"
         seeds = [4]
@@ -70,7 +70,7 @@ def test_what_an_agent_has_of_its_own_wins() -> None:
     assert [(t.agent, t.task, t.budget, t.steps, dict(t.settings)) for t in found] == [
         ("ppo", "probe/cost", (), 9, {"agent.a": 1, "agent.b": True}),
         ("ppo", "probe/cost", (), 9, {"agent.a": 2, "agent.b": True}),
-        ("ppo-lag", "probe/two-costs", (1.0, 2.0), 5, {"agent.a": 3, "agent.b": True}),
+        ("ppo-lag", "probe/conflict", (1.0, 2.0), 5, {"agent.a": 3, "agent.b": True}),
     ]
     assert all(trial.seed == 4 for trial in found)
 

@@ -48,6 +48,7 @@ def test_plain_lines_say_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> No
         f"failed  {name}-2  40/1,000  prudence train: the wheel came off",
         "3 trials: 1 failed, 2 waiting; ETA --:--",
         f"running  {name}-1  200/1,000  3.2  18.4/25  --:--",
+        "3 trials: 1 running, 1 failed, 1 waiting",
     ]
 
 

@@ -12,9 +12,13 @@ from typing import Annotated, Any
 import tyro
 
 from prudence.cli.api import configure
-from prudence.cli.commands.usage import UsageError
+from prudence.cli.commands.usage import UsageError, refuse
 from prudence.cli.settings import json_or_string, parse_settings
+from prudence.envs import custom
+from prudence.envs.base import EnvError
+from prudence.envs.registry import find_suite, make
 from prudence.evidence.evaluate import EPISODES
+from prudence.run_config import RunConfig
 from prudence.runs.console import text_console
 from prudence.runs.directory import RunDirectory
 from prudence.runs.files import write_text_atomically
@@ -35,13 +39,12 @@ _Number = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 class Sweep:
     """Train, evaluate and compare many runs: agents × tasks × observations × budgets × settings × seeds.
 
-    They come from a TOML file, from flags, or from both; flags win. Any setting of `prudence train` may be given with
-    one or more values, such as `--agent.horizon 10 15`. Every trial is an ordinary run directory, which Ray trains on
-    cores of its own (pip install 'prudence-rl[sweep]'). The same command goes on after a kill of anything. At the end
-    there are a comparison for each task and a page, sweep.md. docs/sweeps.md has the format of the file.
+    They come from a TOML file, from flags, or from both; flags win. Every trial is an ordinary run directory, which Ray
+    trains on cores of its own (pip install 'prudence-rl[sweep]'). The same command goes on after a kill of anything. At
+    the end there are a comparison for each task and a page, sweep.md. docs/sweeps.md has the format of the file.
     """
 
-    file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = ()
     """The sweep, in TOML. Without it and without flags, the sweep in --out goes on."""
     agents: _Names = ()
     """What to train (`prudence list`)."""
@@ -57,6 +60,9 @@ class Sweep:
     """Sizes and rates, cpu by default."""
     steps: _Number = None
     """Raw environment steps of each trial; by default the preset's."""
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]")] = ()
+    """Other settings of `prudence train` (its --settings shows them), each with a value or several:
+    'agent.horizon=[10, 15]'."""
     episodes: _Number = None
     """Of each trial's evaluation, 20 by default."""
     search: _Number = None
@@ -84,22 +90,23 @@ class Sweep:
     """The sweep in --out becomes this one. Trials that are in both go on or stay as they are."""
 
     def run(self, rest: list[str]) -> int:
+        refuse([*rest, *map(str, self.files[1:])])
         for option, least in (("jobs", 1), ("cores_per_trial", 1), ("gpus_per_trial", 0)):
             value = getattr(self, option)
             if value is not None and not value >= least:
                 raise UsageError(f"--{option.replace('_', '-')} must be at least {least}, not {value}")
         place = Place(self.out or Path("runs") / (self.file.stem if self.file else "sweep"))
-        definition = self._definition(place, rest)
-        trials = expand(definition)
-        planned = [plan(trial) for trial in trials]
+        definition = self._definition(place)
+        planned = plan(expand(definition))
         resources = Resources(self.jobs, self.cores_per_trial, self.gpus_per_trial, self.address)
         episodes = definition.get("episodes", EPISODES)
         if self.dry_run:
             print("\n".join(_dry(planned, place, resources, episodes)))
             return 0
+        self._refuse_another(place, definition)
         require("ray")  # Before anything is written.
         with RunDirectory(place.path).lock():
-            self._claim(place, definition)
+            write_text_atomically(place.definition, write_definition(definition))
             stopping = EarlyStopping() if definition.get("asha") else None
             with Board(text_console(stderr=True)) as board:
                 driver = Driver(place, resources, episodes, stopping, board.show)
@@ -111,22 +118,26 @@ class Sweep:
             print(f"failed: {status.planned.trial.name}: {status.reason} ({log})", file=sys.stderr)
         return 1 if failed else 0
 
-    def _definition(self, place: Place, rest: Sequence[str]) -> dict[str, Any]:
+    @property
+    def file(self) -> Path | None:
+        """The file that is named, if one is."""
+        return next(iter(self.files), None)
+
+    def _definition(self, place: Place) -> dict[str, Any]:
         names = ("agents", "tasks", "obs", "budgets", "seeds", "preset", "steps", "episodes", "search", "search_seed")
         given = {name: value for name in names if (value := getattr(self, name)) not in ((), None)}
         given |= {"asha": True} if self.asha else {}
-        source = self.file
-        settings = _settings(rest)
+        source, settings = self.file, _settings(self.settings)
         if source is None and not given and not settings and place.definition.exists():
             source = place.definition
         known = read_definition(source) if source is not None else {}
         given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
         if settings:
-            given["settings"] = {**known.get("settings", {}), **settings}
+            given["settings"] = {**known.get("settings", {}), **checked({"settings": settings})["settings"]}
         return checked({**known, **given})
 
-    def _claim(self, place: Place, definition: dict[str, Any]) -> None:
-        """Writes the definition, or checks that the sweep in the directory has the same one."""
+    def _refuse_another(self, place: Place, definition: dict[str, Any]) -> None:
+        """Raises UsageError if the directory has another sweep, unless that is to change."""
         known = place.definition.exists() and not self.change
         if known and (differing := changes(read_definition(place.definition), definition)):
             said = "\n  ".join(differing)
@@ -134,55 +145,60 @@ class Sweep:
                 f"{place.path} has another sweep:\n  {said}\nRepeat its command to go on with it, name another "
                 "directory with --out, or give --change: trials of both keep what they have"
             )
-        write_text_atomically(place.definition, write_definition(definition))
 
 
-def plan(trial: Trial) -> Planned:
-    """The trial with what its configuration says: so whatever is wrong with it is said before anything begins.
-
-    Raises:
-        EnvError, ValueError, UsageError: it cannot be trained. The message names it.
-    """
-    try:
-        config = configure(
-            trial.agent,
-            trial.task,
-            obs=trial.obs,
-            preset_name=trial.preset,
-            steps=trial.steps,
-            cost_limit=(trial.budget[0] if len(trial.budget) == 1 else trial.budget) or None,
-            seed=trial.seed,
-        )
-        config = parse_settings(config, trial.setting_arguments, prog=trial.name, description="")
-        config.check()
-    except SystemExit as error:  # tyro has said what is wrong.
-        raise UsageError(f"the settings of {trial.name} are refused: {shlex.join(trial.setting_arguments)}") from error
-    except (ValueError, RuntimeError) as error:
-        raise UsageError(f"{trial.name}: {error}") from error
-    limit = config.agent.budget.limit
-    minds_costs = find_system(trial.agent).needs.budget
-    budgets = limit if isinstance(limit, tuple) else (limit,)
-    return Planned(trial, config.loop.length, tuple(map(float, budgets)) if minds_costs else ())
-
-
-def _settings(rest: Sequence[str]) -> dict[str, Any]:
-    """``--agent.horizon 10 15`` as settings with their choices.
+def plan(trials: Sequence[Trial]) -> list[Planned]:
+    """The trials with what their configurations say: so whatever is wrong is said before anything begins.
 
     Raises:
-        UsageError: a word belongs to no setting, or a setting has no value.
+        UsageError: one of them cannot be trained. The message names it.
     """
-    found: dict[str, list[Any]] = {}
-    for word in rest:
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            found[name] = [json_or_string(value)] if equals else []
-        elif not found:
-            raise UsageError(f"unknown argument: {word}. See --help")
-        else:
-            found[list(found)[-1]].append(json_or_string(word))
-    if empty := [name for name, values in found.items() if not values]:
-        raise UsageError(f"--{empty[0]} has no value. Give one or more; of a switch, true or false")
-    return found
+    planned, made = [], set[str]()
+    for trial in trials:
+        try:
+            config = _configure(trial)
+            config.check()
+            # Suites know their tasks. Whether there is another one is known once it has been made.
+            if trial.task not in made and find_suite(trial.task) is custom.SUITE:
+                make(config.env).close()
+        except SystemExit as error:  # tyro has said what is wrong.
+            said = f"the settings of {trial.name} are refused: {shlex.join(trial.setting_arguments)}"
+            raise UsageError(said) from error
+        except (EnvError, ValueError) as error:
+            raise UsageError(f"{trial.name}: {error}") from error
+        made.add(trial.task)
+        limit = config.agent.budget.limit
+        budgets = (limit if isinstance(limit, tuple) else (limit,)) if find_system(trial.agent).needs.budget else ()
+        planned.append(Planned(trial, config.loop.length, tuple(map(float, budgets))))
+    return planned
+
+
+def _configure(trial: Trial) -> RunConfig:
+    config = configure(
+        trial.agent,
+        trial.task,
+        obs=trial.obs,
+        preset_name=trial.preset,
+        steps=trial.steps,
+        cost_limit=(trial.budget[0] if len(trial.budget) == 1 else trial.budget) or None,
+        seed=trial.seed,
+    )
+    return parse_settings(config, trial.setting_arguments, prog=trial.name, description="")
+
+
+def _settings(words: Sequence[str]) -> dict[str, Any]:
+    """``agent.horizon=[10, 15]`` as settings with their choices. A value is JSON, or else a word.
+
+    Raises:
+        UsageError: a word is no NAME=VALUE.
+    """
+    pairs = [word.partition("=") for word in words]
+    for word, (name, equals, _) in zip(words, pairs, strict=True):
+        if not name or not equals:
+            raise UsageError(
+                f"{word!r} is not NAME=VALUE: write for example --settings agent.horizon=10 or 'agent.horizon=[10, 15]'"
+            )
+    return {name: json_or_string(value) for name, _, value in pairs}
 
 
 def _dry(planned: Sequence[Planned], place: Place, resources: Resources, episodes: int) -> list[str]:
