@@ -139,7 +139,8 @@ class Driver:
             group = planned.trial.task, planned.budgets
             score = lambda share, planned=planned: watch.score(planned, share)
             reason = stopping.judge(planned.trial.name, group, status.share, score)
-            if reason is not None and status.state in ("waiting", "running"):
+            # A trial that has all its steps is evaluated, whatever it is worth.
+            if reason is not None and status.state in ("waiting", "running") and status.share < 1:
                 write_outcome(self.place.outcome(planned.trial), "stopped", reason)
 
     def _order(self, planned: Planned) -> Order:
