@@ -19,7 +19,7 @@ STATES: tuple[State, ...] = ("running", "failed", "stopped", "done", "waiting")
 HEADS = ("trial", "state", "steps", "return", "cost", "ETA")
 _PLAIN_INTERVAL = 60.0
 _LINES = 6
-"""Of the terminal that the table leaves to its head and to what stands below it."""
+"""Of the terminal that are left to the head of the table, and to reasons."""
 
 
 class Board:
@@ -72,12 +72,17 @@ class Board:
             self._console.print(self._summary(statuses, now), soft_wrap=True)
 
     def _table(self, statuses: Sequence[Status], now: float) -> Table:
-        table = Table(*HEADS, box=None, caption=self._summary(statuses, now), caption_justify="left")
+        # The summary is above, since a terminal that is too low cuts off what is below.
+        table = Table(box=None, title=self._summary(statuses, now), title_justify="left")
+        for head in HEADS:
+            table.add_column(head, no_wrap=head != HEADS[0], overflow="fold")
         shown = sorted(statuses, key=lambda status: STATES.index(status.state))
         room = max(1, self._console.height - _LINES)
         for status in shown[:room]:
-            name, *cells = self._row(status, now)
-            table.add_row(name, status.state, *cells)
+            name, *cells, last = self._row(status, now)
+            running = status.state == "running"
+            below = f"\n{status.reason}" if status.state in ("failed", "stopped") else ""
+            table.add_row(f"{name}{below}", status.state, *cells, last if running else "")
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table

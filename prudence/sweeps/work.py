@@ -122,16 +122,19 @@ def _wait(process: subprocess.Popen, outcome: Path) -> tuple[int, bool]:
 
 
 def last_words(said: str) -> str:
-    """The error of a command in one line, from all that it printed.
+    """The error of a command in one line, from all that it printed. Of a traceback it has the last line.
 
     >>> last_words("200 steps\\nprudence train: loss is not finite.\\nlast good checkpoint: none\\n")
     'prudence train: loss is not finite. last good checkpoint: none'
-    >>> last_words("Traceback\\n  File ...\\nKeyError: 'x'\\n")
-    "KeyError: 'x'"
+    >>> last_words("prudence train: it crashed:\\nTraceback (most recent call last):\\n  File ...\\nKeyError: 'x'\\n")
+    "prudence train: it crashed: KeyError: 'x'"
     """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     starts = [index for index, line in enumerate(lines) if line.startswith("prudence ")]
-    return " ".join(lines[starts[-1] :] if starts else lines[-1:]) or "it said nothing"
+    message = lines[starts[-1] :] if starts else lines[-1:]
+    if "Traceback (most recent call last):" in message:
+        message = [*message[: message.index("Traceback (most recent call last):")], message[-1]]
+    return " ".join(message) or "it said nothing"
 
 
 def _environment(order: Order, cores: Sequence[int]) -> dict[str, str]:
