@@ -32,3 +32,13 @@ def test_every_module_can_be_imported_first() -> None:
     found = subprocess.run([sys.executable, "-c", EACH_ALONE], capture_output=True, text=True)
     assert found.returncode == 0, f"after {found.stdout.splitlines()[-1:]}: {found.stderr[-500:]}"
     assert "prudence.training.collect" in found.stdout.splitlines()
+
+
+def test_no_command_imports_ray() -> None:
+    """It takes seconds and most of the memory of a small machine. Sweeps import it when they begin."""
+    names = "[f'prudence.cli.commands.{name}' for name in prudence.cli.main.COMMANDS]"
+    code = f"import importlib, sys, prudence.cli.main; [importlib.import_module(name) for name in {names}]"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('ray' in sys.modules)"], capture_output=True, text=True
+    )
+    assert found.stdout.strip() == "False", found.stderr[-500:]

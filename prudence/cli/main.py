@@ -24,6 +24,7 @@ Safe reinforcement learning with world models.
   plot RUN...    draw learning curves of one or several runs; --frontier draws return against cost
   record RUN...  make a small record of evaluated runs: configuration, provenance, episodes, curve
   compare RUN... compare systems in one table and one figure, over runs and records
+  sweep FILE     train, evaluate and compare many runs in parallel
   dataset ...    record, mix, inspect, import and export data for learning without an environment
   list           list agents, presets and tasks
   doctor         check this machine, and say what it lacks and how to mend that
@@ -43,6 +44,7 @@ COMMANDS = (
     "plot",
     "record",
     "compare",
+    "sweep",
     "dataset",
     "list",
     "doctor",

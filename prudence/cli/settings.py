@@ -53,7 +53,7 @@ def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
     for word, (name, equals, _) in zip(words, pairs, strict=True):
         if not equals or not name.isidentifier():
             raise ValueError(f"{word!r} is not NAME=VALUE; {_EXAMPLES}")
-    return {name: _json_or_string(value) for name, _, value in pairs}
+    return {name: json_or_string(value) for name, _, value in pairs}
 
 
 _EXAMPLES = """give a JSON object in quotes, '{"payload": 2.0, "gripper": "soft"}', or payload=2.0 gripper=soft"""
@@ -69,7 +69,8 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _json_or_string(text: str) -> Any:
+def json_or_string(text: str) -> Any:
+    """The JSON value that ``text`` is, or else ``text``."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

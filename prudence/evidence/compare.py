@@ -81,12 +81,12 @@ class Comparison:
                 notes.append(f"{system.label}: its runs differ in {', '.join(differing)}.")
         return notes
 
-    def markdown(self) -> str:
-        """The comparison in Markdown: title, table, notes, command and figure."""
+    def markdown(self, figure: str = "comparison.png") -> str:
+        """The comparison in Markdown: title, table, notes, command and ``figure``, a link to the picture."""
         heads, rows = self.table()
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
         table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-        picture = f"![Return and cost of {', '.join(system.label for system in self.systems)}](comparison.png)"
+        picture = f"![Return and cost of {', '.join(system.label for system in self.systems)}]({figure})"
         return "\n\n".join([f"**{self.title}**", table, *self.notes(), f"Made by `{self.command}`.", picture]) + "\n"
 
     def numbers(self) -> dict[str, Any]:
@@ -129,7 +129,11 @@ class Comparison:
 
 
 def compare(
-    sources: Sequence[Path | str], *, reference: str | None = None, budget: Sequence[float] | None = None
+    sources: Sequence[Path | str],
+    *,
+    reference: str | None = None,
+    budget: Sequence[float] | None = None,
+    by: Sequence[str] = (),
 ) -> Comparison:
     """Compares the evaluated runs of run directories and of records (``prudence record``), grouped over seeds.
 
@@ -138,6 +142,8 @@ def compare(
     Args:
         reference: label of the system by which scores are normalised, such as an unconstrained agent.
         budget: budget for all systems, one number or one for each constraint. By default the runs' own budget.
+        by: settings by which runs are told apart, too, such as ``agent.horizon``. Without it, runs that differ only in
+            such a setting count as seeds of one system.
 
     Raises:
         RunDirectoryError: a directory holds neither a run nor a record, or a run was not evaluated.
@@ -147,12 +153,13 @@ def compare(
     runs = [run for source in sources for run in load_runs(source)]
     if not runs:
         raise ValueError("name at least one run or record to compare")
-    systems = {system.label: system for system in score_systems(runs, budget)}
+    systems = {system.label: system for system in score_systems(runs, budget, by)}
     if reference is not None and reference not in systems:
         raise ValueError(f"no system is called '{reference}': choose the reference from {', '.join(systems)}")
-    title, _ = plot.system_labels([run.config for run in runs])
+    title, _ = plot.system_labels([run.config for run in runs], by)
     options = [] if reference is None else ["--reference", reference]
     options += [] if budget is None else ["--budget", *(f"{limit:g}" for limit in budget)]
+    options += ["--by", *by] if by else []
     command = shlex.join(["prudence", "compare", *map(str, sources), *options])
     return Comparison(title, tuple(systems.values()), systems[reference] if reference else None, command)
 

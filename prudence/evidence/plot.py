@@ -5,6 +5,7 @@ The functions read ``metrics.jsonl`` and ``config.json`` of run directories. The
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -141,14 +142,18 @@ def group_runs(runs: Sequence[Path]) -> dict[str, list[Path]]:
     return groups
 
 
-def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
+def system_labels(configs: Sequence[Mapping[str, Any]], by: Sequence[str] = ()) -> tuple[str, list[str]]:
     """A title and labels of systems, from the configurations of runs.
 
-    Both consist of agent, task, observations and budget. The title has the parts that all runs share. The label of a
-    run has the parts in which systems differ. Runs that differ only in the seed have the same label. If nothing
-    differs, the label is the name of the agent.
+    Both consist of agent, task, observations and budget, and of the settings ``by``. The title has the parts that all
+    runs share. The label of a run has the parts in which systems differ. Runs that differ only in the seed have the
+    same label. If nothing differs, the label is the name of the agent.
+
+    Args:
+        by: names of settings, such as ``agent.horizon`` or ``env.lidar_scale``. A run that has no such setting does not
+            state it.
     """
-    columns = list(zip(*map(_system, configs), strict=True))
+    columns = list(zip(*(_system(config, by) for config in configs), strict=True))
     # A part that a run does not state does not distinguish it: for example, a planner without a budget of its own.
     telling = [len(set(filter(None, column))) > 1 for column in columns]
     common = [next(filter(None, column), "") for column, tells in zip(columns, telling, strict=True) if not tells]
@@ -159,12 +164,21 @@ def system_labels(configs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]
     return "  ·  ".join(filter(None, common)), labels
 
 
-def _system(config: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _system(config: Mapping[str, Any], by: Sequence[str] = ()) -> tuple[str, ...]:
     task, limits = str(_at(config, "env", "task") or ""), budgets_of(config)
     # Not all tasks offer a choice of observations.
     seen = _at(config, "env", "obs") if offers_observations(task) else None
     budget = f"budget {' '.join(f'{limit:g}' for limit in limits)}" if limits else ""
-    return str(_at(config, "agent_name") or "unnamed"), task, " and ".join(seen or ()), budget
+    settings = [stated(config, name) for name in by]
+    return str(_at(config, "agent_name") or "unnamed"), task, " and ".join(seen or ()), budget, *settings
+
+
+def stated(config: Mapping[str, Any], name: str) -> str:
+    """A setting with its value, ``agent.horizon 15``. Options of a suite stand beside the others, as on the command
+    line. Empty if there is no such setting."""
+    first, *rest = name.replace("-", "_").split(".")
+    found = [_at(config, first, *rest), _at(config, first, "options", *rest)]
+    return next((f"{name} {json.dumps(value)}" for value in found if value is not None), "")
 
 
 def run_title(config: Mapping[str, Any], fallback: str) -> str:

@@ -137,30 +137,37 @@ def load_runs(source: Path | str, *, evaluated: bool = True) -> list[Run]:
     )
 
 
-def score_systems(runs: Sequence[Run], budget: Sequence[float] | None = None) -> list[System]:
+def score_systems(runs: Sequence[Run], budget: Sequence[float] | None = None, by: Sequence[str] = ()) -> list[System]:
     """Groups runs of one task by system (:func:`group_systems`), and scores the systems.
 
     Args:
         budget: budget for all systems, one number or one for each constraint. By default the runs' own budget.
+        by: settings by which systems are told apart, too (:func:`group_systems`).
 
     Raises:
         ValueError: the runs differ in task, constraints or budget, or a run is given twice.
     """
-    groups = group_systems(runs)
+    groups = group_systems(runs, by)
     budgets = _budgets(runs, budget)
     return [_score_system(label, group, budgets) for label, group in groups.items()]
 
 
-def group_systems(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def group_systems(runs: Sequence[Run], by: Sequence[str] = ()) -> dict[str, list[Run]]:
     """Groups runs of one task by their label (:func:`prudence.evidence.plot.system_labels`).
 
+    Args:
+        by: settings that are part of the label, such as ``agent.horizon``.
+
     Raises:
-        ValueError: the runs differ in task or constraints, or a run is given twice.
+        ValueError: the runs differ in task or constraints, a run is given twice, or none has a setting of ``by``.
     """
     _require_same(runs, "tasks", lambda run: run.task, "compare one task at a time")
     _require_same(runs, "constraints", lambda run: ", ".join(run.cost_names), "give all runs the same --env.costs")
+    for name in by:
+        if not any(plot.stated(run.config, name) for run in runs):
+            raise ValueError(f"no run has the setting '{name}': give its name as in config.json, such as agent.horizon")
     groups: dict[str, list[Run]] = {}
-    for run, label in zip(runs, plot.system_labels([run.config for run in runs])[1], strict=True):
+    for run, label in zip(runs, plot.system_labels([run.config for run in runs], by)[1], strict=True):
         groups.setdefault(label, []).append(run)
     for group in groups.values():
         _require_distinct(group)

@@ -251,7 +251,7 @@ class Progress:
         if episode_return is not None:
             self._fields["return"] = f"{episode_return:.1f}"
         if episode_cost is not None:
-            self._fields["cost"] = _against(episode_cost, self._budget)
+            self._fields["cost"] = against(episode_cost, self._budget)
         if multiplier is not None:
             self._fields["multiplier"] = " ".join(f"{float(value):.3g}" for value in multiplier)
         now = time.monotonic()
@@ -287,20 +287,22 @@ class Progress:
         remaining = max(0, self._total - step) / rate if rate > 0 else math.inf
         return [
             f"{step:,}/{self._total:,} {self._unit}",
-            f"ETA {_duration(remaining)}",
+            f"ETA {duration(remaining)}",
             *(f"{name} {value}" for name, value in self._fields.items()),
             *([f"{rate:.0f} steps/s"] if self._unit != "updates" else []),
             f"{(updates - updates_before) / elapsed:.1f} updates/s",
         ]
 
 
-def _against(costs: Vector, budget: Vector | None) -> str:
+def against(costs: Vector, budget: Vector | None) -> str:
+    """Costs in words, beside their budgets: ``18.4/25``. Both are ``[C]``."""
     if budget is None:
         return " ".join(f"{float(cost):.1f}" for cost in costs)
     return " ".join(f"{float(cost):.1f}/{float(limit):g}" for cost, limit in zip(costs, budget, strict=True))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as ``h:mm:ss`` or ``m:ss``; ``--:--`` where they are not known."""
     if not math.isfinite(seconds):
         return "--:--"
     minutes, seconds = divmod(round(seconds), 60)

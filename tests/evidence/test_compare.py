@@ -126,6 +126,23 @@ def test_labels_name_only_what_differs():
     assert plot.system_labels([config("a"), config("a", task="My-v0")])[1] == [TASK, "My-v0"]
 
 
+def test_settings_tell_runs_apart(run):
+    runs = [run("a0", "a", horizon=5), run("a1", "a", horizon=6), run("a2", "a", seed=1, horizon=5), run("b", "b")]
+    comparison = compare(runs, by=["agent.horizon"])
+    assert column(comparison, "system") == ["a, agent.horizon 5", "a, agent.horizon 6", "b"]
+    assert column(comparison, "seeds") == ["2", "1", "1"]
+    assert not [note for note in comparison.notes() if "differ" in note]
+    assert comparison.command.endswith(" --by agent.horizon")
+    with pytest.raises(ValueError, match=r"no run has the setting 'agent.width': .* such as agent.horizon"):
+        compare(runs, by=["agent.width"])
+
+
+def test_options_of_a_suite_are_named_as_on_the_command_line():
+    config = {"env": {"task": TASK, "options": {"lidar_scale": "inverse"}}}
+    assert plot.stated(config, "env.lidar-scale") == 'env.lidar-scale "inverse"'
+    assert plot.stated(config, "env.other") == ""
+
+
 def test_runs_are_grouped_and_their_differences_told(run):
     runs = [run("a0", "a"), run("b0", "b"), run("a1", "a", seed=1, horizon=5), run("b1", "b", seed=1)]
     comparison = compare(runs)

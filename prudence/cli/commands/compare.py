@@ -33,13 +33,17 @@ class Compare:
     """The budget for all runs: one number, or one for each constraint. The default is the runs' own budget, which must
     be the same for all."""
 
+    by: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING [SETTING ...]")] = ()
+    """Tell runs apart by these settings, too, such as agent.horizon. Otherwise runs that differ in them count as seeds
+    of one system."""
+
     def run(self, rest: list[str]) -> int:
         from prudence.evidence.compare import compare
 
         refuse(rest)
         if not self.runs:
             raise UsageError("name at least one run or record: prudence compare runs/... --out comparison")
-        found = compare(self.runs, reference=self.reference, budget=self.budget)
+        found = compare(self.runs, reference=self.reference, budget=self.budget, by=self.by)
         heads, rows = found.table()
         # A system a column, since terminals are narrow.
         console, table = text_console(), Table(heads[0], box=None)
