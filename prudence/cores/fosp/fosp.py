@@ -384,14 +384,19 @@ class Fosp(Agent):
         """The weights of the recorded actions (FOSP eq. 16 to 19)."""
         assert state.values is not None
         mean = lambda x: (pairs.weights * x.T).sum(-1) / jnp.maximum(pairs.weights.sum(), 1.0)
+        spread = lambda x: jnp.maximum(jnp.sqrt(mean(x**2)), _LEAST_DEVIATION)
         advantage, costs = (of.advantages(pairs) for of in state.values)
-        deviation, cost_deviation = (jnp.sqrt(mean(x**2)) for x in (advantage, costs))
+        metrics = {
+            "regression/advantage_std": spread(advantage),
+            "regression/cost_advantage_std": spread(costs).mean(),
+        }
         if config.normalised:
-            advantage /= jnp.maximum(deviation, _LEAST_DEVIATION)
-            costs /= jnp.maximum(cost_deviation, _LEAST_DEVIATION)
+            advantage, costs = advantage / spread(advantage), costs / spread(costs)
         if config.penalty == "weights":
             active = state.step >= self.config.budget.start
             advantage -= active * (self.config.constraint.multiplier(state.constraint) * costs).sum(-1)
+            if config.normalised:  # Else a larger multiplier would also lower the temperature.
+                advantage /= spread(advantage)
         feasible = self._feasible(state, pairs.features)
         weights = regression_weights(
             advantage,
@@ -403,12 +408,10 @@ class Fosp(Agent):
             clip=config.clip,
             cost_clip=config.cost_clip,
         )
-        metrics = {
+        metrics |= {
             "regression/weight": mean(weights),
             "regression/clipped": mean(config.temperature * advantage > jnp.log(config.clip)),
             "regression/feasible": mean(feasible),
-            "regression/advantage_std": deviation,
-            "regression/cost_advantage_std": cost_deviation.mean(),
         }
         return pairs.weights * weights, metrics
 
