@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import Actor
-from prudence.cores.base import Agent, Mode, Outlook, compiled
+from prudence.cores.base import Mode, Outlook, compiled
 from prudence.cores.dreamer.config import DreamerCarry, DreamerConfig, DreamerState, check
 from prudence.cores.dreamer.imagination import Imagination
 from prudence.cores.dreamer.perception import Perception
@@ -27,6 +27,7 @@ from prudence.cores.dreamer.planning import Preview, SearchState
 from prudence.cores.dreamer.recovery import Recovery
 from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.cores.pairs import Pairs
+from prudence.cores.world_model_agent import WorldModelAgent
 from prudence.critics import Critic, CriticBatch, together
 from prudence.models.base import AbstractWorldModel
 from prudence.models.posterior import ModelPosterior, open_loop_each
@@ -35,14 +36,14 @@ from prudence.models.world_model import Predictor, symmetric
 from prudence.ops.normalise import PercentileScale
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Averaged, Optimised
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces
 
 RUN_UPDATES = 25_000
 """Number of gradient steps of a run if its length is not given."""
 
 
 @dataclass(frozen=True)
-class Dreamer(Agent):
+class Dreamer(WorldModelAgent):
     """An agent with a world model, an actor that is trained in imagination, critics, and a constraint.
 
     Attributes:
@@ -252,17 +253,6 @@ class Dreamer(Agent):
 
     # --- learning -----------------------------------------------------------------------------
 
-    @compiled("self")
-    def update(self, state: DreamerState, batches: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
-        def step(carry: DreamerState, inputs: tuple[Batch, Key]) -> tuple[DreamerState, Metrics]:
-            return self._update(carry, inputs[0], key=inputs[1])
-
-        keys = jax.random.split(key, len(batches.reward))
-        if len(keys) == 1:  # On a CPU, a loop (even with one iteration) makes convolutions several times slower.
-            return self._update(state, tree_index(batches, 0), key=keys[0])
-        state, metrics = jax.lax.scan(step, state, (batches, keys))
-        return state, jax.tree.map(lambda x: x.mean(0), metrics)
-
     def _update(self, state: DreamerState, batch: Batch, *, key: Key) -> tuple[DreamerState, Metrics]:
         """Updates world model, actor and multiplier, critic, cost critic, in the order of SafeDreamer's Algorithm 2."""
         imagination, (model_key, start_key, imagine_key) = self.imagination, jax.random.split(key, 3)
@@ -409,21 +399,6 @@ class Dreamer(Agent):
         return eqx.tree_at(lambda s: (*actors(s), s.price), state, (*after, price))
 
     # --- diagnosis ----------------------------------------------------------------------------
-
-    def model_losses(self, state: DreamerState, batch: Batch, *, key: Key) -> Metrics:
-        """As :meth:`prudence.cores.base.Modelling.model_losses`."""
-        return self.perception.losses(state.world_model.module, batch, key=key)
-
-    def report(
-        self, state: DreamerState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Open-loop predictions of ``[B, T]`` sequences after ``context`` steps, averaged over ``samples`` futures.
-
-        ``prediction/<name>`` and ``truth/<name>`` for the decoded observations (vectors in symlog space), ``reward``
-        ``[B, T]`` and ``cost`` ``[B, T, C]``.
-        """
-        model = state.world_model.module
-        return self.perception.report(model, batch, key=key, context=context, samples=samples)
 
     @compiled("self")
     def foresee(self, state: DreamerState, carry: DreamerCarry, *, key: Key) -> Outlook | None:

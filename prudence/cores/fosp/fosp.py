@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from prudence.actors import Actor
 from prudence.cores.actor_learning import climb, draw_starts, rehearse
-from prudence.cores.base import Agent, Mode, Outlook, compiled
+from prudence.cores.base import Mode, Outlook, compiled
 from prudence.cores.dreamer.perception import Perception
 from prudence.cores.fosp.config import FineTuningConfig, FospCarry, FospConfig, FospState, RegressionConfig, check
 from prudence.cores.fosp.critics import ImaginedReturns, InSampleValues, Values
@@ -27,12 +27,12 @@ from prudence.cores.fosp.expansion import choose
 from prudence.cores.fosp.feasibility import Feasibility
 from prudence.cores.imagined_episodes import ImaginedEpisodes
 from prudence.cores.pairs import Pairs
+from prudence.cores.world_model_agent import WorldModelAgent
 from prudence.models.base import AbstractWorldModel
-from prudence.nets import cast
 from prudence.ops.offline import regression_weights
 from prudence.ops.returns import cumulative_discount, lambda_returns
 from prudence.optim import Averaged, Optimised, cooled
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory, tree_index
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, Trajectory
 
 RUN_UPDATES = 30_000
 """Number of gradient steps of a run if its length is not given."""
@@ -69,7 +69,7 @@ class Filtered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fosp(Agent):
+class Fosp(WorldModelAgent):
     """An agent that learns a policy from recorded actions, in the latents of a world model, and can improve it.
 
     Attributes:
@@ -98,10 +98,6 @@ class Fosp(Agent):
     def cost_limits(self) -> Float[Array, " C"]:
         """The budgets d."""
         return self.config.budget.limits(self.spaces.num_costs)
-
-    def compute(self, tree: Any) -> Any:
-        """Casts ``tree`` to the type of activations."""
-        return cast(tree, jnp.dtype(self.config.compute_dtype))
 
     def init(self, *, key: Key) -> FospState:
         c, costs = self.config, self.spaces.num_costs
@@ -191,17 +187,6 @@ class Fosp(Agent):
         return action, FospCarry(latent, action), metrics
 
     # --- learning -----------------------------------------------------------------------------
-
-    @compiled("self")
-    def update(self, state: FospState, batches: Batch, *, key: Key) -> tuple[FospState, Metrics]:
-        def step(carry: FospState, inputs: tuple[Batch, Key]) -> tuple[FospState, Metrics]:
-            return self._update(carry, inputs[0], key=inputs[1])
-
-        keys = jax.random.split(key, len(batches.reward))
-        if len(keys) == 1:  # On a CPU, a loop (even with one iteration) makes convolutions several times slower.
-            return self._update(state, tree_index(batches, 0), key=keys[0])
-        state, metrics = jax.lax.scan(step, state, (batches, keys))
-        return state, jax.tree.map(lambda x: x.mean(0), metrics)
 
     def _update(self, state: FospState, batch: Batch, *, key: Key) -> tuple[FospState, Metrics]:
         """One gradient step of every part."""
@@ -460,16 +445,6 @@ class Fosp(Agent):
         return eqx.tree_at(lambda s: (s.lived, s.constraint), state, after)
 
     # --- diagnosis ----------------------------------------------------------------------------
-
-    def model_losses(self, state: FospState, batch: Batch, *, key: Key) -> Metrics:
-        """As :meth:`prudence.cores.base.Modelling.model_losses`."""
-        return self.perception.losses(state.world_model.module, batch, key=key)
-
-    def report(
-        self, state: FospState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """As :meth:`prudence.cores.dreamer.dreamer.Dreamer.report`."""
-        return self.perception.report(state.world_model.module, batch, key=key, context=context, samples=samples)
 
     @compiled("self")
     def foresee(self, state: FospState, carry: FospCarry, *, key: Key) -> Outlook | None:
