@@ -74,7 +74,10 @@ def test_flags_win_over_the_file(capsys: pytest.CaptureFixture[str]) -> None:
         ([*SWEEP, "--agents", "sac"], "agents: 'sac' is none that there is"),
         ([*SWEEP, "--tasks", "nothing:There"], "ppo-lag-nothing-There-seed-0: "),
         ([*SWEEP, "--obs", "lidar"], "ppo-lag-probe-cost-lidar-seed-0: "),
-        ([*SWEEP, "--settings", "agent.discount=7"], "ppo-lag-probe-cost-agent.discount-7-seed-0: "),
+        (
+            [*SWEEP, "--settings", "agent.discount=7"],
+            "the settings of ppo-lag-probe-cost-agent.discount-7-seed-0 are refused",
+        ),
         (
             [*SWEEP, "--settings", "agent.horizon=7"],
             "the settings of ppo-lag-probe-cost-agent.horizon-7-seed-0 are refused",
