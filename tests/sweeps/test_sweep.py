@@ -30,7 +30,7 @@ DEBUG = ["--preset", "debug", "--episodes", "2", "--jobs", "2"]
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts `prudence sweep` in ``tmp_path``, and ends whatever is left of it."""
-    started: list[psutil.Process] = []
+    started: list[subprocess.Popen] = []
 
     def start(*arguments: str) -> subprocess.Popen:
         environment = {
@@ -43,13 +43,15 @@ def sweep(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        started.append(psutil.Process(process.pid))
+        started.append(process)
         return process
 
     yield start
     for process in started:
-        if process.is_running():
-            process.kill()
+        process.kill()  # Nothing, if it has ended.
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
     assert wait_for(lambda: not trainings(tmp_path)), "a training outlived its sweep"
 
 
