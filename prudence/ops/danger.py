@@ -8,6 +8,16 @@ from jaxtyping import Array, Float
 from prudence.types import Observation
 
 
+def above(
+    observation: Observation, *, name: str, index: int, threshold: float, cost: float
+) -> Float[Array, "*batch 1"]:
+    """Cost of a reading that is too high, such as that of the nearest object.
+
+    The cost is ``cost`` if ``observation[name][..., index]`` is at least ``threshold``, and 0 otherwise.
+    """
+    return jnp.where(observation[name][..., index : index + 1] >= threshold, cost, 0.0)
+
+
 def near(
     observation: Observation, *, name: str, start: int, stop: int, radius: float, cost: float
 ) -> Float[Array, "*batch 1"]:

@@ -33,7 +33,8 @@ class SafetyEnv(gym.Env[Any, Any]):
         time_limit: number of raw steps until truncation.
         layout: the named entries of ``lidar``, ``coordinates`` and the privileged observation.
         precise: the names of the entries of ``lidar`` that tell the distance of the nearest object of a kind.
-        cost_function: computes the cost from ``coordinates`` if hazards are the task's only cost; else None.
+        cost_function: computes the cost from ``coordinates``, or from the nearest hazard in ``lidar``, if hazards are
+            the task's only cost; else None.
 
     Raises:
         EnvError: the task does not report the costs that the configuration selects.
@@ -59,7 +60,7 @@ class SafetyEnv(gym.Env[Any, Any]):
         self.precise = nearest_entries(self.layout)
         self._from_above: FromAbove | None = None
         self.cost_names, self._cost_keys = self._select_costs()
-        self.cost_function = self._hazards_in_coordinates()
+        self.cost_function = self._cost_of_hazards()
         self.observation_space = gym.spaces.Dict(
             {name: _space_of(observer) for name, observer in self._observers.items()}
         )
@@ -136,26 +137,29 @@ class SafetyEnv(gym.Env[Any, Any]):
             observers[PRIVILEGED] = sensing.papers_privileged(task, config.task, self._agent)
         return observers
 
-    def _hazards_in_coordinates(self) -> CostFunction | None:
-        """The cost function on ``coordinates``.
+    def _cost_of_hazards(self) -> CostFunction | None:
+        """The cost function on ``coordinates``, or on the nearest hazard in ``lidar``, if hazards are the only cost.
 
         A decision that ends in a hazard, or within ``HAZARD_MARGIN`` of one, gets the largest cost of a decision.
         """
-        if (
-            "coordinates" not in self._observers
-            or "coordinates" in self._config.privileged
-            or costs.cost_names(self._task) != ("cost_hazards",)
-        ):
+        if costs.cost_names(self._task) != ("cost_hazards",):
             return None
-        place = next(entry for entry in self.layout["coordinates"] if entry.name == "hazards")
-        arguments = {
-            "name": "coordinates",
-            "start": place.start,
-            "stop": place.stop,
-            "radius": float(self._task.hazards.size) + HAZARD_MARGIN,
-            "cost": float(self._config.action_repeat),
+        radius, cost = float(self._task.hazards.size) + HAZARD_MARGIN, float(self._config.action_repeat)
+        placed = {
+            (name, entry.name): entry
+            for name, parts in self.layout.items()
+            if name not in self._config.privileged
+            for entry in parts
         }
-        return CostFunction("prudence.ops.danger:near", tuple(arguments.items()))
+        if place := placed.get(("coordinates", "hazards")):
+            arguments = {"name": "coordinates", "start": place.start, "stop": place.stop, "radius": radius}
+            return CostFunction("prudence.ops.danger:near", (*arguments.items(), ("cost", cost)))
+        if place := placed.get(("lidar", "hazards_nearest")):
+            observer = self._observers["lidar"]
+            assert isinstance(observer, sensing.Lidar)
+            arguments = {"name": "lidar", "index": place.start, "threshold": observer.reading(radius)}
+            return CostFunction("prudence.ops.danger:above", (*arguments.items(), ("cost", cost)))
+        return None
 
     def _select_costs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of the constraints, and the suite's key for each of them."""

@@ -151,6 +151,11 @@ class Lidar:
                 vector[entry.start : entry.stop] = values[entry.name]
         return vector
 
+    def reading(self, distance: float) -> float:
+        """What a bin reads if its nearest object is ``distance`` metres away."""
+        closeness = np.array(max(0.0, 1 - distance / self._range))
+        return float(nearness(closeness) if self._scale == "inverse" else closeness)
+
     def _read_rings(self) -> Float[np.ndarray, "kinds bins"]:
         rings = closeness(
             self._ego(flat=True), self._kinds, len(self._ring_of), self._bins, self._range, self._arc, self._front
