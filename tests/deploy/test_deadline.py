@@ -104,5 +104,5 @@ def test_who_has_no_plans_cannot_have_a_deadline(planner):
     with pytest.raises(ValueError, match="after 5 gradient steps, of which this checkpoint has 0"):
         planner_of(waiting, state)
     reactive = toys.dreamer(toys.spaces())
-    with pytest.raises(ValueError, match="acts by its policy"):
+    with pytest.raises(ValueError, match="does not plan every decision"):
         Policy(reactive, reactive.init(key=jax.random.key(0)), reactive.spaces, deadline=0.1)

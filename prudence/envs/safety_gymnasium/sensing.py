@@ -153,8 +153,8 @@ class Lidar:
 
     def reading(self, distance: float) -> float:
         """What a bin reads if its nearest object is ``distance`` metres away."""
-        closeness = np.array(max(0.0, 1 - distance / self._range))
-        return float(nearness(closeness) if self._scale == "inverse" else closeness)
+        closeness = np.array([max(0.0, 1 - distance / self._range)])
+        return float((nearness(closeness) if self._scale == "inverse" else closeness)[0])
 
     def _read_rings(self) -> Float[np.ndarray, "kinds bins"]:
         rings = closeness(
