@@ -28,7 +28,8 @@ class ImaginedEpisodes(eqx.Module):
 
     A trajectory of a few steps from recorded states says what it costs to leave the places where the *data's* policies
     went. Episodes that are long enough to forget where they began say what *this* policy costs. They are an on-policy
-    estimate without an environment, and as good as the model.
+    estimate without an environment, and as good as the model. An episode's cost is that of a decision, times the
+    decisions until the time limit: imagined terminations do not end one, as for all imagined costs of an episode.
 
     Attributes:
         states: latent states ``[K, ...]``.

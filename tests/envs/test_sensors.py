@@ -42,6 +42,34 @@ def test_the_nearest_of_each_kind_stands_at_the_end_of_the_lidar(task, kinds):
     assert describe(plain, config).spaces.precise == ()
 
 
+@pytest.mark.parametrize("scale", ["linear", "inverse"])
+def test_the_nearest_hazard_in_the_lidar_costs_what_its_coordinates_do(scale):
+    options = {"lidar_nearest": True, "lidar_scale": scale, "action_repeat": 5}
+    both = configure("SafetyPointGoal1-v0", obs=("lidar", "coordinates"), **options)
+    lidar = configure("SafetyPointGoal1-v0", **options)
+    env, reads = make(both), describe(make(lidar), lidar).spaces.cost_function
+    by_position = describe(env, both).spaces.cost_function
+    assert (reads.path, by_position.path) == ("prudence.ops.danger:above", "prudence.ops.danger:near")
+    rng, costly = np.random.default_rng(0), 0
+    for seed in range(6):
+        seen, _ = env.reset(seed=seed)
+        for _ in range(60):
+            expected = by_position(seen)
+            np.testing.assert_array_equal(reads(seen), expected)
+            costly += int(expected[0] > 0)
+            seen = env.step(np.array([1.0, rng.uniform(-1, 1)]))[0]
+    assert costly > 5
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [("SafetyPointGoal1-v0", {"lidar_arc": 120.0}), ("SafetyPointFadingEasy2-v0", {"lidar_fades": True})],
+)
+def test_a_lidar_that_does_not_see_every_hazard_does_not_tell_costs(task, options):
+    config = configure(task, lidar_nearest=True, **options)
+    assert describe(make(config), config).spaces.cost_function is None
+
+
 def rings(env, seen):
     """The rings and the nearest of each kind, by name."""
     placed = env.get_wrapper_attr("layout")["lidar"]

@@ -203,8 +203,8 @@ def _check_planning(config: DreamerConfig, spaces: Spaces, planning: PlanningCon
     if planning.costs == "observation" and spaces.cost_function is None:
         raise ValueError(
             "planning.costs='observation' needs a cost function, but the environment has none: give it an "
-            "attribute cost_function = 'module:function' (Safety-Gymnasium's tasks have one for the observation "
-            "'coordinates', where hazards are the only cost), or choose planning.costs='head'"
+            "attribute cost_function = 'module:function' (Safety-Gymnasium's tasks have one where hazards are the only "
+            "cost, for 'coordinates', and for 'lidar' with --env.lidar-nearest), or choose planning.costs='head'"
         )
 
 

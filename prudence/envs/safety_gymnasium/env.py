@@ -140,7 +140,8 @@ class SafetyEnv(gym.Env[Any, Any]):
     def _cost_of_hazards(self) -> CostFunction | None:
         """The cost function on ``coordinates``, or on the nearest hazard in ``lidar``, if hazards are the only cost.
 
-        A decision that ends in a hazard, or within ``HAZARD_MARGIN`` of one, gets the largest cost of a decision.
+        A decision that ends in a hazard, or within ``HAZARD_MARGIN`` of one, gets the largest cost of a decision. A
+        lidar that fades, or that does not see all around, does not tell it.
         """
         if costs.cost_names(self._task) != ("cost_hazards",):
             return None
@@ -154,7 +155,10 @@ class SafetyEnv(gym.Env[Any, Any]):
         if place := placed.get(("coordinates", "hazards")):
             arguments = {"name": "coordinates", "start": place.start, "stop": place.stop, "radius": radius}
             return CostFunction("prudence.ops.danger:near", (*arguments.items(), ("cost", cost)))
-        if place := placed.get(("lidar", "hazards_nearest")):
+        options = self._config.options
+        assert isinstance(options, SensorOptions)
+        sees_all = options.lidar_arc == 360 and not options.lidar_fades
+        if sees_all and (place := placed.get(("lidar", "hazards_nearest"))):
             observer = self._observers["lidar"]
             assert isinstance(observer, sensing.Lidar)
             arguments = {"name": "lidar", "index": place.start, "threshold": observer.reading(radius)}
