@@ -22,12 +22,14 @@ class Loop(abc.ABC):
 
     Attributes:
         unit: the unit of progress, and the name of the field with the length of the run.
+        free: names of the fields that may differ when a run goes on, besides its length.
         log_every, evaluate_every, checkpoint_every: progress between two logs, evaluations or checkpoints; 0 means
             never.
         evaluate_episodes: episodes in each evaluation during training.
     """
 
     unit: ClassVar[str]
+    free: ClassVar[tuple[str, ...]] = ()
     log_every: Natural
     evaluate_every: Natural
     checkpoint_every: Natural
@@ -43,8 +45,10 @@ class Loop(abc.ABC):
         return replace(self, **{self.unit: length})
 
     def continued(self, by: Loop) -> Loop:
-        """This loop with the settings of ``by`` that may differ when a run goes on: its length."""
-        return self.with_length(by.length) if type(by) is type(self) else self
+        """This loop with the settings of ``by`` that may differ when a run goes on: its length, and ``free``."""
+        if type(by) is not type(self):
+            return self
+        return replace(self, **{name: getattr(by, name) for name in (self.unit, *self.free)})
 
     @abc.abstractmethod
     def progress_at(self, update: int, raw_steps: int) -> int:
@@ -123,8 +127,10 @@ class ReplayLoop(OnlineLoop):
         batch_size: B, sequences in a batch.
         batch_length: T, steps of a sequence.
         replay_capacity: number of decisions that the replay keeps.
+        devices: devices (GPUs) that share the sequences of each batch. A run may go on with another number.
     """
 
+    free = ("devices",)
     steps: Count = 1_000_000
     num_envs: Environments = 1
     workers: Workers = 0
@@ -138,6 +144,7 @@ class ReplayLoop(OnlineLoop):
     batch_size: Size = 16
     batch_length: Size = 64
     replay_capacity: Count = 1_000_000
+    devices: Few = 1
 
     def run_updates(self, raw_steps: int) -> int:
         return max(1, self._owed(raw_steps))
@@ -148,6 +155,7 @@ class ReplayLoop(OnlineLoop):
 
     def problems(self, raw_steps: int) -> Iterator[str]:
         yield from OnlineLoop.problems(self, raw_steps)
+        yield from _shares(self.batch_size, self.devices)
         if self._owed(raw_steps) < self.updates_per_dispatch:
             yield (
                 f"the run would never learn: steps={self.steps} are {self.steps // raw_steps:,} decisions, of which "
@@ -187,9 +195,8 @@ class MixedLoop(ReplayLoop):
 
     def continued(self, by: Loop) -> Loop:
         """A data set may have been moved, if its content is the same."""
-        if isinstance(by, MixedLoop) and by.digest == self.digest:
-            return replace(self, dataset=by.dataset, steps=by.steps)
-        return Loop.continued(self, by)
+        on = Loop.continued(self, by)
+        return replace(on, dataset=by.dataset) if isinstance(by, MixedLoop) and by.digest == self.digest else on
 
     def problems(self, raw_steps: int) -> Iterator[str]:
         yield from ReplayLoop.problems(self, raw_steps)
@@ -246,9 +253,11 @@ class OfflineLoop(Loop):
             predictions are measured on them.
         evaluate_every: gradient steps between two evaluations in the task's environment; 0 needs no environment.
         foresight_every: gradient steps between two measurements of the model on held-out episodes; 0 means never.
+        devices: devices (GPUs) that share the sequences of each batch. A run may go on with another number.
     """
 
     unit = "updates"
+    free = ("devices",)
     dataset: str = ""
     digest: str = ""
     updates: Count = 30_000
@@ -261,12 +270,12 @@ class OfflineLoop(Loop):
     evaluate_every: Natural = 0
     foresight_every: Natural = 2_000
     checkpoint_every: Natural = 2_000
+    devices: Few = 1
 
     def continued(self, by: Loop) -> Loop:
         """A data set may have been moved, if its content is the same."""
-        if isinstance(by, OfflineLoop) and by.digest == self.digest:
-            return replace(self, dataset=by.dataset, updates=by.updates)
-        return Loop.continued(self, by)
+        on = Loop.continued(self, by)
+        return replace(on, dataset=by.dataset) if isinstance(by, OfflineLoop) and by.digest == self.digest else on
 
     def progress_at(self, update: int, raw_steps: int) -> int:
         return update
@@ -278,6 +287,7 @@ class OfflineLoop(Loop):
         return self.updates
 
     def problems(self, raw_steps: int) -> Iterator[str]:
+        yield from _shares(self.batch_size, self.devices)
         rest = self.updates_per_iteration % self.updates_per_dispatch
         if rest:
             given, number = self.updates_per_iteration, self.updates_per_dispatch
@@ -287,3 +297,13 @@ class OfflineLoop(Loop):
             )
         if not self.dataset:
             yield "an offline run learns from a data set: give --dataset DIRECTORY (`prudence dataset` makes one)"
+
+
+def _shares(batch_size: int, devices: int) -> Iterator[str]:
+    """What is wrong with a batch that devices share."""
+    rest = batch_size % devices
+    if rest:
+        yield (
+            f"batch_size={batch_size} must be a multiple of devices={devices}, since each takes as many sequences: "
+            f"give --loop.batch-size {batch_size - rest + devices}, or --loop.devices {math.gcd(batch_size, devices)}"
+        )

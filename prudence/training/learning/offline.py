@@ -21,7 +21,7 @@ from prudence.runs import checkpoint
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.base import Learning
 from prudence.training.learning.online import spaces_of
-from prudence.training.learning.steps import learn
+from prudence.training.learning.steps import Devices, learn
 from prudence.training.progress import FORESIGHT, Counters, Keys
 from prudence.types import Metrics, Spaces
 
@@ -44,6 +44,7 @@ class OfflineLearning(Learning):
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
         assert isinstance(config.loop, OfflineLoop)
         self._loop, self._counters, self._keys = config.loop, counters, keys
+        self._devices = Devices(config.loop.devices)
         self._dataset = Dataset(config.loop.dataset, seed=config.seed).expect(config.loop.digest)
         self._learned, self._held = self._dataset.hold_out(config.loop.holdout)
         self._learned.require(config.loop.batch_length)
@@ -96,7 +97,9 @@ class OfflineLearning(Learning):
         windows = [
             self._learned.draw(loop.batch_size, loop.batch_length, loop.updates_per_dispatch) for _ in range(number)
         ]
-        state, metrics = learn(self.agent, state, windows, self._learned.gather, self._keys, self._counters.updates)
+        state, metrics = learn(
+            self.agent, state, windows, self._learned.gather, self._keys, self._counters.updates, self._devices
+        )
         self._counters.updates += number * loop.updates_per_dispatch
         self.busy += time.perf_counter() - started
         return state, metrics

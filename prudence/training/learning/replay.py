@@ -19,7 +19,7 @@ from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.online import OnlineLearning
-from prudence.training.learning.steps import learn
+from prudence.training.learning.steps import Devices, learn
 from prudence.training.progress import FORESIGHT, Counters, Keys
 from prudence.types import Metrics
 
@@ -35,9 +35,10 @@ class ReplayLearning(OnlineLearning):
     """
 
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
+        assert isinstance(config.loop, ReplayLoop)
+        self._devices = Devices(config.loop.devices)
         super().__init__(config, run, counters, keys)
         loop, env = config.loop, self._env
-        assert isinstance(loop, ReplayLoop)
         self._replay_loop = loop
         self._open = functools.partial(
             Replay,
@@ -125,7 +126,9 @@ class ReplayLearning(OnlineLearning):
         Returns:
             The agent's state, mean metrics, and the time at which the steps ended (``time.perf_counter``).
         """
-        state, metrics = learn(self.agent, state, windows, self._sampler.gather, self._keys, self._counters.updates)
+        state, metrics = learn(
+            self.agent, state, windows, self._sampler.gather, self._keys, self._counters.updates, self._devices
+        )
         return state, metrics, time.perf_counter()
 
     def _collect(self, state: Any) -> None:
