@@ -105,10 +105,10 @@ class SACConfig:
 
 
 class Improved(NamedTuple):
-    """What the policy's step computed at n states: soft values, costs and entropy.
+    """What the policy's step computed at n states.
 
     Attributes:
-        values: ``[n]`` the smaller Q of the actions that the policy took.
+        values: the smaller Q of the policy's actions.
         entropy: the mean of −ln π, in nats.
     """
 
@@ -252,8 +252,8 @@ class SAC(Agent):
             raise ValueError("SAC has a policy for continuous actions only: choose another agent for discrete ones")
         if pictures:
             raise ValueError(
-                f"SAC reads vectors, and {', '.join(pictures)} are pictures: choose other observations (--obs), or an "
-                "agent with an encoder, such as ppo-lag"
+                f"SAC reads vectors, but there are pictures ({', '.join(pictures)}): choose others (--obs), "
+                "or an agent with an encoder, such as ppo-lag"
             )
 
     @property
@@ -331,9 +331,9 @@ class SAC(Agent):
     def _objective(self, state: SACState, task: Float[Array, ""], costs: Float[Array, " C"]) -> Float[Array, ""]:
         """The policy's loss: that of the task, with the constraint on the costs of lived episodes."""
         budget, constraint = self.config.budget, self.config.constraint
-        unit, scale = jnp.ones(()), jnp.ones(())
+        unit, scale = 1.0, jnp.ones(())
         if budget.relative:
-            unit, scale = budget.cost_unit(self.spaces, horizon=1) * unit, state.return_scale.scale
+            unit, scale = budget.cost_unit(self.spaces, horizon=1), state.return_scale.scale
         loss = task / scale
         constrained = constraint.loss(state.constraint, loss, budget.measure(state.lived, unit * costs))
         return jnp.where(self._constraint_active(state), constrained, loss)

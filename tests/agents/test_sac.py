@@ -252,7 +252,7 @@ def test_what_is_privileged_changes_nothing():
     ("make", "said"),
     [
         (lambda: agent_of(spaces=toys.spaces(action="discrete")), "continuous actions only"),
-        (lambda: agent_of(spaces=toys.spaces(toys.VECTOR, toys.IMAGE)), "and image are pictures: choose other"),
+        (lambda: agent_of(spaces=toys.spaces(toys.VECTOR, toys.IMAGE)), r"there are pictures \(image\): choose others"),
         (lambda: agent_of(budget=Budget(violation=Imagined())), "cannot imagine costs"),
         (lambda: agent_of(budget=Budget(violation=Lived()), spaces=toys.spaces(steps=None)), "has no time limit"),
         (lambda: agent_of(constraint=Unconstrained()), "sac-lag needs constraint=DualAscent or AugmentedLagrangian or"),
