@@ -24,9 +24,10 @@ class ActorConfig:
         layers, units: depth and width of the network.
         continuous: the distribution of continuous actions. ``normal`` has the mean tanh(x) and a std in [min_std,
             max_std], and samples are clipped to [-1, 1] (DreamerV3, SafeDreamer). ``tanh_normal`` has the mean
-            5·tanh(x/5) before tanh (LAMBDA). ``clipped_normal`` has the mean x and a std that starts at 1 and does
+            5·tanh(x/5) before tanh (LAMBDA). ``squashed_normal`` has the mean x and a std exp(x) in [min_std, max_std]
+            before tanh (SAC). ``clipped_normal`` has the mean x and a std that starts at 1 and does
             not depend on the state; its likelihood is that of the clipped action (usual for PPO and related methods).
-        min_std, max_std: bounds of the std of ``normal``.
+        min_std, max_std: bounds of the std of ``normal`` and ``squashed_normal``.
         unimix: share of the uniform distribution in discrete policies.
         out_scale: variance of the last layer's initial weights.
 
@@ -36,7 +37,7 @@ class ActorConfig:
 
     layers: Depth = 2
     units: Size = 512
-    continuous: Literal["normal", "tanh_normal", "clipped_normal"] = "normal"
+    continuous: Literal["normal", "tanh_normal", "squashed_normal", "clipped_normal"] = "normal"
     min_std: Deviation = 0.1
     max_std: Deviation = 1.0
     unimix: ShareBelowOne = 0.01
@@ -60,6 +61,15 @@ class Policy(eqx.Module):
         """A reparametrised (continuous) or straight-through (discrete) sample. :meth:`Actor.noise` draws ``noise``."""
         discrete = isinstance(self.distribution, OneHot)
         return self._executed(self.distribution.sample(noise[..., None, :] if discrete else noise))
+
+    def sample_with_log_prob(
+        self, noise: Float[Array, "*batch A"]
+    ) -> tuple[Float[Array, "*batch A"], Float[Array, "*batch"]]:
+        """A sample, as :meth:`sample` gives it, and its log-likelihood. It is exact where tanh is close to ±1, too."""
+        if isinstance(self.distribution, TanhNormal):
+            return self.distribution.sample_with_log_prob(noise)
+        action = self.sample(noise)
+        return action, self.log_prob(action)
 
     def mode(self) -> Float[Array, "*batch A"]:
         return self._executed(self.distribution.mode())
@@ -134,6 +144,8 @@ class Actor(eqx.Module):
         if c.continuous == "normal":
             std = c.min_std + (c.max_std - c.min_std) * jax.nn.sigmoid(std + 2)
             return Policy(Normal(jnp.tanh(mean), std))
+        if c.continuous == "squashed_normal":
+            return Policy(TanhNormal(Normal(mean, jnp.exp(jnp.clip(std, jnp.log(c.min_std), jnp.log(c.max_std))))))
         # softplus^-1(5): the initial standard deviation is 5 before tanh (LAMBDA).
         std = jax.nn.softplus(std + jnp.log(jnp.expm1(5.0))) + 1e-4
         return Policy(TanhNormal(Normal(5 * jnp.tanh(mean / 5), std)))

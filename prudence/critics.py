@@ -108,11 +108,14 @@ class Critic(eqx.Module):
             rate: factor on the learning rate; None is 1.
         """
         features, targets, weights = jax.lax.stop_gradient(batch)
-        slow = self.slow.predict(features)
+        near = self.config.slow_regulariser
+        slow = self.slow.predict(features) if near else None
 
         def loss_of(head: Head) -> tuple[Array, Array]:
             distribution = head(features)
-            loss = -distribution.log_prob(targets) - self.config.slow_regulariser * distribution.log_prob(slow)
+            loss = -distribution.log_prob(targets)
+            if slow is not None:
+                loss = loss - near * distribution.log_prob(slow)
             # The loss of a critic of C costs has one axis more than the states, and maybe one more than the weights.
             loss = loss * weights.reshape(*weights.shape, *(1,) * (loss.ndim - weights.ndim))
             return loss.sum() / len(features), head.predict(features)

@@ -14,13 +14,14 @@ from prudence.agents import (
     lambda_,
     ppo,
     recovery_rl,
+    sac,
     safedreamer,
     saute,
     trpo,
 )
 from prudence.cores.system import System
 
-_PAPERS = (safedreamer, lambda_, dreamerv3, asymdreamer, fosp, recovery_rl, ppo, trpo, cpo, crpo, focops, saute)
+_PAPERS = (safedreamer, lambda_, dreamerv3, asymdreamer, fosp, recovery_rl, ppo, trpo, cpo, crpo, focops, saute, sac)
 
 SYSTEMS: dict[str, System[Any]] = {system.name: system for paper in _PAPERS for system in paper.SYSTEMS}
 """All systems by name."""

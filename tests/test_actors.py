@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +40,7 @@ def test_unimix_keeps_every_arm_possible():
     assert min(jnp.exp(policy.log_prob(arm)).min() for arm in jnp.eye(4)[:, None].repeat(5, 1)) >= 0.0099
 
 
-@pytest.mark.parametrize("continuous", ["normal", "tanh_normal"])
+@pytest.mark.parametrize("continuous", ["normal", "tanh_normal", "squashed_normal"])
 def test_continuous_actions_stay_in_range(continuous):
     net = actor("continuous", 2, ActorConfig(layers=1, units=8, continuous=continuous, out_scale=100.0))
     policy = net(features())
@@ -56,6 +57,25 @@ def test_normal_policy_by_hand():
     assert isinstance(policy.distribution, Normal)
     np.testing.assert_allclose(policy.mode(), np.zeros((5, 2)))
     np.testing.assert_allclose(policy.distribution.std, 0.1 + 0.9 / (1 + np.exp(-2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("out", "std"), [(0.0, 1.0), (-20.0, 0.01), (3.0, 2.0)])
+def test_squashed_normal_by_hand(out, std):
+    # The std before tanh is e^x in [.01, 2], whatever the mean.
+    config = ActorConfig(layers=0, continuous="squashed_normal", min_std=0.01, max_std=2.0, out_scale=0.0)
+    net = eqx.tree_at(lambda a: a.net.output.bias, actor("continuous", 1, config), jnp.array([0.5, out]))
+    normal = net(features()).distribution.normal
+    np.testing.assert_allclose(normal.mean, np.full((5, 1), 0.5))
+    np.testing.assert_allclose(normal.std, np.full((5, 1), std), rtol=1e-5)
+
+
+@pytest.mark.parametrize("continuous", ["normal", "squashed_normal", "clipped_normal"])
+def test_a_sample_comes_with_its_likelihood(continuous):
+    net = actor("continuous", 2, ActorConfig(layers=1, units=8, continuous=continuous))
+    policy, noise = net(features()), net.noise(5, key=jax.random.key(2))
+    action, log_prob = policy.sample_with_log_prob(noise)
+    np.testing.assert_array_equal(action, policy.sample(noise))
+    np.testing.assert_allclose(log_prob, policy.log_prob(action), rtol=1e-4)
 
 
 def test_clipping_lets_the_gradient_pass():

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces
+from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
 
 Mode = Literal["train", "explore", "evaluate"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,6 +19,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(*static: str) -> Callable[[F], F]:
     """``jax.jit`` as a decorator that keeps the function's type. ``static`` has the names of static arguments."""
     return lambda function: cast(F, jax.jit(function, static_argnames=static))
+
+
+def gradient_steps(
+    step: Callable[[Any, Batch, Key], tuple[Any, Metrics]], state: Any, batches: Batch, *, key: Key
+) -> tuple[Any, Metrics]:
+    """Takes U steps, one after the other, on the U batches in ``batches`` (``[U, B, T, ...]``).
+
+    Args:
+        step: from a state, a batch ``[B, T, ...]`` and a key to the next state and metrics.
+
+    Returns:
+        The last state, and the metrics' means.
+    """
+    keys = jax.random.split(key, len(batches.reward))
+    if len(keys) == 1:  # On a CPU, a loop (even with one iteration) makes convolutions several times slower.
+        return step(state, tree_index(batches, 0), keys[0])
+    state, metrics = jax.lax.scan(lambda state, inputs: step(state, *inputs), state, (batches, keys))
+    return state, jax.tree.map(lambda x: x.mean(0), metrics)
 
 
 class Outlook(NamedTuple):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import abc
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prudence.cores.base import Agent, compiled
+from prudence.cores.base import Agent, compiled, gradient_steps
 from prudence.cores.dreamer.perception import Perception
 from prudence.nets import cast
-from prudence.types import Batch, Key, Metrics, tree_index
+from prudence.types import Batch, Key, Metrics
 
 
 class WorldModelAgent(Agent):
@@ -33,14 +32,7 @@ class WorldModelAgent(Agent):
 
     @compiled("self")
     def update(self, state: Any, batches: Batch, *, key: Key) -> tuple[Any, Metrics]:
-        def step(carry: Any, inputs: tuple[Batch, Key]) -> tuple[Any, Metrics]:
-            return self._update(carry, inputs[0], key=inputs[1])
-
-        keys = jax.random.split(key, len(batches.reward))
-        if len(keys) == 1:  # On a CPU, a loop (even with one iteration) makes convolutions several times slower.
-            return self._update(state, tree_index(batches, 0), key=keys[0])
-        state, metrics = jax.lax.scan(step, state, (batches, keys))
-        return state, jax.tree.map(lambda x: x.mean(0), metrics)
+        return gradient_steps(lambda state, batch, key: self._update(state, batch, key=key), state, batches, key=key)
 
     def model_losses(self, state: Any, batch: Batch, *, key: Key) -> Metrics:
         """As :meth:`prudence.cores.base.Modelling.model_losses`."""

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prudence.cores.base import Agent
+from prudence.cores.base import Agent, Modelling
 from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.deploy.policy import load_run, require_known_task
 from prudence.deploy.shipped import find_policy
@@ -29,7 +29,6 @@ from prudence.inspection.sequences import recorded_sequences
 from prudence.inspection.tables import FILE
 from prudence.inspection.trace import Trace, trace_episodes
 from prudence.inspection.video import open_loop_picture
-from prudence.loops import RolloutLoop
 from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.runs.files import safe_name, write_text_atomically
@@ -141,12 +140,11 @@ def inspect_run(
     config, agent, state, _ = load_run(run.path, trust=trust)
     if not trust:
         require_known_task(run, config.env.task)
-    found = None
-    if _has_model(config):
+    if isinstance(agent, Modelling):
         found = _look(run, config, agent, state, data or run.path, (sequences, context, ahead), against, key)
-    if found is None:
-        if against is not None or not episodes:
-            raise ValueError(f"{config.agent_name} has no world model to inspect")
+    elif against is not None or not episodes:
+        raise ValueError(f"{config.agent_name} has no world model to inspect")
+    else:
         found = Inspection()
     if episodes:
         traces = tuple(trace_episodes(agent, state, config.env, episodes=episodes, seed=seed))
@@ -154,10 +152,6 @@ def inspect_run(
         found = replace(found, traces=traces, anatomy=dissect(traces), pictures=(*found.pictures, picture))
     write_text_atomically(run.path / FILE, json.dumps(found.numbers(), indent=1) + "\n")
     return found
-
-
-def _has_model(config: RunConfig) -> bool:
-    return not isinstance(config.loop, RolloutLoop)
 
 
 def _look(
@@ -169,16 +163,14 @@ def _look(
     sizes: tuple[int, int, int],
     against: str | None,
     key: Key,
-) -> Inspection | None:
-    """Inspects the world model on ``sizes`` = (sequences, context, ahead). Returns None if the agent has none."""
+) -> Inspection:
+    """Inspects the world model on ``sizes`` = (sequences, context, ahead)."""
     sequences, context, ahead = sizes
     one_key, mean_key, cost_key, doubt_key = (jax.random.fold_in(key, i) for i in range(4))
     batch = recorded_sequences(data, agent.spaces, sequences, context, ahead)
     near = min(ahead, max(*calibration.LEADS, *calibration.SUMS))
     short = recorded_sequences(data, agent.spaces, _MORE * sequences, context, near)
     seen, report = measure(agent, state, batch, context=context, key=mean_key, samples=_FUTURES)
-    if not report:
-        return None
     one = agent.report(state, batch, key=one_key, context=context)
     entries = explain(one, report, _layout(config), context)
     costs = _calibrate(agent, state, short, context, cost_key)

@@ -152,7 +152,8 @@ def kl_divergence(p: Latent | ClippedNormal, q: Latent | ClippedNormal) -> Float
 class TanhNormal(eqx.Module):
     r"""tanh of a diagonal Gaussian: actions in (-1, 1)^A (LAMBDA section 4, SAC).
 
-    ``log_prob`` uses :math:`\ln(1-\tanh^2 x) = 2(\ln 2 - x - \mathrm{softplus}(-2x))`. The entropy has no closed form.
+    ``log_prob`` uses :math:`\ln(1-\tanh^2 x) = 2(\ln 2 - x - \mathrm{softplus}(-2x))`. It has to invert tanh, which no
+    float can near ±1; ``sample_with_log_prob`` need not. The entropy has no closed form.
     ``entropy`` approximates it by the entropy of the Gaussian before tanh plus the log-Jacobian at its mean.
     """
 
@@ -162,6 +163,13 @@ class TanhNormal(eqx.Module):
 
     def sample(self, noise: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
         return jnp.tanh(self.normal.sample(noise))
+
+    def sample_with_log_prob(
+        self, noise: Float[Array, "*batch A"]
+    ) -> tuple[Float[Array, "*batch A"], Float[Array, "*batch"]]:
+        """A sample and its log-likelihood (Haarnoja et al. 2018b, appendix C). Both are differentiable."""
+        x = self.normal.sample(noise)
+        return jnp.tanh(x), self.normal.log_prob(x) - _log_tanh_slope(x).sum(-1)
 
     def mode(self) -> Float[Array, "*batch A"]:
         return jnp.tanh(self.normal.mean)

@@ -42,6 +42,20 @@ def lambda_returns(
     return returns
 
 
+def one_step_returns(
+    rewards: Float[Array, "n *C"], continues: Float[Array, " n"], following: Float[Array, "n *C"], discount: float
+) -> Float[Array, "n *C"]:
+    r"""The targets of critics of actions, :math:`y = r + γ k v`, for rewards or for C costs.
+
+    Args:
+        rewards: r, what followed the actions.
+        continues: k, 0 where the next state is terminal, else 1. It is 1 where an episode was truncated.
+        following: v, the values of the next states.
+        discount: γ.
+    """
+    return rewards + discount * continues.reshape(-1, *(1,) * (following.ndim - 1)) * following
+
+
 def cumulative_discount(discounts: Float[Array, "T *batch"]) -> Float[Array, "T *batch"]:
     """Weight of each state t in a discounted objective: ``Π_{k=1..t} discounts[k]``, and 1 for state 0."""
     return jnp.cumprod(jnp.concatenate([jnp.ones_like(discounts[:1]), discounts[1:]]), axis=0)

@@ -8,7 +8,7 @@
 - ``debug``: runs in seconds and learns nothing.
 
 A preset belongs to a core (:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.fosp`,
-:mod:`prudence.presets.on_policy`). It depends on the needs of a system, never on its name.
+:mod:`prudence.presets.on_policy`, :mod:`prudence.presets.sac`). It depends on the needs of a system, never on its name.
 :mod:`prudence.presets.offline` makes an offline run of it.
 """
 
@@ -21,10 +21,11 @@ from typing import Any
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.fosp.config import FospConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
+from prudence.cores.sac import SACConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete, find_suite
-from prudence.presets import dreamer, fosp, on_policy
+from prudence.presets import dreamer, fosp, on_policy, sac
 from prudence.run_config import RunConfig
 from prudence.systems import find_system
 
@@ -35,6 +36,7 @@ _PRESETS: Mapping[type, Mapping[str, Preset]] = {
     DreamerConfig: dreamer.PRESETS,
     FospConfig: fosp.PRESETS,
     OnPolicyConfig: on_policy.PRESETS,
+    SACConfig: sac.PRESETS,
 }
 
 PRESETS = ("debug", "cpu", "paper", "gpu", "comparison", "suite")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prudence.budgets import Imagined, Lived
 from prudence.cores.dreamer.config import DreamerConfig
+from prudence.cores.sac import SACConfig
 from prudence.envs import recorded, registry
 from prudence.envs.base import EnvConfig
 from prudence.loops import OfflineLoop, ReplayLoop
@@ -50,6 +51,11 @@ def offline(
         raise ValueError(
             f"{agent} learns from episodes of its current policy only, so it cannot learn from a data set: choose a "
             "system with a world model (`prudence list`)"
+        )
+    if isinstance(settings, SACConfig):
+        raise ValueError(
+            f"{agent} values actions that a data set may never have tried, so it learns from its own episodes only: "
+            "choose a system with a world model (`prudence list`)"
         )
     if isinstance(settings, DreamerConfig) and settings.planning is not None:
         raise ValueError(

@@ -125,6 +125,17 @@ def test_tanh_normal_log_prob_is_the_change_of_variables():
     assert p.sample(jnp.array([2.0])) == pytest.approx(np.tanh(2.0), rel=1e-6)
 
 
+def test_a_tanh_normal_sample_knows_its_likelihood_near_the_border_too():
+    p = TanhNormal(Normal(jnp.array([0.5]), jnp.array([1.0])))
+    value, log_prob = p.sample_with_log_prob(jnp.array([0.25]))
+    np.testing.assert_allclose(value, np.tanh([0.75]), rtol=1e-6)
+    np.testing.assert_allclose(log_prob, p.log_prob(value), rtol=1e-4)
+    # x = 20.5: tanh is 1 in any float. ln(1 - tanh² x) = 2 ln 2 - 2x there.
+    value, log_prob = p.sample_with_log_prob(jnp.array([20.0]))
+    assert value == 1.0
+    np.testing.assert_allclose(log_prob, -200 - 0.5 * np.log(2 * np.pi) - 2 * np.log(2) + 41, rtol=1e-6)
+
+
 def test_tanh_normal_stays_finite_at_the_border():
     p = TanhNormal(Normal(jnp.array([0.0]), jnp.array([1.0])))
     assert jnp.isfinite(p.log_prob(jnp.array([1.0])))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prudence.ops.returns import cumulative_discount, lambda_returns
+from prudence.ops.returns import cumulative_discount, lambda_returns, one_step_returns
 
 REWARDS = jnp.array([100.0, 1.0, 2.0, 3.0])  # The first belongs to no return.
 VALUES = jnp.array([100.0, 10.0, 20.0, 30.0])
@@ -31,6 +31,16 @@ def test_lambda_zero_is_one_step(returns):
 def test_lambda_one_is_monte_carlo(returns):
     # 3 + .5·30 = 18; 2 + .5·18 = 11; 1 + .5·11 = 6.5: only the last value enters.
     np.testing.assert_allclose(returns(REWARDS, VALUES, DISCOUNTS, 1.0), [6.5, 11.0, 18.0])
+
+
+def test_one_step_by_hand():
+    # 1 + .9 · 10 = 10, 2 where the next state is terminal; of two costs, each with its own value.
+    continues = jnp.array([1.0, 0.0])
+    np.testing.assert_allclose(
+        one_step_returns(jnp.array([1.0, 2.0]), continues, jnp.array([10.0, 20.0]), 0.9), [10, 2]
+    )
+    costs, values = jnp.array([[1.0, 0.0], [2.0, 3.0]]), jnp.array([[10.0, 20.0], [30.0, 40.0]])
+    np.testing.assert_allclose(one_step_returns(costs, continues, values, 0.5), [[6.0, 10.0], [2.0, 3.0]])
 
 
 def test_termination_cuts_the_future(returns):

@@ -14,6 +14,7 @@ from prudence.critics import ActionCritics, Critic, CriticBatch, CriticConfig, j
 from prudence.models.heads import HeadConfig
 from prudence.ops.normalise import PercentileScale
 from prudence.ops.offline import expectile_weights
+from prudence.ops.returns import one_step_returns
 from prudence.optim import OptimiserConfig
 from prudence.ranges import NonNegative, Positive, Share, between
 from prudence.types import Key, Metrics
@@ -142,10 +143,9 @@ class InSampleValues(eqx.Module):
         state, metrics = self.state.update(batch, name=name, rate=rate)
 
         following = state.values(pairs.next_features)
-        continues = pairs.continues.reshape(-1, *(1,) * (following.ndim - 1))
         batch = CriticBatch.flat(join(dream.features, dream.actions), dream.returns, dream.weights)
         if config.anchor:
-            targets = rewards + discount * continues * following
+            targets = one_step_returns(rewards, pairs.continues, following, discount)
             anchor = CriticBatch(join(pairs.features, pairs.actions), targets, config.anchor * pairs.weights)
             batch = together(batch, anchor)
         action, more = self.action.update(batch, name=f"action_{name}", rate=rate)

@@ -8,7 +8,6 @@ the objective, :mod:`prudence.constraints`).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +40,7 @@ from prudence.cores.on_policy.improvement import (
     TrustRegion,
     minibatches,
 )
+from prudence.cores.vectors import vector, vector_size
 from prudence.models.pictures import ConvEncoder, PatchEncoder, Patches, picture_encoder
 from prudence.nets import MLP
 from prudence.ops.normalise import RunningMoments
@@ -141,7 +141,7 @@ class Senses(eqx.Module):
             n: picture_encoder(specs[n].shape, config.patches, config.cnn_depth, key=k)
             for n, k in zip(names, keys[1:], strict=True)
         }
-        self.out_size = _vector_size(specs) + sum(net.out_size for net in self.images.values())
+        self.out_size = vector_size(specs) + sum(net.out_size for net in self.images.values())
 
     def __call__(self, inputs: Inputs) -> Float[Array, "*batch F"]:
         seen = [net(inputs.images[name]) for name, net in self.images.items()]
@@ -240,7 +240,7 @@ class OnPolicy(Agent):
             actor=Optimised.init(actor, c.actor_optimiser),
             critic=self._value_net(1, key=critic_key),
             cost_critic=self._value_net(num_costs, key=cost_key) if c.values_costs else None,
-            moments=RunningMoments.init(_vector_size(specs)),
+            moments=RunningMoments.init(vector_size(specs)),
             constraint=c.constraint.init(num_costs),
             lived=c.budget.init(num_costs),
             step=jnp.zeros((), jnp.int32),
@@ -287,17 +287,13 @@ class OnPolicy(Agent):
         return action, policy.entropy()
 
     def _inputs(self, moments: RunningMoments, observation: Observation) -> Inputs:
-        vector, images = self._split(observation)
-        return Inputs(moments.normalise(vector), images)
+        numbers, images = self._split(observation)
+        return Inputs(moments.normalise(numbers), images)
 
     def _split(self, observation: Observation) -> tuple[Float[Array, "*batch F"], dict[str, Array]]:
         """All vector observations in one vector, not normalised, and the images."""
         shown, specs = self.config.constraint.observed(observation, self.cost_limits), self.spaces.unprivileged
-        some = next(iter(specs))
-        batch = jnp.shape(shown[some])[: jnp.ndim(shown[some]) - len(specs[some].shape)]
-        flat = [jnp.asarray(shown[n], jnp.float32).reshape(*batch, -1) for n in sorted(specs) if not specs[n].is_image]
-        vector = jnp.concatenate(flat, -1) if flat else jnp.zeros((*batch, 0))
-        return vector, {n: jnp.asarray(shown[n]) for n in specs if specs[n].is_image}
+        return vector(shown, specs), {n: jnp.asarray(shown[n]) for n in specs if specs[n].is_image}
 
     # --- learning -----------------------------------------------------------------------------
 
@@ -314,8 +310,8 @@ class OnPolicy(Agent):
         """Learns from one rollout ``[T+1, E, ...]``: first the multiplier, then policy and critics, as in OmniSafe."""
         c = self.config
         actor_key, critic_key, cost_key = jax.random.split(key, 3)
-        vector, images = self._split(rows.observation)
-        inputs = Inputs(state.moments.normalise(vector), images)
+        numbers, images = self._split(rows.observation)
+        inputs = Inputs(state.moments.normalise(numbers), images)
         rewards = c.constraint.shaped(rows, self.cost_limits)
         reward = self._advantages(state.critic, inputs, rewards[..., None], rows, c.discount, c.lambda_)
         cost = None
@@ -332,7 +328,7 @@ class OnPolicy(Agent):
             cost_critic, cost_metrics = self._fit(cost_critic, rollout, cost, "cost_critic", key=cost_key)
         metrics |= {"policy/std": _mean_std(actor.module)} if actor.module.actor.log_std is not None else {}
         # The policy acted with the moments from before the rollout, so it also learns with them.
-        moments = state.moments.update(_joined(vector[:-1]))
+        moments = state.moments.update(_joined(numbers[:-1]))
         after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.lived, state.step + 1)
         return after, metrics | critic_metrics | cost_metrics | self._metrics(constraint)
 
@@ -462,10 +458,6 @@ class OnPolicy(Agent):
 def _joined(x: Array) -> Array:
     """``[T, E, ...]`` to ``[T·E, ...]``. The size -1 would be ambiguous if there are no vectors, F = 0."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
-
-
-def _vector_size(specs: dict[str, ObservationSpec]) -> int:
-    return sum(math.prod(spec.shape) for spec in specs.values() if not spec.is_image)
 
 
 def _mean_std(net: PolicyNet) -> Float[Array, ""]:

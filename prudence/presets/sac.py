@@ -1,0 +1,87 @@
+"""Presets of the SAC core's systems: ``debug``, ``cpu`` and ``paper`` (:mod:`prudence.presets` describes them)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prudence.budgets import Budget, Lived
+from prudence.constraints import AugmentedLagrangian
+from prudence.cores.sac import SACConfig
+from prudence.cores.system import System
+from prudence.critics import CriticConfig
+from prudence.envs.base import EnvConfig
+from prudence.envs.registry import shows_pictures, where_offered
+from prudence.loops import ReplayLoop
+
+Choices = tuple[EnvConfig, SACConfig, ReplayLoop]
+
+
+def _paper(system: System[SACConfig], env: EnvConfig) -> Choices:
+    published = system.published(shows_pictures(env))
+    assert isinstance(published.loop, ReplayLoop)
+    return env, published.agent, published.loop
+
+
+def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
+    """The environment, budget and multiplier of the world models' preset ``cpu``, so that runs can be compared."""
+    env, config, loop = _paper(system, env)
+    env = where_offered(
+        replace(env, action_repeat=5),
+        lidar_scale="inverse",
+        lidar_nearest=True,
+        nearest_first=True,
+        reward="dense",
+    )
+    # A decision earns about .1. From 1, the temperature would take a third of the run to fall to that.
+    temperature = replace(config.temperature, init=0.05)
+    constraint = AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=0.65)
+    config = replace(
+        config,
+        constraint=constraint,
+        temperature=temperature,
+        budget=Budget(25.0, discount=0.97, margin=0.2, start=2000, violation=Lived(bound=2.0)),
+    )
+    loop = replace(
+        loop,
+        steps=400_000,
+        num_envs=4,
+        prefill=1000,
+        updates_per_dispatch=20,
+        decisions_per_iteration=40,
+        replay_capacity=500_000,
+    )
+    return env, system.compose(config), loop
+
+
+def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
+    env, config, loop = _paper(system, env)
+
+    def tiny(critic: CriticConfig) -> CriticConfig:
+        return replace(critic, head=replace(critic.head, units=8))
+
+    config = replace(
+        config,
+        actor=replace(config.actor, units=8),
+        critic=tiny(config.critic),
+        cost_critic=tiny(config.cost_critic),
+        budget=replace(config.budget, start=0),
+    )
+    loop = replace(
+        loop,
+        steps=400,
+        num_envs=2,
+        prefill=40,
+        updates_per_decision=0.5,
+        updates_per_dispatch=2,
+        decisions_per_iteration=8,
+        batch_size=8,
+        replay_capacity=1000,
+        log_every=50,
+        evaluate_every=200,
+        evaluate_episodes=1,
+        checkpoint_every=100,
+    )
+    return env, config, loop
+
+
+PRESETS = {"debug": _debug, "cpu": _cpu, "paper": _paper}
