@@ -70,6 +70,30 @@ def constrained(forecast: Forecast, limits: Float[Array, " C"], elites: int) -> 
     return jnp.where(safe.sum() >= elites, jnp.where(safe, forecast.score, -jnp.inf), -forecast.cost.sum(-1))
 
 
+def correlated(noise: Float[Array, "N H A"], correlation: float) -> Float[Array, "N H A"]:
+    r"""Noise that changes slowly along a plan, from independent standard normal numbers.
+
+    .. math::
+        ε_1 = η_1, \qquad ε_t = ρ ε_{t-1} + \sqrt{1 - ρ^2}\, η_t
+
+    It is standard normal at every step, and steps that are k apart have correlation :math:`ρ^k`. Pinneri et al. 2020
+    (iCEM, section 3.1) do so with coloured noise: independent actions cancel out, so that hardly any plan brakes, or
+    turns, for half a second.
+
+    Args:
+        noise: η, with the steps of a plan on its second axis.
+        correlation: ρ of neighbouring steps.
+    """
+
+    def step(last: Float[Array, "N A"], new: Float[Array, "N A"]) -> tuple[Float[Array, "N A"], Float[Array, "N A"]]:
+        now = correlation * last + (1 - correlation**2) ** 0.5 * new
+        return now, now
+
+    by_step = jnp.swapaxes(noise, 0, 1)
+    _, later = jax.lax.scan(step, by_step[0], by_step[1:])
+    return jnp.swapaxes(jnp.concatenate([by_step[:1], later]), 0, 1)
+
+
 _NO_ITERATION = 2**31 - 1
 """Number for the key of the executed action. It is larger than any iteration's number, so the keys differ."""
 
@@ -88,6 +112,7 @@ class CrossEntropy:
         proposals: share of the N plans that the actor proposes. They are the same in every iteration.
         momentum: weight of the old mean in the new mean.
         init_std: standard deviation in the first iteration.
+        correlation: correlation of neighbouring steps' noise in a plan; see :func:`correlated`.
         min_std: lower bound of the standard deviation.
         rule: selects the elites; see :func:`best` and :func:`constrained`.
         keep_mean: includes the mean itself among the plans, so that the search scores the warm start and every
@@ -107,6 +132,7 @@ class CrossEntropy:
     proposals: ShareBelowOne = 0.0
     momentum: Share = 0.1
     init_std: Deviation = 1.0
+    correlation: ShareBelowOne = 0.0
     min_std: NonNegative = 0.0
     rule: Literal["best", "constrained"] = "constrained"
     keep_mean: bool = False
@@ -146,6 +172,8 @@ class CrossEntropy:
         With ``keep_mean`` the first of the drawn plans is the mean itself.
         """
         noise = jax.random.normal(key, (self.plans - len(proposals), *search.mean.shape))
+        if self.correlation:
+            noise = correlated(noise, self.correlation)
         if self.keep_mean:
             noise = noise.at[0].set(0.0)
         return jnp.clip(jnp.concatenate([proposals, search.mean + search.std * noise]), -1, 1)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prudence.planners import CrossEntropy, Forecast, Search, best, constrained, is_safe
+from prudence.planners import CrossEntropy, Forecast, Search, best, constrained, correlated, is_safe
 
 K = 4
 NUMBERS = st.floats(-10, 10, width=32)
@@ -110,6 +110,28 @@ def test_plans_are_clipped_and_the_actors_are_among_them():
     assert plans.shape == (50, 2, 1)
     np.testing.assert_allclose(plans[:5], proposals)
     assert float(jnp.abs(plans).max()) == 1.0
+
+
+def test_correlated_noise_by_hand():
+    """ρ = .6: ε₁ = 1, ε₂ = .6·1 + .8·2 = 2.2, ε₃ = .6·2.2 + .8·0 = 1.32."""
+    noise = jnp.array([[[1.0], [2.0], [0.0]]])
+    np.testing.assert_allclose(correlated(noise, 0.6), [[[1.0], [2.2], [1.32]]], rtol=1e-6)
+    np.testing.assert_array_equal(correlated(noise, 0.0), noise)
+
+
+def test_correlated_plans_keep_their_deviation_and_some_brake_all_the_way():
+    """Independent actions that all exceed a deviation have a probability of .16⁵, so hardly one plan of 2,000 has them."""
+    braking = {}
+    for rho in (0.0, 0.9):
+        search = CrossEntropy(horizon=5, plans=2000, elites=2, correlation=rho)
+        mean, std = [[0.0]] * 5, [[0.5]] * 5
+        plans = np.asarray(search.propose(around(mean, std), jnp.zeros((0, 5, 1)), key=jax.random.key(1)))[..., 0]
+        braking[rho] = (plans > 0.5).all(1).mean()
+        unclipped = np.asarray(correlated(jax.random.normal(jax.random.key(2), (20_000, 5, 1)), rho))[..., 0]
+        np.testing.assert_allclose(unclipped.std(0), np.ones(5), atol=0.02)
+        np.testing.assert_allclose(np.corrcoef(unclipped.T)[0], rho ** np.arange(5), atol=0.03)
+    assert braking[0.0] < 0.002
+    assert braking[0.9] > 0.03
 
 
 def detour(plans, key, *, start=(-1.0, 0.05)):

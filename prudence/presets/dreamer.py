@@ -103,8 +103,9 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         # A decision has five raw steps.
         model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
         model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
+    # Of plans with independent noise, hardly one brakes for three decisions (docs/studies/budgets.md).
     search = CrossEntropy(
-        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, init_std=0.5, keep_mean=True, execute="mean"
+        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, correlation=0.9, keep_mean=True, execute="mean"
     )
     # The price starts a little above the actor's own exchange rate of cost for reward after a BSRP-Lag run.
     price = PIDLagrangian(0.0, 0.01, 0.0, maximum=5.0, integral_init=1.5, cost_smoothing=0.9)
@@ -136,7 +137,8 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
     if plans_late:
         # The actor has to keep the budget, too: it acts until the planner starts, it proposes half of the few plans
         # that a CPU has time for, and the critics evaluate its policy after the short horizon.
-        agent = replace(agent, constraint=constraint)
+        # A planner costs more than the actor that it improves on.
+        agent = replace(agent, constraint=constraint, budget=replace(agent.budget, margin=0.5))
     loop = ReplayLoop(
         steps=300_000 if plans_late else 400_000,
         num_envs=4,
