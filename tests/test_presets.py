@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 
 import jax
@@ -15,6 +16,7 @@ from prudence.constraints import Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.cores.fosp.config import FospConfig
+from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.models.swag import SWAG
@@ -38,13 +40,22 @@ def configured(name: str, agent: str, obs: str):
 
 
 def presets_of(agent: str) -> list[str]:
-    lacking = {DreamerConfig: ("suite",), FospConfig: ("suite", "comparison"), OnPolicyConfig: ("gpu", "comparison")}
-    lacking = lacking[SYSTEMS[agent].config]
+    lacking = {
+        DreamerConfig: ("suite",),
+        FospConfig: ("suite", "comparison"),
+        OnPolicyConfig: ("gpu", "comparison"),
+        ModelBasedConfig: ("gpu", "comparison", "suite"),
+    }[SYSTEMS[agent].config]
     return [name for name in PRESETS if name not in lacking]
 
 
-@pytest.mark.parametrize("obs", ["lidar", "vision"])
-@pytest.mark.parametrize("agent", SYSTEMS)
+def seen_by(agents: Iterable[str]) -> list[tuple[str, str]]:
+    """The agents and the kinds of observation that they can learn from."""
+    sees = lambda agent: ("lidar",) if SYSTEMS[agent].config is ModelBasedConfig else ("lidar", "vision")
+    return [(agent, obs) for agent in agents for obs in sees(agent)]
+
+
+@pytest.mark.parametrize(("agent", "obs"), seen_by(SYSTEMS))
 def test_every_preset_is_accepted(agent, obs):
     for name in presets_of(agent):
         config, _, _ = configured(name, agent, obs)
@@ -62,8 +73,7 @@ def kind(agent: str) -> tuple:
     return type(config), *parts, getattr(getattr(config, "privileged", None), "critics_see", None)
 
 
-@pytest.mark.parametrize("obs", ["lidar", "vision"])
-@pytest.mark.parametrize("agent", {kind(agent): agent for agent in SYSTEMS}.values())
+@pytest.mark.parametrize(("agent", "obs"), seen_by({kind(agent): agent for agent in SYSTEMS}.values()))
 def test_builds(agent, obs):
     for name in presets_of(agent):
         _, built, _ = configured(name, agent, obs)

@@ -8,8 +8,8 @@
 - ``debug``: runs in seconds and learns nothing.
 
 A preset belongs to a core (:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.fosp`,
-:mod:`prudence.presets.on_policy`). It depends on the needs of a system, never on its name.
-:mod:`prudence.presets.offline` makes an offline run of it.
+:mod:`prudence.presets.on_policy`, :mod:`prudence.presets.model_based`). It depends on the needs of a system, never on
+its name. :mod:`prudence.presets.offline` makes an offline run of it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import Any
 
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.fosp.config import FospConfig
+from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete, find_suite
-from prudence.presets import dreamer, fosp, on_policy
+from prudence.presets import dreamer, fosp, model_based, on_policy
 from prudence.run_config import RunConfig
 from prudence.systems import find_system
 
@@ -35,6 +36,7 @@ _PRESETS: Mapping[type, Mapping[str, Preset]] = {
     DreamerConfig: dreamer.PRESETS,
     FospConfig: fosp.PRESETS,
     OnPolicyConfig: on_policy.PRESETS,
+    ModelBasedConfig: model_based.PRESETS,
 }
 
 PRESETS = ("debug", "cpu", "paper", "gpu", "comparison", "suite")

@@ -35,6 +35,7 @@ DREAMS = (
 )
 ROLLOUTS = ("actor/loss", "actor/kl", "critic/loss", "critic/explained")
 FIRST_ORDER, SECOND_ORDER = (*ROLLOUTS, "actor/passes"), (*ROLLOUTS, "actor/step_fraction", "actor/gradient_norm")
+MODELLED = (*FIRST_ORDER, "model/loss", "model/holdout", "imagined/return", "imagined/cost")
 WITH_MODEL, WITHOUT = ("world_model", "actor", "critic"), ("actor", "critic", "constraint")
 CONTACTS = ("contacts", ObservationSpec((4, 2), "float32"))
 CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
@@ -43,6 +44,7 @@ CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
     "asymdreamer": (toys.spaces(toys.VECTOR, CONTACTS, privileged=("contacts",)), DREAMS, WITH_MODEL),
     "dreamerv3": (toys.spaces(toys.IMAGE, toys.VECTOR, action="discrete", actions=3), DREAMS, WITH_MODEL),
     "recovery-rl": (toys.spaces(), (*DREAMS, "risk/loss"), (*WITH_MODEL, "recovery")),
+    "mbppo-lag": (toys.spaces(), MODELLED, ("policy", "dynamics")),
     "ppo-lag": (toys.spaces(), FIRST_ORDER, WITHOUT),
     "focops": (toys.spaces(action="discrete", actions=3), FIRST_ORDER, WITHOUT),
     "trpo-lag": (toys.spaces(), SECOND_ORDER, WITHOUT),
