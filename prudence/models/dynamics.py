@@ -29,7 +29,11 @@ from prudence.types import Batch, Key, Metrics, Observation, Spaces
 _BOUND_WEIGHT = 0.01
 """Weight with which the bounds of the log-variances are pulled together (PETS)."""
 _JUMP = 5.0
-"""Larger changes count as this many standard deviations in a fit. A jump, as to a new goal, is no error of a model."""
+"""Larger changes and rewards count as this many standard deviations in a fit.
+
+Else the few steps that reach a goal would outweigh all others. Costs and terminations count in full, since it is unsafe
+to underestimate them.
+"""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class Member(eqx.Module):
     def init(cls, in_size: int, size: int, out_size: int, config: DynamicsConfig, *, key: Key) -> Member:
         """A fresh network with log-variances between -10 and 1/2."""
         net = MLP(in_size, config.units, config.layers, out_size + size, norm="none", activation="silu", key=key)
-        return cls(net, jnp.full(size, -10.0), jnp.full(size, 0.5))
+        return cls(net, jnp.full(size, -10.0, jnp.float32), jnp.full(size, 0.5, jnp.float32))
 
     def __call__(self, inputs: Float[Array, "n I"]) -> tuple[Float[Array, "n O"], Float[Array, "n F"]]:
         """Means and log-variances."""
@@ -356,8 +360,8 @@ class Dynamics:
         inputs, targets = (padded(x) for x in self._sides(records, rows))
         varies = (state.outputs.std > 2e-4).astype(jnp.float32)  # The moments' floor is 1e-4.
         targets = state.outputs.normalise(targets)
-        jumps = jnp.clip(targets[:, : self.size], -_JUMP, _JUMP)
-        targets = targets.at[:, : self.size].set(jumps)
+        jumps = jnp.clip(targets[:, : self.size + 1], -_JUMP, _JUMP)
+        targets = targets.at[:, : self.size + 1].set(jumps)
         return _Data(state.inputs.normalise(inputs), targets, varies, jnp.asarray(len(rows)))
 
     @eqx.filter_jit
