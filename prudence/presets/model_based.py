@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prudence.budgets import Budget, Imagined
+from prudence.constraints import DualAscent
 from prudence.cores.on_policy.improvement import ClippedSurrogate
 from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.system import System
@@ -32,12 +33,15 @@ def _cpu(system: System[ModelBasedConfig], env: EnvConfig) -> Choices:
     config = replace(
         config,
         dynamics=DynamicsConfig(members=4, elites=4, layers=2, epochs=30, patience=10),
-        improvement=ClippedSurrogate(10, 1024, kl_limit=0.01),
+        improvement=ClippedSurrogate(20, 512, kl_limit=0.015),
+        # A decision in a hazard costs 5 here. At the paper's first λ the policy would only flee, and never find a goal.
+        constraint=DualAscent(0.001, 0.01),
         critic=replace(config.critic, passes=5, batch_size=1024),
         budget=Budget(25.0, discount=0.99, margin=0.2, violation=Imagined("episode")),
         horizon=25,
         rollouts=200,
         updates=20,
+        trials=64,
     )
     loop = RolloutLoop(
         steps=100_000,
