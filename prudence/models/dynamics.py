@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from prudence.models.records import Records, named
 from prudence.nets import MLP
 from prudence.ops.losses import gaussian_loss, soft_bounds
 from prudence.ops.normalise import RunningMoments
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.ranges import Depth, Few, Share, Size, between
-from prudence.types import Batch, Key, Metrics, Observation, Spaces
+from prudence.types import Key, Metrics, Spaces
 
 _BOUND_WEIGHT = 0.01
 """Weight with which the bounds of the log-variances are pulled together (PETS)."""
@@ -73,37 +74,6 @@ class DynamicsConfig:
             raise ValueError(f"elites={self.elites} of members={self.members}: choose at most as many as there are")
         if self.optimiser.kind != "adam":
             raise ValueError("the members are stacked, and laprop's clipping by unit would mix them: use adam")
-
-
-class Records(NamedTuple):
-    """n recorded steps: NumPy arrays with a leading axis n.
-
-    Attributes:
-        observations: ``[n, F]`` where the action was taken.
-        actions: ``[n, A]``.
-        changes: ``[n, F]`` the next observation minus this one.
-        rewards: ``[n]``.
-        costs: ``[n, C]``.
-        terminal: ``[n]`` 1 where the episode terminated with the next observation, else 0.
-    """
-
-    observations: np.ndarray
-    actions: np.ndarray
-    changes: np.ndarray
-    rewards: np.ndarray
-    costs: np.ndarray
-    terminal: np.ndarray
-
-    @classmethod
-    def of(cls, batch: Batch, spaces: Spaces) -> Records:
-        """The steps of ``[B, T]`` sequences. A row with ``is_first`` does not follow from the row before it."""
-        rows = jax.tree.map(np.asarray, batch)
-        follows = ~rows.is_first[:, 1:]
-        seen = np.asarray(flat(rows.observation, spaces))
-        before, after = seen[:, :-1][follows], seen[:, 1:][follows]
-        parts = (rows.prev_action, rows.reward, rows.cost, rows.is_terminal)
-        action, reward, cost, terminal = (x[:, 1:][follows].astype(np.float32) for x in parts)
-        return cls(before, action, after - before, reward, cost, terminal)
 
 
 class Outcome(NamedTuple):
@@ -423,20 +393,3 @@ def padded(values: np.ndarray) -> Float[Array, "P *shape"]:
     """``values [n, ...]`` and zeros after them. P is the next power of 2."""
     rows = 1 << (len(values) - 1).bit_length()
     return jnp.asarray(np.pad(values, [(0, rows - len(values)), *[(0, 0)] * (values.ndim - 1)]))
-
-
-def flat(observation: Observation, spaces: Spaces) -> Float[Array | np.ndarray, "*batch F"]:
-    """All observations in one vector, in the order of their names. NumPy stays NumPy."""
-    names = sorted(spaces.observations)
-    rank = len(spaces.observations[names[0]].shape)
-    batch = np.shape(observation[names[0]])[: np.ndim(observation[names[0]]) - rank]
-    parts = [observation[name].reshape(*batch, -1) for name in names]
-    return (np if isinstance(parts[0], np.ndarray) else jnp).concatenate(parts, -1)
-
-
-def named(vector: Float[Array, "*batch F"], spaces: Spaces) -> Observation:
-    """The inverse of :func:`flat`."""
-    shapes = {name: spaces.observations[name].shape for name in sorted(spaces.observations)}
-    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
-    parts = jnp.split(vector, ends[:-1].tolist(), -1)
-    return {n: x.reshape(*x.shape[:-1], *shape) for (n, shape), x in zip(shapes.items(), parts, strict=True)}

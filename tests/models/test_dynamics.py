@@ -11,19 +11,10 @@ import numpy as np
 import pytest
 import toys
 
-from prudence.models.dynamics import (
-    Dynamics,
-    DynamicsConfig,
-    Member,
-    Progress,
-    Records,
-    best,
-    flat,
-    named,
-    padded,
-)
+from prudence.models.dynamics import Dynamics, DynamicsConfig, Member, Progress, best, padded
+from prudence.models.records import Records
 from prudence.ops.losses import gaussian_loss, soft_bounds
-from prudence.types import CostFunction, ObservationSpec
+from prudence.types import CostFunction
 
 SMALL = DynamicsConfig(members=3, elites=2, layers=1, units=8, batch_size=4, epochs=2)
 KNOWN = CostFunction("models.test_dynamics:first_is_positive")
@@ -107,26 +98,6 @@ def test_fits_end_early_or_at_the_largest_number_of_epochs(monkeypatch):
         assert dynamics.fit(state, records, key=jax.random.key(1))[1]["model/epochs"] == epochs
 
 
-def test_records_are_steps_within_episodes():
-    spaces = toys.spaces()
-    batch = toys.batch(spaces, 1, 4)
-    batch = batch._replace(is_first=jnp.array([[True, False, True, False]]))
-    records = Records.of(batch, spaces)
-    seen = np.asarray(batch.observation["state"][0])
-    np.testing.assert_array_equal(records.observations, seen[[0, 2]])
-    np.testing.assert_array_equal(records.changes, seen[[1, 3]] - seen[[0, 2]])
-    np.testing.assert_array_equal(records.actions, batch.prev_action[0, [1, 3]])
-    np.testing.assert_array_equal(records.costs, batch.cost[0, [1, 3]])
-
-
-def test_vectors_and_names_are_inverse():
-    spaces = toys.spaces(("b", ObservationSpec((2,), "float32")), ("a", ObservationSpec((2, 2), "float32")))
-    seen = toys.batch(spaces, 3, 2).observation
-    vector = flat(seen, spaces)
-    np.testing.assert_array_equal(vector[..., :4], seen["a"].reshape(3, 2, 4))
-    jax.tree.map(np.testing.assert_array_equal, named(jnp.asarray(vector), spaces), seen)
-
-
 def test_padding_is_to_a_power_of_two():
     assert [len(padded(np.ones((n, 1)))) for n in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
 
@@ -179,12 +150,12 @@ def test_it_learns_a_linear_system():
     spaces = toys.spaces()
     rng = np.random.default_rng(0)
     observations, actions = (rng.normal(size=(600, n)).astype(np.float32) for n in (3, 2))
-    reward, cost = observations[:, 0] + actions[:, 0], np.abs(actions[:, :1])
+    reward, cost = observations[:, 0] + actions[:, 0], actions[:, :1]
     records = Records(observations, actions, observations[:, ::-1] / 2, reward, cost, reward * 0)
     dynamics = Dynamics(spaces, DynamicsConfig(members=3, elites=2, layers=2, units=32, batch_size=32, epochs=40))
     _, metrics = dynamics.fit(dynamics.init(key=jax.random.key(0)), records, key=jax.random.key(1))
     assert float(metrics["model/holdout"]) < 0.1
-    assert float(metrics["model/holdout_cost"]) < 0.2
+    assert float(metrics["model/holdout_cost"]) < 0.1
 
 
 def test_pictures_are_refused():

@@ -22,7 +22,8 @@ from prudence.constraints import DualAscent
 from prudence.cores.base import Agent, Mode, compiled
 from prudence.cores.on_policy.improvement import ClippedSurrogate
 from prudence.cores.on_policy.on_policy import RUN_UPDATES, OnPolicy, OnPolicyConfig, OnPolicyState, ValueConfig
-from prudence.models.dynamics import Dynamics, DynamicsConfig, DynamicsState, Records, Simulator, named
+from prudence.models.dynamics import Dynamics, DynamicsConfig, DynamicsState, Simulator
+from prudence.models.records import Records, named
 from prudence.optim import OptimiserConfig
 from prudence.ranges import Few, Share, Size
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
