@@ -209,7 +209,12 @@ class MixedLoop(ReplayLoop):
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutLoop(OnlineLoop):
-    """On-policy loop: each iteration collects one rollout in all environments, updates on it and discards it."""
+    """On-policy loop: each iteration collects one rollout in all environments, and updates on it.
+
+    Attributes:
+        replay_capacity: number of decisions that are kept on the disk. An update then gets all of them, not only the
+            newest rollout. 0 discards each rollout.
+    """
 
     steps: Count = 10_000_000
     num_envs: Environments = 8
@@ -218,6 +223,7 @@ class RolloutLoop(OnlineLoop):
     log_every: Natural = 1
     evaluate_every: Natural = 500_000
     checkpoint_every: Natural = 100_000
+    replay_capacity: Natural = 0
 
     def progress_at(self, update: int, raw_steps: int) -> int:
         return update * self.decisions_per_iteration * raw_steps
@@ -233,6 +239,11 @@ class RolloutLoop(OnlineLoop):
                 f"steps={self.steps} end the run within its first rollout, which takes {rollout:,} steps "
                 f"(decisions_per_iteration={self.decisions_per_iteration}, {raw_steps} steps each): give more --steps, "
                 "or fewer --loop.decisions-per-iteration"
+            )
+        if 0 < self.replay_capacity < self.decisions_per_iteration:
+            yield (
+                f"replay_capacity={self.replay_capacity} holds less than a rollout of decisions_per_iteration="
+                f"{self.decisions_per_iteration}: give more --loop.replay-capacity"
             )
 
 

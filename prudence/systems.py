@@ -12,6 +12,7 @@ from prudence.agents import (
     focops,
     fosp,
     lambda_,
+    mbppo,
     ppo,
     recovery_rl,
     sac,
@@ -21,7 +22,22 @@ from prudence.agents import (
 )
 from prudence.cores.system import System
 
-_PAPERS = (safedreamer, lambda_, dreamerv3, asymdreamer, fosp, recovery_rl, ppo, trpo, cpo, crpo, focops, saute, sac)
+_PAPERS = (
+    safedreamer,
+    lambda_,
+    dreamerv3,
+    asymdreamer,
+    fosp,
+    recovery_rl,
+    mbppo,
+    ppo,
+    trpo,
+    cpo,
+    crpo,
+    focops,
+    saute,
+    sac,
+)
 
 SYSTEMS: dict[str, System[Any]] = {system.name: system for paper in _PAPERS for system in paper.SYSTEMS}
 """All systems by name."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from prudence.data.chunks import (
@@ -164,6 +165,21 @@ class Replay:
         if not places:
             raise ValueError(f"the replay in {self.directory} holds no {length} consecutive steps")
         return self.gather(self._streams.at(places, length, (len(places),)))
+
+    def recorded(self) -> Batch:
+        """Every record that is held, ``[E, T, ...]``. ``is_first`` is also set where the row before is missing.
+
+        Raises:
+            ValueError: the replay holds nothing.
+        """
+        if not self._streams.spans:
+            raise ValueError(f"the replay in {self.directory} holds no steps")
+        envs, spans = range(self._layout.num_envs), []
+        for start, stop in self._streams.spans:
+            span = self.gather(self._streams.at([(env, start) for env in envs], stop - start, (len(envs),)))
+            span.is_first[:, 0] = True
+            spans.append(span)
+        return jax.tree.map(lambda *parts: np.concatenate(parts, 1), *spans)
 
     def gather(self, windows: Windows) -> Batch:
         """Reads the windows that ``draw`` chose, as a batch of new arrays ``[*windows.shape, T, ...]``.

@@ -26,3 +26,25 @@ def balanced_kl(
 def binary_cross_entropy(logit: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r""":math:`-y \log σ(x) - (1-y) \log(1-σ(x))` of each element, for targets y in [0, 1]."""
     return jax.nn.softplus(logit) - target * logit
+
+
+def soft_bounds(
+    value: Float[Array, "*shape"], low: Float[Array, "*shape"], high: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    r"""``value`` between ``low`` and ``high``, with a gradient everywhere (PETS: Chua et al. 2018, appendix A.1).
+
+    .. math::
+        u = h - \mathrm{softplus}(h - x), \qquad l + \mathrm{softplus}(u - l)
+    """
+    below = high - jax.nn.softplus(high - value)
+    return low + jax.nn.softplus(below - low)
+
+
+def gaussian_loss(
+    mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"], target: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    r""":math:`(y - μ)^2 e^{-s} + s` of each element, with s = ln σ².
+
+    It is twice the negative log-likelihood of a Gaussian, without its constant (PETS: Chua et al. 2018, equation 1).
+    """
+    return jnp.square(mean - target) * jnp.exp(-log_variance) + log_variance
