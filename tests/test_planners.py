@@ -120,7 +120,7 @@ def test_correlated_noise_by_hand():
 
 
 def test_correlated_plans_keep_their_deviation_and_some_brake_all_the_way():
-    """Independent actions that all exceed a deviation have a probability of .16⁵, so hardly one plan of 2,000 has them."""
+    """Independent actions that all exceed a deviation have a probability of .16⁵: hardly one plan of 2,000 has them."""
     braking = {}
     for rho in (0.0, 0.9):
         search = CrossEntropy(horizon=5, plans=2000, elites=2, correlation=rho)

@@ -34,8 +34,8 @@ from prudence.types import ActionSpec, Batch, ObservationSpec, Spaces
 
 NASTY = (math.nan, math.inf, -math.inf, -1, -0.5, 0, 0.0, 1e-30, 0.5, 1, 1.0, 2, 3, 7, 1e9, 10**6, 2**31, 2**64, 1e308)
 PATIENCE_S = 60
-"""Processor time that an agent may take to be made before that counts as a hang. (Not the clock's: what else the machine
-does is nobody's fault.)"""
+"""Processor time that an agent may take to be made before that counts as a hang. The clock also counts other work of
+the machine."""
 
 
 class Setting(NamedTuple):

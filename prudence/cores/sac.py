@@ -29,9 +29,9 @@ from prudence.constraints import (
 )
 from prudence.cores.base import Agent, Mode, compiled, gradient_steps
 from prudence.cores.pairs import Pairs
-from prudence.cores.vectors import vector, vector_size
 from prudence.critics import ActionCritics, CriticBatch, CriticConfig, join
 from prudence.models.heads import HeadConfig
+from prudence.models.vectors import vector, vector_size
 from prudence.ops.normalise import PercentileScale
 from prudence.ops.returns import one_step_returns
 from prudence.ops.soft import soft_values, temperature_loss

@@ -9,7 +9,6 @@ names.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
@@ -19,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from prudence.models.records import Records, named
+from prudence.models.records import Records
+from prudence.models.vectors import named, vector_size
 from prudence.nets import MLP
 from prudence.ops.losses import gaussian_loss, soft_bounds
 from prudence.ops.normalise import RunningMoments
@@ -192,7 +192,9 @@ class Simulator(eqx.Module):
         size = observation.shape[-1]
         then = jnp.clip(observation + outputs[:, :size], self.low, self.high)
         known = self.spaces.cost_function
-        cost = jnp.maximum(outputs[:, size + 2 :], 0.0) if known is None else known(named(then, self.spaces))
+        cost = (
+            jnp.maximum(outputs[:, size + 2 :], 0.0) if known is None else known(named(then, self.spaces.observations))
+        )
         return Outcome(then, outputs[:, size], jnp.asarray(cost, jnp.float32), outputs[:, size + 1] > 0.5)
 
 
@@ -246,7 +248,7 @@ class Dynamics:
     @property
     def size(self) -> int:
         """F, the size of the vector of all observations."""
-        return sum(math.prod(spec.shape) for _, spec in self.spaces.observation)
+        return vector_size(self.spaces.observations)
 
     @property
     def out_size(self) -> int:

@@ -103,8 +103,8 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         # A decision has five raw steps.
         model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
         model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
-    # Of plans with independent noise, hardly one brakes for three decisions. Of many plans, some are safe by luck in one
-    # future (docs/studies/budgets.md).
+    # Of plans with independent noise, hardly one brakes for three decisions. Of many plans, some are safe in one future
+    # by luck (docs/studies/budgets.md).
     search = CrossEntropy(
         horizon=6, plans=32, elites=6, iterations=3, proposals=0.5, correlation=0.9, keep_mean=True, execute="mean"
     )

@@ -23,7 +23,8 @@ from prudence.cores.base import Agent, Mode, compiled
 from prudence.cores.on_policy.improvement import ClippedSurrogate
 from prudence.cores.on_policy.on_policy import RUN_UPDATES, OnPolicy, OnPolicyConfig, OnPolicyState, ValueConfig
 from prudence.models.dynamics import Dynamics, DynamicsConfig, DynamicsState, Simulator
-from prudence.models.records import Records, named
+from prudence.models.records import Records
+from prudence.models.vectors import named
 from prudence.optim import OptimiserConfig
 from prudence.ranges import Few, Share, Size
 from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
@@ -273,12 +274,13 @@ class ModelBased(Agent):
             Rows ``[B, H+1, ...]``.
         """
         act_key, noise_key = jax.random.split(key)
+        specs = self.spaces.observations
         # Drawn before the loop: threefry in a loop is slow on a CPU.
         noise = jax.random.normal(noise_key, (*orders.shape, first.shape[-1]))
 
         def step(carry: tuple[Array, Array], inputs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
             (vector, ended), (order, noise, key) = carry, inputs
-            action, _, _ = self.policy.act(policy, (), named(vector, self.spaces), ended, key=key, mode="explore")
+            action, _, _ = self.policy.act(policy, (), named(vector, specs), ended, key=key, mode="explore")
             found = world.step(vector, action, order, noise)
             reward, cost = jnp.where(ended, 0.0, found.reward), jnp.where(ended[:, None], 0.0, found.cost)
             then = jnp.where(ended[:, None], vector, found.observation)
@@ -290,7 +292,7 @@ class ModelBased(Agent):
         # The first row has an observation and nothing else.
         rows = [jnp.concatenate([jnp.zeros_like(x[:1]), x]).swapaxes(0, 1) for x in rows]
         vectors, actions, rewards, costs, over = rows
-        observation = named(vectors.at[:, 0].set(first), self.spaces)
+        observation = named(vectors.at[:, 0].set(first), specs)
         is_first = jnp.zeros_like(over).at[:, 0].set(True)
         return Batch(observation, actions, rewards, costs, is_first, over, over)
 

@@ -40,8 +40,8 @@ from prudence.cores.on_policy.improvement import (
     TrustRegion,
     minibatches,
 )
-from prudence.cores.vectors import vector, vector_size
 from prudence.models.pictures import ConvEncoder, PatchEncoder, Patches, picture_encoder
+from prudence.models.vectors import vector, vector_size
 from prudence.nets import MLP
 from prudence.ops.normalise import RunningMoments
 from prudence.ops.returns import lambda_returns
