@@ -99,6 +99,18 @@ class Replay:
         self._give_up_oldest()
         self._delete_unneeded()
 
+    def interrupt(self) -> None:
+        """Leaves a gap: the next step does not follow from the last one, and no window spans both.
+
+        So it is if environments could not be restored, and were reset in the middle of an episode.
+
+        Raises:
+            ReplayDiskError: a chunk could not be written.
+        """
+        if self._streams.filling is not None:
+            self._seal()
+        self._next += 1
+
     def flush(self) -> None:
         """Writes every record durably to the disk.
 

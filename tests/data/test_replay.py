@@ -215,6 +215,21 @@ def test_a_directory_is_taken_up_again_with_a_gap(tmp_path: Path) -> None:
     assert windows(second, 3) == runs([0, 1, 2, 3, 4, 6, 7, 8], 3, 2)
 
 
+@pytest.mark.parametrize("chunk_size", [4, 1024])
+def test_no_window_spans_an_interruption(tmp_path: Path, chunk_size: int) -> None:
+    """Rows 0, 1, 2, then an interruption, which takes number 3, then rows 4 and 5; also as a checkpoint restores them."""
+    replay = Replay(tmp_path, SPACES, 1, capacity=100, seed=0, chunk_size=chunk_size)
+    fill(replay, range(3), 1)
+    replay.interrupt()
+    fill(replay, range(4, 6), 1)
+    state = replay.state()
+    restored = Replay(tmp_path, SPACES, 1, capacity=100, seed=0, chunk_size=chunk_size)
+    restored.restore(state)
+    for held in (replay, restored):
+        assert windows(held, 2) == {(0, 1), (1, 2), (4, 5)}
+        assert len(held) == 5
+
+
 def test_clear_forgets_everything(tmp_path: Path) -> None:
     replay = Replay(tmp_path, SPACES, 2, capacity=100, seed=0, chunk_size=4)
     fill(replay, range(5), 2)

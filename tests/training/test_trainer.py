@@ -144,6 +144,8 @@ def test_an_environment_that_cannot_be_brought_back_begins_anew(
     episodes = [row for row in history(run) if "episode/length" in row]
     # The second process: row 0 opens the episode, which ends at its fifth decision, step 3 + 5.
     assert [(row["step"], row["episode/length"], row["episode/cost"]) for row in episodes] == [(9, 5, 3)]
+    # No window spans the first process's rows and the second's.
+    assert content(run)["manifest"]["meta"]["replay"]["spans"] == [[0, 4], [5, 12]]
 
 
 # ---- starting from another run ---------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ class ReplayLearning(OnlineLearning):
         self._replay = self._open()
         self._replay.restore(meta["replay"])
         if not whole:
+            self._replay.interrupt()
             self._replay.add(self._collector.last)
 
     def saved(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class RolloutLearning(OnlineLearning):
         if self._replay is not None:
             self._replay.restore(meta["replay"])
             if not whole:
+                self._replay.interrupt()
                 self._replay.add(self._collector.last)
 
     def _open(self) -> None:
