@@ -217,7 +217,7 @@ def test_a_directory_is_taken_up_again_with_a_gap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chunk_size", [4, 1024])
 def test_no_window_spans_an_interruption(tmp_path: Path, chunk_size: int) -> None:
-    """Rows 0, 1, 2, then an interruption, which takes number 3, then rows 4 and 5; also as a checkpoint restores them."""
+    """Rows 0, 1, 2, then an interruption, which takes number 3, then rows 4 and 5; also restored from a checkpoint."""
     replay = Replay(tmp_path, SPACES, 1, capacity=100, seed=0, chunk_size=chunk_size)
     fill(replay, range(3), 1)
     replay.interrupt()
