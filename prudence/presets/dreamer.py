@@ -103,10 +103,9 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         # A decision has five raw steps.
         model = replace(model, cost=replace(model.cost, kind="bernoulli", bernoulli_scale=5.0), unsafe_weight=3.0)
         model_optimiser = OptimiserConfig(4e-4, clip=1000.0, cycle=400, cycle_peak=4.0)
-    # Of plans with independent noise, hardly one brakes for three decisions. Of many plans, some are safe in one future
-    # by luck (docs/studies/budgets.md).
+    # Of plans with independent noise, hardly one brakes for three decisions (docs/studies/budgets.md).
     search = CrossEntropy(
-        horizon=6, plans=32, elites=6, iterations=3, proposals=0.5, correlation=0.9, keep_mean=True, execute="mean"
+        horizon=6, plans=64, elites=8, iterations=3, proposals=0.5, correlation=0.9, keep_mean=True, execute="mean"
     )
     # The price starts a little above the actor's own exchange rate of cost for reward after a BSRP-Lag run.
     price = PIDLagrangian(0.0, 0.01, 0.0, maximum=5.0, integral_init=1.5, cost_smoothing=0.9)
@@ -126,7 +125,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
-        planning=PlanningConfig(search, price, futures=4, common_noise=True, start=14_100),
+        planning=PlanningConfig(search, price, common_noise=True, start=14_100),
         # All models have the same noise. Otherwise the few start states of a CPU would be valued by the luckiest of N
         # samples, not by the best of N models.
         uncertainty=UncertaintyConfig(SWAG(warm=10), common_noise=True),
@@ -135,11 +134,14 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
     )
     agent = system.compose(agent)
     plans_late = agent.planning is not None and agent.planning.start > 0
-    if plans_late:
+    if agent.planning is not None and plans_late:
+        # Of many plans, some are safe in one future by luck.
+        planning = replace(agent.planning, futures=4, search=replace(agent.planning.search, plans=32, elites=6))
         # The actor has to keep the budget, too: it acts until the planner starts, it proposes half of the few plans
         # that a CPU has time for, and the critics evaluate its policy after the short horizon.
         # A planner costs more than the actor that it improves on.
-        agent = replace(agent, constraint=constraint, budget=replace(agent.budget, margin=0.5))
+        budget = replace(agent.budget, margin=0.5)
+        agent = replace(agent, planning=planning, constraint=constraint, budget=budget)
     loop = ReplayLoop(
         steps=300_000 if plans_late else 400_000,
         num_envs=4,

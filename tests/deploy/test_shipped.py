@@ -195,7 +195,11 @@ def test_what_acting_lacks_is_not_made_up(here: Path) -> None:
         load_shipped(run.policy, agent, task=config.env.task, spaces=agent.spaces)
 
 
-@pytest.mark.parametrize("policy", SHIPPED or ["made here"], ids=lambda path: "/".join(Path(path).parts[-3::2]))
+@pytest.mark.parametrize(
+    "policy",
+    [*SHIPPED[:1], *(pytest.param(path, marks=pytest.mark.slow) for path in SHIPPED[1:])] or ["made here"],
+    ids=lambda path: "/".join(Path(path).parts[-3::2]),
+)
 def test_shipped_policies_can_be_evaluated(policy: Path | str, here: Path) -> None:
     """Of every record that has policies; where none has, of one that is made now."""
     if not SHIPPED:
