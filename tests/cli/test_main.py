@@ -115,7 +115,7 @@ def test_a_run_too_short_for_a_curve_succeeds(capsys: pytest.CaptureFixture[str]
     [
         (["frobnicate"], 2, "there is no command 'frobnicate'"),
         (["train"], 2, "Missing from prudence train"),
-        (["train", "sac"], 2, "safedreamer-bsrp-lag"),
+        (["train", "dreamer"], 2, "safedreamer-bsrp-lag"),
         (["train", "dreamerv3", "--preset", "huge"], 2, "debug"),
         (["train", "dreamerv3", "--frob", "3"], 2, "--frob"),
         (["train", "dreamerv3", "--task", "probe/costs"], 1, "Did you mean probe/cost"),

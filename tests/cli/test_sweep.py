@@ -71,7 +71,7 @@ def test_flags_win_over_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["sweep"], "agents are missing"),
         (["sweep", "none.toml"], "none.toml"),
-        ([*SWEEP, "--agents", "sac"], "agents: 'sac' is none that there is"),
+        ([*SWEEP, "--agents", "dreamer"], "agents: 'dreamer' is none that there is"),
         ([*SWEEP, "--tasks", "nothing:There"], "ppo-lag-nothing-There-seed-0: "),
         ([*SWEEP, "--obs", "lidar"], "ppo-lag-probe-cost-lidar-seed-0: "),
         (

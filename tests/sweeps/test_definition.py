@@ -151,7 +151,7 @@ GOOD = {"agents": ["ppo"], "tasks": ["probe/cost"]}
         ({"agents": ["ppo"]}, "tasks are missing: write tasks ="),
         ({"tasks": ["probe/cost"]}, "agents are missing: write agents ="),
         ({**GOOD, "task": "x"}, "task: a sweep has no such key. It has agents, tasks"),
-        ({**GOOD, "agents": ["sac"]}, "agents: 'sac' is none that there is: choose from"),
+        ({**GOOD, "agents": ["dreamer"]}, "agents: 'dreamer' is none that there is: choose from"),
         ({**GOOD, "agents": []}, "agents has no choice: name at least one"),
         ({**GOOD, "agents": [3]}, "agents: 3 is not what belongs there: names, or tables"),
         ({**GOOD, "agents": [{"tasks": ["a"]}]}, 'names, or tables {name = "ppo-lag"}'),
