@@ -51,8 +51,6 @@ gl:
 test: setup  ## Fast tests
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m "not slow"
 
-# Shapes are checked by the fast tests, which call the same functions: that takes a quarter of a slow test's time.
-test-slow: export JAXTYPING_DISABLE = 1
 test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
 	XLA_FLAGS="$(plain)" $(pytest) -m slow tests/learning
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m slow --ignore=tests/learning
