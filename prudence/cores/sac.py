@@ -27,7 +27,8 @@ from prudence.constraints import (
     PIDLagrangian,
     Unconstrained,
 )
-from prudence.cores.base import Agent, Mode, compiled, gradient_steps
+from prudence.cores.base import Mode, compiled, gradient_steps
+from prudence.cores.model_free import ModelFreeAgent
 from prudence.cores.pairs import Pairs
 from prudence.critics import ActionCritics, CriticBatch, CriticConfig, join
 from prudence.models.heads import HeadConfig
@@ -37,7 +38,7 @@ from prudence.ops.returns import one_step_returns
 from prudence.ops.soft import soft_values, temperature_loss
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.ranges import EitherSign, Positive, Share
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces
+from prudence.types import Batch, Key, Metrics, Observation, Spaces
 
 
 def _adam() -> OptimiserConfig:
@@ -226,7 +227,7 @@ RUN_UPDATES = 100_000
 
 
 @dataclass(frozen=True)
-class SAC(Agent):
+class SAC(ModelFreeAgent):
     """Soft actor-critic on vector observations, with continuous actions.
 
     Attributes:
@@ -272,10 +273,6 @@ class SAC(Agent):
         )
 
     # --- acting -------------------------------------------------------------------------------
-
-    def init_carry(self, num_envs: int) -> tuple[()]:
-        """Empty: the agent remembers nothing between decisions."""
-        return ()
 
     def act(
         self,
@@ -326,7 +323,7 @@ class SAC(Agent):
             lived=state.lived,
             step=state.step + 1,
         )
-        return after, metrics | self._metrics(after)
+        return after, metrics | self.multiplier_metrics(after.constraint)
 
     def _objective(self, state: SACState, task: Float[Array, ""], costs: Float[Array, " C"]) -> Float[Array, ""]:
         """The policy's loss: that of the task, with the constraint on the costs of lived episodes."""
@@ -348,26 +345,6 @@ class SAC(Agent):
         violation = budget.measure(state.lived, jnp.zeros(self.spaces.num_costs))
         moved = constraint.update(state.constraint, violation, 1 / self.run_updates if budget.relative else 1.0)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), moved, state.constraint)
-
-    def _metrics(self, state: SACState) -> Metrics:
-        multiplier = self.config.constraint.multiplier(state.constraint)
-        suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
-        return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
-
-    def on_episode(self, state: SACState, summary: EpisodeSummary) -> SACState:
-        changed = self._on_episode(state.lived, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
-        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, changed)
-
-    @compiled("self")
-    def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:
-        violation = self.config.budget.exceeded(lived, cost)
-        return lived.update(cost), self.config.constraint.on_episode(constraint, violation)
-
-    def report(
-        self, state: SACState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty, because the agent has no world model."""
-        return {}
 
 
 def compose(name: str, spaces: Spaces, config: SACConfig, *constraints: type[Constraint]) -> SAC:

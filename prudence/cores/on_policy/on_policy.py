@@ -30,7 +30,8 @@ from prudence.constraints import (
     Unconstrained,
     Unpriced,
 )
-from prudence.cores.base import Agent, Mode, compiled
+from prudence.cores.base import Mode, compiled
+from prudence.cores.model_free import ModelFreeAgent
 from prudence.cores.on_policy.improvement import (
     ClippedSurrogate,
     ConstrainedTrustRegion,
@@ -47,7 +48,7 @@ from prudence.ops.normalise import RunningMoments
 from prudence.ops.returns import lambda_returns
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.ranges import Depth, Few, Share, Size
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, ObservationSpec, Spaces, tree_index
+from prudence.types import Batch, Key, Metrics, Observation, ObservationSpec, Spaces, tree_index
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ RUN_UPDATES = 500
 
 
 @dataclass(frozen=True)
-class OnPolicy(Agent):
+class OnPolicy(ModelFreeAgent):
     """An agent with a policy, value functions of reward and costs, an improvement and a constraint.
 
     Attributes:
@@ -256,10 +257,6 @@ class OnPolicy(Agent):
         return Optimised.init(ValueNet(senses, net), c.critic.optimiser)
 
     # --- acting -------------------------------------------------------------------------------
-
-    def init_carry(self, num_envs: int) -> tuple[()]:
-        """Empty: the agent remembers nothing between decisions."""
-        return ()
 
     def act(
         self,
@@ -330,7 +327,7 @@ class OnPolicy(Agent):
         # The policy acted with the moments from before the rollout, so it also learns with them.
         moments = state.moments.update(_joined(numbers[:-1]))
         after = OnPolicyState(actor, critic, cost_critic, moments, constraint, state.lived, state.step + 1)
-        return after, metrics | critic_metrics | cost_metrics | self._metrics(constraint)
+        return after, metrics | critic_metrics | cost_metrics | self.multiplier_metrics(constraint)
 
     def _advantages(
         self,
@@ -433,26 +430,6 @@ class OnPolicy(Agent):
         explained = 1 - unexplained / jnp.maximum(total, 1e-8)
         metrics = {f"{name}/loss": losses.mean(), f"{name}/value": told.values.mean(), f"{name}/explained": explained}
         return eqx.combine(arrays, rest), metrics
-
-    def _metrics(self, constraint: Any) -> Metrics:
-        multiplier = self.config.constraint.multiplier(constraint)
-        suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
-        return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
-
-    def on_episode(self, state: OnPolicyState, summary: EpisodeSummary) -> OnPolicyState:
-        changed = self._on_episode(state.lived, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
-        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, changed)
-
-    @compiled("self")
-    def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:
-        violation = self.config.budget.exceeded(lived, cost)
-        return lived.update(cost), self.config.constraint.on_episode(constraint, violation)
-
-    def report(
-        self, state: OnPolicyState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty, because the agent has no world model."""
-        return {}
 
 
 def _joined(x: Array) -> Array:

@@ -1,0 +1,46 @@
+"""What agents without a memory and without a world model share: a constraint that lived episodes move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from prudence.budgets import LivedCosts
+from prudence.cores.base import Agent, compiled
+from prudence.types import Batch, EpisodeSummary, Key, Metrics
+
+
+class ModelFreeAgent(Agent):
+    """An agent whose state has ``lived`` and ``constraint``, and whose ``config`` has ``budget`` and ``constraint``."""
+
+    config: Any
+
+    def init_carry(self, num_envs: int) -> tuple[()]:
+        """Empty: the agent remembers nothing between decisions."""
+        return ()
+
+    def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
+        """As :meth:`prudence.cores.base.Agent.on_episode`: the mean cost of episodes, and the multiplier."""
+        changed = self._on_episode(state.lived, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
+        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, changed)
+
+    @compiled("self")
+    def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:
+        violation = self.config.budget.exceeded(lived, cost)
+        return lived.update(cost), self.config.constraint.on_episode(constraint, violation)
+
+    def multiplier_metrics(self, constraint: Any) -> Metrics:
+        """``constraint/multiplier`` of a constraint's state, with the cost's name where there are several."""
+        multiplier = self.config.constraint.multiplier(constraint)
+        suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
+        return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
+
+    def report(
+        self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Empty, because the agent has no world model."""
+        return {}
