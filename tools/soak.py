@@ -5,8 +5,8 @@ the root of the repository; without arguments it takes some minutes:
 
     .venv/bin/python tools/soak.py kills 500 datasets 200 damage 5000 disks environments settings 2000 memory 120
 
-- ``kills N``: SIGKILL at random moments of training, evaluating, saving and copying (``--start-from``). Every run that
-  ends must equal an uninterrupted one, bit for bit.
+- ``kills N``: SIGKILL at random moments of training, evaluating, saving and copying (``--start-from``), of an agent
+  with a rollout and one with a replay. Every run that ends must equal an uninterrupted one, bit for bit.
 - ``datasets N``: SIGKILL at random moments of ``prudence dataset`` record, mix, export and import. Nothing that is left
   may look finished, and the same command must then make the whole data set.
 - ``damage N``: a checkpoint or a chunk of replay with random damage is loaded. It must return what was saved, fall
@@ -20,6 +20,7 @@ the root of the repository; without arguments it takes some minutes:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import multiprocessing
@@ -57,6 +58,8 @@ from prudence.runs.metrics import Logger, read_metrics
 from prudence.types import ActionSpec, ObservationSpec, Spaces
 
 DEFAULTS = {"kills": 20, "datasets": 20, "damage": 500, "disks": 0, "environments": 0, "settings": 100, "memory": 1}
+AGENTS = ("ppo-lag", "safedreamer-bsrp-lag")
+"""One that learns from rollouts, and one that learns from a replay."""
 _FORK = multiprocessing.get_context("fork")  # This process only imports JAX, so that a child begins at once.
 
 
@@ -91,21 +94,29 @@ def started(*arguments: Any) -> Any:
 def kills(number: int, rng: random.Random) -> Iterator[str]:
     """Failures, where a run that was killed differs from one that was not."""
     with tempfile.TemporaryDirectory() as scratch:
-        place, short, long = Path(scratch), config("ppo-lag", 256), config("ppo-lag", 512)
-        began = time.monotonic()
-        for name, made, origin in (("whole", short, None), ("copied", long, place / "whole")):
-            process = started(made, place / name, origin)
-            process.join()
-            if process.exitcode:
-                yield f"the uninterrupted run '{name}' failed with status {process.exitcode}"
+        place, killed, usual = Path(scratch), 0, {}
+        cases = [  # The uninterrupted run, its configuration and its origin.
+            (place / f"{agent}-{steps}", config(agent, steps), place / f"{agent}-256" if steps > 256 else None)
+            for agent in AGENTS
+            for steps in (256, 512)
+        ]
+        for whole, made, origin in cases:
+            for attempt in (whole, place / "warm"):  # The second finds the compiled programs, as the victims do.
+                began = time.monotonic()
+                process = started(made, attempt, origin)
+                process.join()
+                usual[whole] = time.monotonic() - began
+                if process.exitcode:
+                    yield f"the uninterrupted run {whole.name} failed with status {process.exitcode}"
+                    return
+            shutil.rmtree(place / "warm")
+        for whole, made, origin in itertools.cycle(cases):
+            if killed == number:
                 return
-        usual, killed, run = (time.monotonic() - began) / 2, 0, 0
-        while killed < number:
-            whole, made, origin = (("whole", short, None), ("copied", long, place / "whole"))[run % 2]
-            victim = place / f"victim-{run}"
+            victim = place / "victim"
             while True:
                 process = started(made, victim, origin)
-                process.join(rng.uniform(0, usual))
+                process.join(rng.uniform(0, usual[whole]))
                 if process.exitcode is not None or killed == number:
                     process.join()
                     break
@@ -113,11 +124,10 @@ def kills(number: int, rng: random.Random) -> Iterator[str]:
                 process.join()
                 killed += 1
             if process.exitcode:
-                yield f"a run ended with status {process.exitcode} after {killed} kills"
-            elif content(victim) != content(place / whole):
-                yield f"a run differs from '{whole}' after {killed} kills"
+                yield f"a run like {whole.name} ended with status {process.exitcode} after a kill"
+            elif content(victim) != content(whole):
+                yield f"a run that was killed differs from {whole.name}"
             shutil.rmtree(victim)
-            run += 1
 
 
 def content(run: Path) -> list[Any]:
@@ -369,9 +379,6 @@ def settings(number: int, rng: random.Random) -> Iterator[str]:
 
     if random_settings.main(number, rng.randrange(2**31)):
         yield "some configurations failed, see above"
-
-
-AGENTS = ("ppo-lag", "safedreamer-bsrp-lag")
 
 
 def memory(minutes: int, rng: random.Random) -> Iterator[str]:
