@@ -16,12 +16,14 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from prudence.envs import car_racing, custom, probes, quadrotor, reach, recorded, safety_gymnasium, wrappers
+from prudence.envs import car_racing, custom, metadrive, probes, quadrotor, reach, recorded, safety_gymnasium, wrappers
 from prudence.envs.base import Description, Entry, EnvConfig, EnvError, Layout, Suite, entries
 from prudence.envs.interface import Interface, unchanged
 from prudence.types import PRIVILEGED, ActionSpec, CostFunction, ObservationSpec, Spaces
 
-SUITES: tuple[Suite, ...] = tuple(package.SUITE for package in (safety_gymnasium, quadrotor, reach, car_racing, probes))
+SUITES: tuple[Suite, ...] = tuple(
+    package.SUITE for package in (safety_gymnasium, quadrotor, reach, car_racing, metadrive, probes)
+)
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(EnvConfig))
 _COMMON = tuple(name for name in _FIELDS if name not in ("task", "obs", "options"))
