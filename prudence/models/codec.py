@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from prudence.models.config import WorldModelConfig
 from prudence.models.pictures import (
     ConvDecoder,
     ConvEncoder,
     PatchDecoder,
     PatchEncoder,
+    Patches,
     picture_decoder,
     picture_encoder,
 )
-from prudence.nets import MLP, Style
+from prudence.nets import MLP, Activation, NormKind, Style
 from prudence.ops.normalise import symlog
 from prudence.types import Key, Observation, ObservationSpec
+
+
+class CodecSizes(Protocol):
+    """The settings of a model that its encoder and decoder read (:class:`~prudence.models.config.WorldModelConfig`)."""
+
+    @property
+    def mlp_layers(self) -> int: ...
+    @property
+    def mlp_units(self) -> int: ...
+    @property
+    def cnn_depth(self) -> int: ...
+    @property
+    def patches(self) -> Patches | None: ...
+    @property
+    def norm(self) -> NormKind: ...
+    @property
+    def activation(self) -> Activation: ...
 
 
 class Encoder(eqx.Module):
@@ -31,7 +49,7 @@ class Encoder(eqx.Module):
     ranks: dict[str, int] = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
 
-    def __init__(self, specs: dict[str, ObservationSpec], config: WorldModelConfig, *, key: Key):
+    def __init__(self, specs: dict[str, ObservationSpec], config: CodecSizes, *, key: Key):
         c = config
         keys = iter(jax.random.split(key, len(specs) + 1))
         self.ranks = {k: len(specs[k].shape) for k in sorted(specs)}
@@ -71,7 +89,7 @@ class Decoder(eqx.Module):
     vectors: MLP | None
     sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
 
-    def __init__(self, in_size: int, specs: dict[str, ObservationSpec], config: WorldModelConfig, *, key: Key):
+    def __init__(self, in_size: int, specs: dict[str, ObservationSpec], config: CodecSizes, *, key: Key):
         c = config
         keys = iter(jax.random.split(key, len(specs) + 1))
         names = sorted(specs)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from prudence.cores import model_learning
 from prudence.models.base import AbstractWorldModel
 from prudence.models.config import PrivilegedConfig, WorldModelConfig
 from prudence.models.paired import PairedModel, PairedState
 from prudence.models.rssm import LatentState, RSSMConfig
 from prudence.models.world_model import WorldModel
 from prudence.nets import cast
-from prudence.ops.normalise import symlog
 from prudence.optim import Optimised, OptimiserConfig
 from prudence.types import Batch, Key, Metrics, Observation, Spaces
 
@@ -91,42 +90,15 @@ class Perception:
             The model after the step, the filtered sequences, and metrics.
         """
 
-        def loss(model: AbstractWorldModel) -> Any:
-            return self.compute(model).loss(batch, key=key)
-
-        (_, (filtered, metrics)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(world_model.module)
-        world_model, more = world_model.descend(gradient, "model", rate)
-        return world_model, jax.lax.stop_gradient(filtered), metrics | more
+        dtype = jnp.dtype(self.compute_dtype)
+        return model_learning.learn(world_model, batch, key=key, dtype=dtype, rate=rate)
 
     def losses(self, model: AbstractWorldModel, batch: Batch, *, key: Key) -> Metrics:
         """The losses of the model on ``[B, T]`` sequences."""
-        return _losses(self.compute(model), batch, key)
+        return model_learning.losses(self.compute(model), batch, key=key)
 
     def report(
         self, model: AbstractWorldModel, batch: Batch, *, key: Key, context: int, samples: int
     ) -> dict[str, np.ndarray]:
-        """Open-loop predictions of ``[B, T]`` sequences after ``context`` steps, averaged over ``samples`` futures.
-
-        ``prediction/<name>`` and ``truth/<name>`` for the decoded observations (vectors in symlog space), ``reward``
-        ``[B, T]`` and ``cost`` ``[B, T, C]``.
-        """
-        predicted = _mean_open_loop(self.compute(model), batch, context, jax.random.split(key, samples))
-        truth = {k: v if v.dtype == np.uint8 else symlog(jnp.asarray(v)) for k, v in batch.observation.items()}
-        truth |= {"reward": batch.reward, "cost": batch.cost}
-        out = {f"prediction/{k}": np.asarray(v) for k, v in predicted.items()}
-        return out | {f"truth/{k}": np.asarray(truth[k]).reshape(v.shape) for k, v in predicted.items()}
-
-
-@eqx.filter_jit
-def _losses(model: AbstractWorldModel, batch: Batch, key: Key) -> Metrics:
-    return model.loss(batch, key=key)[1][1]
-
-
-@eqx.filter_jit
-def _mean_open_loop(model: AbstractWorldModel, batch: Batch, context: int, keys: Array) -> dict[str, Array]:
-    def add(total: dict[str, Array], key: Array) -> tuple[dict[str, Array], None]:
-        return jax.tree.map(jnp.add, total, model.open_loop(batch, context, key=key)), None
-
-    # One future after the other, because the images of all futures together need too much memory.
-    total, _ = jax.lax.scan(add, model.open_loop(batch, context, key=keys[0]), keys[1:])
-    return jax.tree.map(lambda x: x / len(keys), total)
+        """As :func:`prudence.cores.model_learning.report`."""
+        return model_learning.report(self.compute(model), batch, key=key, context=context, samples=samples)
