@@ -306,9 +306,9 @@ class SAC(ModelFreeAgent):
         """
         if batches.reward.shape[-1] < 2:
             raise ValueError("SAC learns from pairs of rows: give --loop.batch-length 2, or more")
-        return gradient_steps(lambda state, batch, key: self._update(state, batch, key=key), state, batches, key=key)
+        return gradient_steps(lambda s, batch, key: self.gradient_step(s, batch, key=key), state, batches, key=key)
 
-    def _update(self, state: SACState, batch: Batch, *, key: Key) -> tuple[SACState, Metrics]:
+    def gradient_step(self, state: SACState, batch: Batch, *, key: Key) -> tuple[SACState, Metrics]:
         """One gradient step of every network on ``[B, T]`` sequences, and then of the multiplier."""
         pairs = Pairs.of(vector(batch.observation, self.spaces.unprivileged), batch)
 
