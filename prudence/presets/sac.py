@@ -22,8 +22,19 @@ def _paper(system: System[SACConfig], env: EnvConfig) -> Choices:
     return env, published.agent, published.loop
 
 
+def for_two_cores(config: SACConfig) -> SACConfig:
+    """``config`` with the budget and multiplier of the world models' preset ``cpu``, so that runs can be compared."""
+    # A decision earns about .1. From 1, the temperature would take a third of the run to fall to that.
+    return replace(
+        config,
+        constraint=AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=0.65),
+        temperature=replace(config.temperature, init=0.05),
+        budget=Budget(25.0, discount=0.97, margin=0.2, start=2000, violation=Lived(bound=2.0)),
+    )
+
+
 def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
-    """The environment, budget and multiplier of the world models' preset ``cpu``, so that runs can be compared."""
+    """The environment is that of the world models' preset ``cpu``, too."""
     env, config, loop = _paper(system, env)
     env = where_offered(
         replace(env, action_repeat=5),
@@ -31,15 +42,6 @@ def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
         lidar_nearest=True,
         nearest_first=True,
         reward="dense",
-    )
-    # A decision earns about .1. From 1, the temperature would take a third of the run to fall to that.
-    temperature = replace(config.temperature, init=0.05)
-    constraint = AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=0.65)
-    config = replace(
-        config,
-        constraint=constraint,
-        temperature=temperature,
-        budget=Budget(25.0, discount=0.97, margin=0.2, start=2000, violation=Lived(bound=2.0)),
     )
     loop = replace(
         loop,
@@ -50,22 +52,26 @@ def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
         decisions_per_iteration=40,
         replay_capacity=500_000,
     )
-    return env, system.compose(config), loop
+    return env, system.compose(for_two_cores(config)), loop
+
+
+def tiny(config: SACConfig) -> SACConfig:
+    """``config`` with networks of 8 units, and costs that count from the first update on."""
+
+    def of(critic: CriticConfig) -> CriticConfig:
+        return replace(critic, head=replace(critic.head, units=8))
+
+    return replace(
+        config,
+        actor=replace(config.actor, units=8),
+        critic=of(config.critic),
+        cost_critic=of(config.cost_critic),
+        budget=replace(config.budget, start=0),
+    )
 
 
 def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
     env, config, loop = _paper(system, env)
-
-    def tiny(critic: CriticConfig) -> CriticConfig:
-        return replace(critic, head=replace(critic.head, units=8))
-
-    config = replace(
-        config,
-        actor=replace(config.actor, units=8),
-        critic=tiny(config.critic),
-        cost_critic=tiny(config.cost_critic),
-        budget=replace(config.budget, start=0),
-    )
     loop = replace(
         loop,
         steps=400,
@@ -81,7 +87,7 @@ def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
         evaluate_episodes=1,
         checkpoint_every=100,
     )
-    return env, config, loop
+    return env, tiny(config), loop
 
 
 PRESETS = {"debug": _debug, "cpu": _cpu, "paper": _paper}
