@@ -16,6 +16,7 @@ from prudence.agents import (
     ppo,
     recovery_rl,
     sac,
+    safe_slac,
     safedreamer,
     saute,
     trpo,
@@ -37,6 +38,7 @@ _PAPERS = (
     focops,
     saute,
     sac,
+    safe_slac,
 )
 
 SYSTEMS: dict[str, System[Any]] = {system.name: system for paper in _PAPERS for system in paper.SYSTEMS}

@@ -16,6 +16,7 @@ from prudence.constraints import Unconstrained
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.cores.fosp.config import FospConfig
+from prudence.cores.latent_sac import LatentSACConfig
 from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.sac import SACConfig
@@ -47,6 +48,7 @@ def presets_of(agent: str) -> list[str]:
         OnPolicyConfig: ("gpu", "comparison"),
         SACConfig: ("gpu", "comparison", "suite"),
         ModelBasedConfig: ("gpu", "comparison", "suite"),
+        LatentSACConfig: ("gpu", "comparison", "suite"),
     }[SYSTEMS[agent].config]
     return [name for name in PRESETS if name not in lacking]
 

@@ -36,6 +36,7 @@ DREAMS = (
 ROLLOUTS = ("actor/loss", "actor/kl", "critic/loss", "critic/explained")
 FIRST_ORDER, SECOND_ORDER = (*ROLLOUTS, "actor/passes"), (*ROLLOUTS, "actor/step_fraction", "actor/gradient_norm")
 STEPS = ("actor/loss", "critic/loss", "cost_critic/loss", "policy/entropy", "policy/temperature")
+LATENT = (*STEPS, "model/loss", "model/cost", "model/dynamics")
 MODELLED = (*FIRST_ORDER, "model/loss", "model/holdout", "imagined/return", "imagined/cost")
 WITH_MODEL, WITHOUT = ("world_model", "actor", "critic"), ("actor", "critic", "constraint")
 CONTACTS = ("contacts", ObservationSpec((4, 2), "float32"))
@@ -46,6 +47,7 @@ CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
     "dreamerv3": (toys.spaces(toys.IMAGE, toys.VECTOR, action="discrete", actions=3), DREAMS, WITH_MODEL),
     "recovery-rl": (toys.spaces(), (*DREAMS, "risk/loss"), (*WITH_MODEL, "recovery")),
     "sac-lag": (toys.spaces(), STEPS, ("learner", "constraint")),
+    "safe-slac": (toys.spaces(toys.IMAGE, toys.VECTOR), LATENT, ("world_model", "sac")),
     "mbppo-lag": (toys.spaces(), MODELLED, ("policy", "dynamics")),
     "ppo-lag": (toys.spaces(), FIRST_ORDER, WITHOUT),
     "focops": (toys.spaces(action="discrete", actions=3), FIRST_ORDER, WITHOUT),

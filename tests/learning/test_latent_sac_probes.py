@@ -1,0 +1,94 @@
+"""Safe-SLAC on a probe of pictures: it learns where the square is, and how far it may go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from prudence.budgets import Budget, Lived
+from prudence.constraints import DualAscent
+from prudence.cores.latent_sac import LatentSACConfig
+from prudence.critics import CriticConfig
+from prudence.deploy.policy import load_run
+from prudence.envs.base import EnvConfig
+from prudence.evidence.evaluate import evaluate_agent
+from prudence.models.pictures import Patches
+from prudence.optim import OptimiserConfig
+from prudence.presets import preset
+from prudence.training.trainer import train
+
+pytestmark = pytest.mark.slow
+
+FAST = OptimiserConfig(3e-3)
+
+
+@pytest.fixture(autouse=True)
+def unchecked_keys() -> Iterator[None]:
+    """As for the model-free agents: looking for keys that are used twice takes most of the time."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def quick(config: LatentSACConfig, limit: float) -> LatentSACConfig:
+    """Small networks, steep learning rates, short sight, and less noise in the end."""
+
+    def steep(critic: CriticConfig) -> CriticConfig:
+        return replace(critic, head=replace(critic.head, units=32), optimiser=FAST, slow_rate=0.05)
+
+    model = replace(
+        config.model,
+        z1=8,
+        z2=16,
+        units=32,
+        features=32,
+        min_std=0.02,
+        norm="layer",
+        patches=Patches(units=16),
+        cost=replace(config.model.cost, units=32),
+    )
+    return replace(
+        config,
+        model=model,
+        model_optimiser=FAST,
+        pretraining=200,
+        pairs=7,
+        constraint=DualAscent(0.5, 0.003, maximum=10.0),
+        actor=replace(config.actor, units=32),
+        critic=steep(config.critic),
+        cost_critic=steep(config.cost_critic),
+        actor_optimiser=FAST,
+        temperature=replace(config.temperature, init=0.1, target=-2.0, optimiser=FAST),
+        discount=0.9,
+        budget=Budget(limit, discount=0.9, violation=Lived(memory=0.1, relative=False)),
+        evaluation="mode",
+    )
+
+
+def test_it_earns_what_a_budget_allows_from_pictures(tmp_path: Path) -> None:
+    config = preset("debug", "safe-slac", EnvConfig("probe/pixels-16"))
+    assert isinstance(config.agent, LatentSACConfig)
+    loop = replace(
+        config.loop,
+        steps=12_000,
+        num_envs=20,
+        prefill=400,
+        updates_per_decision=0.2,
+        updates_per_dispatch=16,
+        decisions_per_iteration=80,
+        batch_size=32,
+        batch_length=8,
+        replay_capacity=20_000,
+        log_every=800,
+        evaluate_every=0,
+        checkpoint_every=12_000,
+    )
+    config = replace(config, agent=quick(config.agent, limit=2.0), loop=loop)
+    _, agent, state, _ = load_run(train(config, tmp_path / "run"))
+    evaluation = evaluate_agent(agent, state, config.env, episodes=20, seed=1)
+    # Standing still has return -5. Without a budget they are 22 and 22, with budget 0 11.6 and 0.
+    assert evaluation.costs.mean() < 5.0
+    assert evaluation.returns.mean() > 8.0
