@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -24,6 +24,7 @@ from prudence.ops.normalise import symlog
 from prudence.types import Key, Observation, ObservationSpec
 
 
+@runtime_checkable
 class CodecSizes(Protocol):
     """The settings of a model that its encoder and decoder read (:class:`~prudence.models.config.WorldModelConfig`)."""
 

@@ -44,7 +44,7 @@ def _cpu(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
         units=128,
         features=128,
         mlp_units=128,
-        cost=replace(config.model.cost, units=128),
+        cost=replace(config.model.cost, units=128, norm="layer"),
         patches=Patches() if shows_pictures(env) else None,
         norm="layer",
         min_std=0.02,

@@ -35,6 +35,10 @@ def agent_of(spaces=SPACES, **changes) -> LatentSAC:
     return agent
 
 
+def updated(agent: LatentSAC, rows):
+    return agent.update(agent.init(key=jax.random.key(0)), rows, key=jax.random.key(1))[0]
+
+
 def same(a, b) -> bool:
     pairs = zip(*(jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (a, b)), strict=True)
     return all(np.array_equal(x, y) for x, y in pairs)
@@ -70,7 +74,7 @@ def test_episodes_move_the_multiplier():
         (lambda: agent_of(toys.spaces(action="discrete")), "continuous actions only"),
         (lambda: agent_of(pretraining=100_000), "the policy would never learn: pretraining=100,000 updates"),
         (
-            lambda: agent_of().update(None, toys.batch(SPACES, 2, 2, 2), key=jax.random.key(0)),
+            lambda: updated(agent_of(), toys.batch(SPACES, 2, 2, 2)),
             "give --loop.batch-length 3 or more",
         ),
         (

@@ -14,7 +14,7 @@ from prudence.models.slac import Slac, SlacConfig, SlacState
 from prudence.types import ObservationSpec
 
 COST = HeadConfig("bernoulli", layers=0, norm="none")
-LINEAR = SlacConfig(z1=1, z2=2, layers=0, units=1, features=1, mlp_layers=0, mlp_units=1, cost=COST)
+LINEAR = SlacConfig(z1=1, z2=2, layers=0, units=1, features=1, mlp_layers=1, mlp_units=1, cost=COST)
 ONE = toys.spaces(("state", ObservationSpec((1,), "float32")), actions=1)
 
 
