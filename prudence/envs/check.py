@@ -116,7 +116,7 @@ def check(env: str | EnvConfig | gym.Env, *, seconds: float = 5.0) -> Report:
         about = registry.describe(made, config)
     except Exception as error:  # Whatever its constructor raises.
         return Report(config.task, (Finding("environment", "failed", _said(error), "see the message"),))
-    with contextlib.nullcontext() if given else _closing(made):
+    with contextlib.nullcontext() if given else registry.closing(made):
         findings = list(_findings(made, about, config, seconds))
         if not given:
             fails = any(found.status == "failed" and found.name == "steps" for found in findings)
@@ -132,7 +132,7 @@ def check_second_instance(config: EnvConfig) -> None:
     """
     try:
         second = registry.make(config)
-        with _closing(second):
+        with registry.closing(second):
             second.reset(seed=0)
     except (Exception, SystemExit) as error:
         raise EnvError(
@@ -140,16 +140,6 @@ def check_second_instance(config: EnvConfig) -> None:
             f"evaluations need one: {_said(error)}. Give each a process of its own: --loop.workers 1 (as many as "
             "--loop.num-envs), or leave evaluations out: --loop.evaluate-every 0"
         ) from error
-
-
-@contextlib.contextmanager
-def _closing(env: gym.Env) -> Iterator[None]:
-    """Closes ``env`` at the end. It may fail there, as in training, which discards it too."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(Exception, SystemExit):
-            env.close()
 
 
 def _untried(*names: str) -> list[Finding]:

@@ -145,6 +145,8 @@ def _class_of(task: str) -> Any:
     module, _, name = task.partition(":")
     if not name:
         return None
+    if not module or module.startswith("."):
+        raise UnknownTask(f"{module!r} is no module")
     if os.getcwd() not in sys.path:  # An installed command does not search the current folder by itself.
         sys.path.append(os.getcwd())
     try:

@@ -281,3 +281,14 @@ class ExitsWhenMade(Counter):
 
 class NoEnvironment:
     """Is not derived from gymnasium.Env."""
+
+
+class Wanderer(Counter):
+    """Changes the working directory, as some simulators do."""
+
+    def __init__(self) -> None:
+        Counter.__init__(self)
+        os.chdir("/")
+
+    def close(self) -> None:
+        raise RuntimeError("closed already")

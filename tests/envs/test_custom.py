@@ -233,3 +233,9 @@ def test_a_switch_is_at_0_or_1():
         pytest.raises(EnvError, match=r"at its first reset: observation 'state' has 2 at place 0, beyond its bounds"),
     ):
         env.reset()
+
+
+@pytest.mark.parametrize("task", [":Arm", ".arm:Arm"])
+def test_what_names_no_module_is_no_task(task):
+    with pytest.raises(EnvError, match=f"There is no task '{task}'"):
+        make(EnvConfig(task))
