@@ -20,7 +20,7 @@ NUMBERS = st.floats(-10, 10, width=32)
 
 def around(mean, std) -> Search:
     """A search before its first iteration."""
-    return Search(jnp.array(mean), jnp.array(std), jnp.array(mean))
+    return Search(jnp.array(mean), jnp.array(std), jnp.array(mean), jnp.zeros((), jnp.int32))
 
 
 def forecasts():
