@@ -105,7 +105,7 @@ def correlated(noise: Float[Array, "N H A"], correlation: float) -> Float[Array,
 def weighted(
     plans: Float[Array, "N H A"], rank: Float[Array, " N"], kappa: float
 ) -> tuple[Float[Array, "H A"], Float[Array, "H A"]]:
-    r"""Mean and variance of plans that count by their ranks (ARC: Sikchi et al. 2020, section 4.2).
+    r"""Mean and variance of plans that count by their ranks (ARC: Sikchi et al. 2020).
 
     .. math::
         w_n ∝ e^{κ s_n}, \qquad μ = \sum_n w_n a_n, \qquad σ^2 = \sum_n w_n (a_n - μ)^2
