@@ -29,10 +29,10 @@ def unchecked_keys() -> Iterator[None]:
         yield
 
 
-def quick(config: LookaheadConfig, limit: float) -> LookaheadConfig:
+def quick(config: LookaheadConfig, limit: float, horizon: int) -> LookaheadConfig:
     """Networks of 32, steep learning rates, short sight."""
     rate = OptimiserConfig(3e-3)
-    search = replace(config.search, horizon=5, plans=60, elites=6, kappa=10.0, iterations=8, min_iterations=4)
+    search = replace(config.search, horizon=horizon, plans=60, elites=6, kappa=10.0, iterations=8, min_iterations=4)
     return replace(
         config,
         dynamics=DynamicsConfig(members=3, elites=2, layers=2, units=32, batch_size=64, epochs=30),
@@ -43,16 +43,19 @@ def quick(config: LookaheadConfig, limit: float) -> LookaheadConfig:
         temperature=replace(config.temperature, init=0.1, optimiser=rate),
         discount=0.9,
         budget=replace(config.budget, limit=limit, margin=0.0),
-        fit_every=800,
+        fit_every=400,
     )
 
 
-def test_it_earns_what_the_budget_allows(tmp_path: Path) -> None:
+# Plans of one decision may cost what a decision may. Of longer ones the first decision may cost what all of them may,
+# again and again: in this probe, where costs are small and rewards come at once, only a budget of 0 tells more.
+@pytest.mark.parametrize(("limit", "horizon", "least", "most"), [(10.0, 1, 5.0, 10.0), (0.0, 5, 0.0, 0.5)])
+def test_it_earns_what_the_budget_allows(tmp_path: Path, limit: float, horizon: int, least: float, most: float) -> None:
     config = preset("debug", "safeloop", EnvConfig("probe/cost"))
     assert isinstance(config.agent, LookaheadConfig)
     loop = replace(
         config.loop,
-        steps=2000,
+        steps=1200,
         num_envs=20,
         prefill=400,
         updates_per_dispatch=20,
@@ -61,15 +64,15 @@ def test_it_earns_what_the_budget_allows(tmp_path: Path) -> None:
         replay_capacity=2000,
         log_every=400,
         evaluate_every=0,
-        checkpoint_every=2000,
+        checkpoint_every=1200,
     )
-    config = replace(config, agent=quick(config.agent, limit=10.0), loop=loop)
+    config = replace(config, agent=quick(config.agent, limit, horizon), loop=loop)
     run = train(config, tmp_path / "run")
     _, agent, state, _ = load_run(run)
     evaluation = evaluate_agent(agent, state, config.env, episodes=40, seed=1)
-    # Within the budget of 10 by any plan that is safe in both models, and most of it spent: returns are 10 + cost / 2.
+    # Known answers: return 15 and cost 10; 10 and 0. The best action returns 20 and costs 20.
     print(evaluation.costs.mean(), evaluation.returns.mean())
-    assert 5.0 < evaluation.costs.mean() < 10.0
+    assert least <= evaluation.costs.mean() <= most
     assert evaluation.returns.mean() == pytest.approx(10 + evaluation.costs.mean() / 2, abs=0.01)
     last = [row for row in read_metrics(run / "metrics.jsonl") if "model/holdout" in row][-1]
     assert last["model/holdout_cost"] < 0.05
