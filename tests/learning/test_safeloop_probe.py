@@ -47,10 +47,9 @@ def quick(config: LookaheadConfig, limit: float, horizon: int) -> LookaheadConfi
     )
 
 
-# Plans of one decision may cost what a decision may. Of longer ones the first decision may cost what all of them may,
-# again and again: in this probe, where costs are small and rewards come at once, only a budget of 0 tells more.
-@pytest.mark.parametrize(("limit", "horizon", "least", "most"), [(10.0, 1, 5.0, 10.0), (0.0, 5, 0.0, 0.5)])
-def test_it_earns_what_the_budget_allows(tmp_path: Path, limit: float, horizon: int, least: float, most: float) -> None:
+def test_it_earns_what_the_budget_allows(tmp_path: Path) -> None:
+    """With plans of one decision. Of longer ones the first decision may cost what all of them may, again and again, and
+    in this probe it does, since rewards come at once."""
     config = preset("debug", "safeloop", EnvConfig("probe/cost"))
     assert isinstance(config.agent, LookaheadConfig)
     loop = replace(
@@ -66,13 +65,13 @@ def test_it_earns_what_the_budget_allows(tmp_path: Path, limit: float, horizon: 
         evaluate_every=0,
         checkpoint_every=1200,
     )
-    config = replace(config, agent=quick(config.agent, limit, horizon), loop=loop)
+    config = replace(config, agent=quick(config.agent, limit=10.0, horizon=1), loop=loop)
     run = train(config, tmp_path / "run")
     _, agent, state, _ = load_run(run)
     evaluation = evaluate_agent(agent, state, config.env, episodes=40, seed=1)
-    # Known answers: return 15 and cost 10; 10 and 0. The best action returns 20 and costs 20.
-    print(evaluation.costs.mean(), evaluation.returns.mean())
-    assert least <= evaluation.costs.mean() <= most
+    # The known answer is return 15 and cost 10; without a budget, 20 and 20. The mean of safe plans costs less than the
+    # most that is safe.
+    assert 5.0 < evaluation.costs.mean() < 10.0
     assert evaluation.returns.mean() == pytest.approx(10 + evaluation.costs.mean() / 2, abs=0.01)
     last = [row for row in read_metrics(run / "metrics.jsonl") if "model/holdout" in row][-1]
     assert last["model/holdout_cost"] < 0.05
