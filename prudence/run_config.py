@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 from prudence.cores.base import Agent
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.fosp.config import FospConfig
+from prudence.cores.lookahead import LookaheadConfig
 from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.sac import SACConfig
@@ -33,7 +34,7 @@ class RunConfig:
 
     agent_name: str
     env: EnvConfig
-    agent: DreamerConfig | FospConfig | OnPolicyConfig | SACConfig | ModelBasedConfig = field(
+    agent: DreamerConfig | FospConfig | OnPolicyConfig | SACConfig | ModelBasedConfig | LookaheadConfig = field(
         default_factory=DreamerConfig
     )
     loop: ReplayLoop | MixedLoop | RolloutLoop | OfflineLoop = field(default_factory=ReplayLoop)

@@ -17,6 +17,7 @@ from prudence.agents import (
     recovery_rl,
     sac,
     safedreamer,
+    safeloop,
     saute,
     trpo,
 )
@@ -30,6 +31,7 @@ _PAPERS = (
     fosp,
     recovery_rl,
     mbppo,
+    safeloop,
     ppo,
     trpo,
     cpo,

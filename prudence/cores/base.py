@@ -74,6 +74,23 @@ class Modelling(Protocol):
         ...
 
 
+@runtime_checkable
+class Fitting(Protocol):
+    """The additional interface of an agent whose model is fitted to all recorded steps at once, now and then.
+
+    A replay asks for it: first when ``prefill`` decisions have been taken, then after every ``fit_every`` of them.
+    """
+
+    @property
+    def fit_every(self) -> int:
+        """Decisions between two fits."""
+        ...
+
+    def fit(self, state: Any, recorded: Batch, *, key: Key) -> Any:
+        """The state with a model that is fitted to all recorded steps ``[E, T, ...]``."""
+        ...
+
+
 class Agent(abc.ABC):
     """A static configuration and pure functions over one pytree of state.
 

@@ -46,6 +46,7 @@ CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
     "dreamerv3": (toys.spaces(toys.IMAGE, toys.VECTOR, action="discrete", actions=3), DREAMS, WITH_MODEL),
     "recovery-rl": (toys.spaces(), (*DREAMS, "risk/loss"), (*WITH_MODEL, "recovery")),
     "sac-lag": (toys.spaces(), STEPS, ("learner", "constraint")),
+    "safeloop": (toys.spaces(), (*STEPS[:2], *STEPS[3:]), ("learner", "dynamics")),
     "mbppo-lag": (toys.spaces(), MODELLED, ("policy", "dynamics")),
     "ppo-lag": (toys.spaces(), FIRST_ORDER, WITHOUT),
     "focops": (toys.spaces(action="discrete", actions=3), FIRST_ORDER, WITHOUT),

@@ -8,7 +8,7 @@ as long as most members of the ensemble see its policy improve (MBPPO-Lag: Jayan
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -275,20 +275,11 @@ class ModelBased(Agent):
         """
         act_key, noise_key = jax.random.split(key)
         specs = self.spaces.observations
-        # Drawn before the loop: threefry in a loop is slow on a CPU.
-        noise = jax.random.normal(noise_key, (*orders.shape, first.shape[-1]))
 
-        def step(carry: tuple[Array, Array], inputs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
-            (vector, ended), (order, noise, key) = carry, inputs
-            action, _, _ = self.policy.act(policy, (), named(vector, specs), ended, key=key, mode="explore")
-            found = world.step(vector, action, order, noise)
-            reward, cost = jnp.where(ended, 0.0, found.reward), jnp.where(ended[:, None], 0.0, found.cost)
-            then = jnp.where(ended[:, None], vector, found.observation)
-            now = ended | found.terminal
-            return (then, now), (then, action, reward, cost, now)
+        def act(vector: Array, ended: Array, key: Key) -> Array:
+            return self.policy.act(policy, (), named(vector, specs), ended, key=key, mode="explore")[0]
 
-        ended = jnp.zeros(len(first), bool)
-        _, rows = jax.lax.scan(step, (first, ended), (orders, noise, jax.random.split(act_key, len(orders))))
+        rows = world.rollout(act, first, orders, jax.random.split(act_key, len(orders)), key=noise_key)
         # The first row has an observation and nothing else.
         rows = [jnp.concatenate([jnp.zeros_like(x[:1]), x]).swapaxes(0, 1) for x in rows]
         vectors, actions, rewards, costs, over = rows
