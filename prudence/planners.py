@@ -44,13 +44,15 @@ class Search(NamedTuple):
 
     Attributes:
         mean, std: the distribution of plans (independent normals).
-        best: the best plan of the last iteration.
+        best: the best plan of the last iteration, or what was decided for afterwards (:meth:`CrossEntropy.decide`).
+        elites: the k elites of the last iteration, best first.
         unsafe: number of iterations in a row, the last one included, in which no plan was safe.
     """
 
     mean: Float[Array, "H A"]
     std: Float[Array, "H A"]
     best: Float[Array, "H A"]
+    elites: Float[Array, "k H A"]
     unsafe: Int[Array, ""]
 
 
@@ -122,8 +124,8 @@ def weighted(
 
 _WIDENING = 1.5
 """Factor by which the variance grows when no plan has been safe for too long (SafeLOOP's released code)."""
-_NO_ITERATION = 2**31 - 1
-"""Number for the key of the executed action. It is larger than any iteration's number, so the keys differ."""
+_NO_ITERATION, _CHECK = 2**31 - 1, 2**31 - 2
+"""Numbers for the keys of the executed action and of the last comparison, larger than any iteration's number."""
 
 RULES: dict[str, EliteRule] = {"best": best, "constrained": constrained}
 
@@ -157,8 +159,10 @@ class CrossEntropy:
         keep_mean: includes the mean itself among the plans, so that the search scores the warm start and every
             refitted mean.
         execute: which action is executed. ``mean`` is the first action of the last mean. ``sample`` is a sample around
-            it. ``best`` is the first action of the best plan of the last iteration. (If "left" and "right" are both
-            safe, their mean leads through the middle, which may not be safe.)
+            it. ``best`` is the first action of the best plan of the last iteration. ``checked`` compares them again, in
+            fresh futures: the last mean, the best plan and the elites. For if "left" and "right" are both safe, their
+            mean leads through the middle, which may not be safe; and a plan that is the best of many owes that in part
+            to the futures in which it was seen.
 
     Raises:
         ValueError: a number is outside its range.
@@ -180,7 +184,7 @@ class CrossEntropy:
     min_std: NonNegative = 0.0
     rule: Literal["best", "constrained"] = "constrained"
     keep_mean: bool = False
-    execute: Literal["mean", "sample", "best"] = "mean"
+    execute: Literal["mean", "sample", "best", "checked"] = "mean"
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.plans, self.iterations) < 1 or not 1 <= self.elites <= self.plans:
@@ -208,7 +212,8 @@ class CrossEntropy:
         begins.
         """
         mean = jnp.where(is_first, 0.0, jnp.concatenate([last[1:], last[-1:]]))
-        return Search(mean, jnp.full_like(mean, self.init_std), mean, jnp.zeros((), jnp.int32))
+        elites = jnp.broadcast_to(mean, (self.elites, *mean.shape))
+        return Search(mean, jnp.full_like(mean, self.init_std), mean, elites, jnp.zeros((), jnp.int32))
 
     def propose(self, search: Search, proposals: Float[Array, "M H A"], *, key: Key) -> Float[Array, "N H A"]:
         """N plans, clipped to [-1, 1]: the M plans that the actor proposes, and plans drawn around the mean.
@@ -261,7 +266,7 @@ class CrossEntropy:
             "plan/elite_cost": forecast.cost[chosen].sum(-1).mean(),
             "plan/std": std.mean(),
         }
-        return Search(mean, std, plans[self.elite(forecast, limits, 1)[0]], unsafe), metrics
+        return Search(mean, std, plans[self.elite(forecast, limits, 1)[0]], plans[chosen], unsafe), metrics
 
     def _widened(self, std: Float[Array, "H A"], unsafe: Int[Array, ""]) -> Float[Array, "H A"]:
         """The standard deviation, or a wider one if no plan has been safe in as many rounds as ``patience`` allows."""
@@ -280,7 +285,7 @@ class CrossEntropy:
         *,
         key: Key,
     ) -> tuple[Float[Array, " A"], Search, Metrics, Candidates]:
-        """Runs all iterations.
+        """Runs all iterations, and :meth:`checked`.
 
         Returns:
             The action to execute, the final search, and the metrics and candidates of the last iteration. With
@@ -304,6 +309,7 @@ class CrossEntropy:
         number, search, metrics, candidates = jax.lax.while_loop(goes_on, iterate, (first, begin, *nothing))
         if self.min_iterations is not None:
             metrics["plan/iterations"] = number
+        search = self.checked(forecast, search, limits, key=key)
         return self.action(search, key=key), search, metrics, candidates
 
     def iterate(
@@ -323,9 +329,36 @@ class CrossEntropy:
         search, metrics = self.refine(search, *candidates, limits)
         return search, metrics, candidates
 
+    def checked(
+        self,
+        forecast: Callable[[Float[Array, "N H A"], Key], Forecast],
+        search: Search,
+        limits: Float[Array, " C"],
+        *,
+        key: Key,
+    ) -> Search:
+        """The search at its end, after the comparison that ``execute="checked"`` asks for.
+
+        ``key`` is the key of the whole search.
+        """
+        if self.execute != "checked":
+            return search
+        plans = self.finalists(search)
+        return self.decide(search, plans, forecast(plans, jax.random.fold_in(key, _CHECK)), limits)
+
+    def finalists(self, search: Search) -> Float[Array, "M H A"]:
+        """The plans that are compared again at the end: the mean, the best plan, and the elites."""
+        return jnp.concatenate([search.mean[None], search.best[None], search.elites])
+
+    def decide(
+        self, search: Search, plans: Float[Array, "N H A"], forecast: Forecast, limits: Float[Array, " C"]
+    ) -> Search:
+        """Makes the best of ``plans``, by the elite rule with k = 1, the best plan of the search."""
+        return search._replace(best=plans[self.elite(forecast, limits, 1)[0]])
+
     def executed(self, search: Search) -> Float[Array, "H A"]:
         """The executed plan. The next search starts from it."""
-        return search.best if self.execute == "best" else search.mean
+        return search.best if self.execute in ("best", "checked") else search.mean
 
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:
         """The action to execute. ``key`` is the key of the whole search."""

@@ -21,7 +21,8 @@ NUMBERS = st.floats(-10, 10, width=32)
 
 def around(mean, std) -> Search:
     """A search before its first iteration."""
-    return Search(jnp.array(mean), jnp.array(std), jnp.array(mean), jnp.zeros((), jnp.int32))
+    mean = jnp.array(mean)
+    return Search(mean, jnp.array(std), mean, mean[None], jnp.zeros((), jnp.int32))
 
 
 def forecasts():
@@ -169,7 +170,7 @@ def fork(plans, key):
     return Forecast(1 - 0.1 * jnp.abs(jnp.abs(sideways) - 0.6), 10.0 * (jnp.abs(sideways) < 0.3)[:, None])
 
 
-@pytest.mark.parametrize(("execute", "crashes"), [("mean", True), ("best", False)])
+@pytest.mark.parametrize(("execute", "crashes"), [("mean", True), ("best", False), ("checked", False)])
 def test_a_mean_of_left_and_right_goes_through_the_middle(execute, crashes):
     search = CrossEntropy(horizon=1, plans=200, elites=20, iterations=1, execute=execute)
     begin = search.begin(jnp.zeros((1, 1)), jnp.array(True))
@@ -178,6 +179,18 @@ def test_a_mean_of_left_and_right_goes_through_the_middle(execute, crashes):
         action = search.plan(fork, begin, jnp.zeros((0, 1, 1)), jnp.zeros(1), key=jax.random.key(seed))[0]
         hits.append(float(fork(action[None, None], None).cost[0, 0]) > 0)
     assert all(hits) if crashes else not any(hits)
+
+
+def test_a_check_decides_among_the_mean_the_best_plan_and_the_elites():
+    """By their costs of another look: the safe one that earns most, and if none is safe, the least costly."""
+    search = CrossEntropy(horizon=1, plans=4, elites=2, execute="checked")
+    found = around([[0.5]], [[1.0]])._replace(best=jnp.array([[0.9]]), elites=jnp.array([[[0.9]], [[0.1]]]))
+    np.testing.assert_allclose(search.finalists(found)[:, 0, 0], [0.5, 0.9, 0.9, 0.1])
+    for costs, expected in (([2, 3, 3, 0], 0.1), ([0, 3, 3, 0], 0.5), ([2, 0, 0, 0], 0.9), ([4, 3, 3, 2], 0.1)):
+        look = lambda plans, key, costs=costs: Forecast(plans[:, 0, 0], jnp.array(costs, jnp.float32)[:, None])
+        after = search.checked(look, found, jnp.ones(1), key=jax.random.key(0))
+        assert float(search.executed(after)[0, 0]) == pytest.approx(expected)
+        assert float(search.action(after, key=jax.random.key(0))[0]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rule", ["constrained", "best"])

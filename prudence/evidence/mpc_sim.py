@@ -142,7 +142,10 @@ def decide(
     for index in range(search.iterations):
         plans = _propose(search, found, nobodys, key=jax.random.fold_in(search_key, index))
         found, _ = _refine(search, found, plans, forecast(roll(np.asarray(plans)), episode_steps), limits)
-    return _action(search, found, key=action_key), found.mean
+    if search.execute == "checked":  # All that is simulated is certain, but the mean has not been simulated yet.
+        plans = search.finalists(found)
+        found = search.decide(found, plans, forecast(roll(np.asarray(plans)), episode_steps), limits)
+    return _action(search, found, key=action_key), search.executed(found)
 
 
 def forecast(outcome: Outcome, episode_steps: int) -> Forecast:

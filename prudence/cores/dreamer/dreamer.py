@@ -236,9 +236,9 @@ class Dreamer(WorldModelAgent):
         return self.plans.iterate(self.acting(state, "evaluate"), search_state, index)
 
     @compiled("self")
-    def end_search(self, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
+    def end_search(self, state: DreamerState, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
         """The actions, and the carry for the next decision."""
-        return self.plans.end(search_state)
+        return self.plans.end(self.acting(state, "evaluate"), search_state)
 
     def _filter(
         self,
