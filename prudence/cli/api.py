@@ -68,8 +68,8 @@ def configure(
         known = _environment(manifest, dataset, task, {**env, **({"obs": obs} if obs else {})})
         config = offline(preset_name, agent, known, Path(dataset).absolute(), manifest.digest, updates=updates)
     if cost_limit is not None:
-        several = isinstance(cost_limit, Sequence) and not isinstance(cost_limit, str)
-        budget = dataclasses.replace(config.agent.budget, limit=tuple(cost_limit) if several else cost_limit)
+        one = isinstance(cost_limit, int | float | str)  # A string is refused by the budget.
+        budget = dataclasses.replace(config.agent.budget, limit=cost_limit if one else tuple(cost_limit))
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, budget=budget))
     return dataclasses.replace(config, seed=seed)
 

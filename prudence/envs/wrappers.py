@@ -49,7 +49,7 @@ def own_time_limit(env: gym.Env, task: str) -> int | None:
 def _is_count(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return False
-    return value >= 1 and float(value).is_integer()
+    return bool(value >= 1) and float(value).is_integer()
 
 
 def _declared_costs(env: gym.Env, task: str) -> tuple[str, ...]:
