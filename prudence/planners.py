@@ -296,8 +296,7 @@ class CrossEntropy:
             index, _, _, candidates = carry
             if self.min_iterations is None:
                 return index < self.iterations
-            enough = is_safe(candidates.forecast, limits).sum() >= self.elites
-            return (index < self.iterations) & ~((index >= self.min_iterations) & enough)
+            return (index < self.iterations) & ~self.is_done(candidates.forecast, limits, index)
 
         def iterate(carry: tuple) -> tuple:
             index, search, _, _ = carry
@@ -328,6 +327,13 @@ class CrossEntropy:
         candidates = Candidates(plans, forecast(plans, forecast_key))
         search, metrics = self.refine(search, *candidates, limits)
         return search, metrics, candidates
+
+    def is_done(
+        self, forecast: Forecast, limits: Float[Array, " C"], iterations: int | Int[Array, ""]
+    ) -> Bool[Array, ""]:
+        """Whether the search may end after so many iterations, the last of which has this forecast."""
+        least = self.iterations if self.min_iterations is None else self.min_iterations
+        return (iterations >= least) & (is_safe(forecast, limits).sum() >= self.elites)
 
     def checked(
         self,

@@ -149,7 +149,6 @@ class Agent(abc.ABC):
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
         """The state after a finished *training* episode. It is never called for an evaluation episode."""
 
-    @abc.abstractmethod
     def report(
         self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
     ) -> dict[str, np.ndarray]:
@@ -157,5 +156,6 @@ class Agent(abc.ABC):
 
         Returns:
             Arrays ``prediction/<name>``, the mean of ``samples`` futures, and ``truth/<name>``, for observations,
-            ``reward [B, T]`` and ``cost [B, T, C]``. Empty for an agent without a model.
+            ``reward [B, T]`` and ``cost [B, T, C]``. Empty for an agent without a model of sequences.
         """
+        return {}

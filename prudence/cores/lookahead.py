@@ -223,8 +223,6 @@ class Lookahead(Agent):
         Raises:
             ValueError: T is 1, so that there are no pairs.
         """
-        if batches.reward.shape[-1] < 2:
-            raise ValueError("the critics learn from pairs of rows: give --loop.batch-length 2, or more")
         return gradient_steps(lambda state, batch, key: self._update(state, batch, key=key), state, batches, key=key)
 
     def _update(self, state: LookaheadState, batch: Batch, *, key: Key) -> tuple[LookaheadState, Metrics]:
@@ -246,12 +244,6 @@ class Lookahead(Agent):
     def on_episode(self, state: LookaheadState, summary: EpisodeSummary) -> LookaheadState:
         """Nothing: plans keep the budget, not a multiplier."""
         return state
-
-    def report(
-        self, state: LookaheadState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty: the model's errors are in the metrics."""
-        return {}
 
 
 def propose(

@@ -6,12 +6,11 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from prudence.budgets import LivedCosts
 from prudence.cores.base import Agent, compiled
-from prudence.types import Batch, EpisodeSummary, Key, Metrics
+from prudence.types import EpisodeSummary, Metrics
 
 
 class ModelFreeAgent(Agent):
@@ -38,9 +37,3 @@ class ModelFreeAgent(Agent):
         multiplier = self.config.constraint.multiplier(constraint)
         suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
         return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
-
-    def report(
-        self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty, because the agent has no world model."""
-        return {}

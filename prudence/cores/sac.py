@@ -304,8 +304,6 @@ class SAC(ModelFreeAgent):
         Raises:
             ValueError: T is 1, so that there are no pairs.
         """
-        if batches.reward.shape[-1] < 2:
-            raise ValueError("SAC learns from pairs of rows: give --loop.batch-length 2, or more")
         return gradient_steps(lambda state, batch, key: self._update(state, batch, key=key), state, batches, key=key)
 
     def _update(self, state: SACState, batch: Batch, *, key: Key) -> tuple[SACState, Metrics]:

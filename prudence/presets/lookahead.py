@@ -10,6 +10,7 @@ from prudence.envs.base import EnvConfig
 from prudence.envs.registry import shows_pictures, where_offered
 from prudence.loops import ReplayLoop
 from prudence.models.dynamics import DynamicsConfig
+from prudence.presets.sac import debug_loop
 
 Choices = tuple[EnvConfig, LookaheadConfig, ReplayLoop]
 
@@ -56,22 +57,7 @@ def _debug(system: System[LookaheadConfig], env: EnvConfig) -> Choices:
         critic=replace(config.critic, head=replace(config.critic.head, units=8)),
         fit_every=80,
     )
-    loop = replace(
-        loop,
-        steps=400,
-        num_envs=2,
-        prefill=40,
-        updates_per_decision=0.5,
-        updates_per_dispatch=2,
-        decisions_per_iteration=8,
-        batch_size=8,
-        replay_capacity=1000,
-        log_every=50,
-        evaluate_every=200,
-        evaluate_episodes=1,
-        checkpoint_every=100,
-    )
-    return env, config, loop
+    return env, config, debug_loop(loop)
 
 
 PRESETS = {"debug": _debug, "cpu": _cpu, "paper": _paper}

@@ -53,20 +53,9 @@ def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
     return env, system.compose(config), loop
 
 
-def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
-    env, config, loop = _paper(system, env)
-
-    def tiny(critic: CriticConfig) -> CriticConfig:
-        return replace(critic, head=replace(critic.head, units=8))
-
-    config = replace(
-        config,
-        actor=replace(config.actor, units=8),
-        critic=tiny(config.critic),
-        cost_critic=tiny(config.cost_critic),
-        budget=replace(config.budget, start=0),
-    )
-    loop = replace(
+def debug_loop(loop: ReplayLoop) -> ReplayLoop:
+    """The preset ``debug`` of agents that learn from pairs of rows."""
+    return replace(
         loop,
         steps=400,
         num_envs=2,
@@ -81,7 +70,22 @@ def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
         evaluate_episodes=1,
         checkpoint_every=100,
     )
-    return env, config, loop
+
+
+def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
+    env, config, loop = _paper(system, env)
+
+    def tiny(critic: CriticConfig) -> CriticConfig:
+        return replace(critic, head=replace(critic.head, units=8))
+
+    config = replace(
+        config,
+        actor=replace(config.actor, units=8),
+        critic=tiny(config.critic),
+        cost_critic=tiny(config.cost_critic),
+        budget=replace(config.budget, start=0),
+    )
+    return env, config, debug_loop(loop)
 
 
 PRESETS = {"debug": _debug, "cpu": _cpu, "paper": _paper}

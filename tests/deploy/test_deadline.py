@@ -52,8 +52,11 @@ def decide(act, agent):
     return act(agent.init_carry(1), OBSERVATION, np.array([True]), key=jax.random.key(3))
 
 
-def test_as_many_iterations_as_configured_make_the_agents_own_decision(planner):
+@pytest.mark.parametrize("execute", ["mean", "checked"])
+def test_as_many_iterations_as_configured_make_the_agents_own_decision(planner, execute):
     agent, state = planner
+    search = replace(agent.config.planning.search, execute=execute)
+    agent = replace(agent, config=replace(agent.config, planning=replace(agent.config.planning, search=search)))
     quick = RealTime(agent, state, deadline=1e-6)
     action, carry, _ = decide(quick.act, agent)
     once = replace(agent.config.planning, search=replace(agent.config.planning.search, iterations=1))

@@ -291,12 +291,6 @@ class ModelBased(Agent):
         """Nothing: the multiplier learns from imagined costs."""
         return state
 
-    def report(
-        self, state: ModelBasedState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty: the model's errors are in the metrics."""
-        return {}
-
 
 def _some(recorded: np.ndarray, number: int, *, key: Key) -> Float[Array, "B F"]:
     """``number`` rows at random. On the host, since the number of all rows is another one each time."""

@@ -115,7 +115,7 @@ class ReplayLearning(OnlineLearning):
     def _fit(self, state: Any) -> Any:
         """Fits the agent's model to everything that is recorded, if it has one for which that is due."""
         learned_from = self._counters.decisions - self._replay_loop.prefill
-        if not isinstance(self.agent, Fitting) or learned_from < 0:
+        if not isinstance(self.agent, Fitting) or learned_from < 0 or not self._replay.ready(2):
             return state
         every, before = self.agent.fit_every, learned_from - self._replay_loop.decisions_per_iteration
         if learned_from // every == before // every:
