@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -24,8 +24,9 @@ class ModelFreeAgent(Agent):
 
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
         """As :meth:`prudence.cores.base.Agent.on_episode`: the mean cost of episodes, and the multiplier."""
-        changed = self._on_episode(state.lived, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
-        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, changed)
+        cost = jnp.asarray(summary.episode_cost, jnp.float32)
+        lived, constraint = self._on_episode(state.lived, state.constraint, cost)
+        return replace(state, lived=lived, constraint=constraint)
 
     @compiled("self")
     def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:

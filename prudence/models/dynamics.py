@@ -10,7 +10,7 @@ names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
@@ -361,7 +361,7 @@ class Dynamics:
             errors, epoch = np.asarray(found), epoch + 1
             progress = progress.after(errors.mean(-1), c.gain)
         elites = best(errors.mean(-1), c.elites)
-        state = eqx.tree_at(lambda s: (s.members, s.elites), state, (members, jnp.asarray(elites)))
+        state = replace(state, members=members, elites=jnp.asarray(elites))
         return state, {"model/loss": loss, "model/epochs": epoch, **self._held_out(errors[elites].mean(0))}
 
     def _held_out(self, errors: np.ndarray) -> Metrics:
@@ -373,12 +373,10 @@ class Dynamics:
     def _rescaled(self, state: DynamicsState, records: Records, rows: np.ndarray) -> DynamicsState:
         """The state with the moments and bounds of these records."""
         inputs, outputs = self._sides(records, rows)
-        moments = [
-            type(old).init(x.shape[-1], old.clip).update(jnp.asarray(x))
-            for old, x in ((state.inputs, inputs), (state.outputs, outputs))
-        ]
-        bounds = [jnp.asarray(edge(records.observations, 0)) for edge in (np.min, np.max)]
-        return eqx.tree_at(lambda s: (s.inputs, s.outputs, s.low, s.high), state, (*moments, *bounds))
+        renewed = lambda old, x: type(old).init(x.shape[-1], old.clip).update(jnp.asarray(x))
+        low, high = (jnp.asarray(edge(records.observations, 0)) for edge in (np.min, np.max))
+        moments = {"inputs": renewed(state.inputs, inputs), "outputs": renewed(state.outputs, outputs)}
+        return replace(state, **moments, low=low, high=high)
 
     def _sides(self, records: Records, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What enters the networks and what should leave them, not standardised."""

@@ -217,7 +217,7 @@ class ModelBased(Agent):
             after = self._try(moved, world, tried, key=jax.random.clone(trial_key))
             share = float(improves(before, after, targets).mean())
             if index and share < c.agreement:
-                policy = eqx.tree_at(lambda p: p.constraint, policy, moved.constraint)
+                policy = replace(policy, constraint=moved.constraint)
                 break
             policy, before, kept = moved, after, kept + 1
         found = {"imagined/updates": kept, "imagined/agreement": share, "imagined/return": before.returns.mean()}
@@ -241,7 +241,7 @@ class ModelBased(Agent):
         orders = jnp.argsort(jax.random.uniform(order_key, (self.config.horizon, len(starts))), -1)
         rows = self.imagine(policy, world, starts, orders, key=imagine_key)
         cost = jnp.asarray(rows.cost).sum(1).mean(0) * self._episode
-        policy = eqx.tree_at(lambda p: p.lived, policy, policy.lived.update(cost))
+        policy = replace(policy, lived=policy.lived.update(cost))
         return self.policy.update(policy, jax.tree.map(lambda x: jnp.asarray(x)[None], rows), key=update_key)
 
     @property
