@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from prudence.ranges import Natural, Positive, Share, ShareAboveZero, ShareBelowOne, between
+from prudence.ranges import Natural, Positive, Share, ShareAboveZero, ShareBelowOne, between, check_ranges
 from prudence.types import Spaces
 
 
@@ -118,6 +118,7 @@ class Imagined:
     on_policy: bool = False
 
     def __post_init__(self) -> None:
+        check_ranges(self, "agent.budget.violation")
         _check_bound(self.bound, self.relative)
         if self.on_policy and self.estimate != "episode":
             raise ValueError(
@@ -151,19 +152,11 @@ class Lived:
     approach: ShareBelowOne | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.memory <= 1:
-            raise ValueError(f"memory={self.memory} is the share of the newest episode: choose from above 0 to 1")
+        check_ranges(self, "agent.budget.violation")
         _check_bound(self.bound, self.relative)
-        if self.approach is not None and not 0 <= self.approach < 1:
-            raise ValueError(
-                f"approach={self.approach} sets the target to this share of the usual cost, until the budget is "
-                "reached: choose a number from 0 to below 1 (.6 lets costs halve in 75 episodes), or None"
-            )
 
 
 def _check_bound(bound: float | None, relative: bool) -> None:
-    if bound is not None and bound <= 0:
-        raise ValueError(f"bound={bound} must be above 0 (2 clips violations to ± 2 targets), or None")
     if bound is not None and not relative:
         raise ValueError("bound is in targets, but relative=False counts in costs: leave one of them out")
 
@@ -192,15 +185,7 @@ class Budget:
     violation: Imagined | Lived = field(default_factory=Imagined)
 
     def __post_init__(self) -> None:
-        limits = self.limit if isinstance(self.limit, tuple) else (self.limit,)
-        if not all(limit >= 0 for limit in limits):
-            raise ValueError(f"limit={self.limit} is what an episode may cost: choose 0 or more")
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"discount={self.discount} must be between 0 and 1")
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin={self.margin} is a share of the budget: choose a number from 0 to below 1")
-        if self.start < 0:
-            raise ValueError(f"start={self.start} is a number of updates: choose 0 or more")
+        check_ranges(self, "agent.budget")
 
     def check(self, spaces: Spaces, *, constrained: bool) -> None:
         """Checks the budget against the environment. ``constrained``: whether the actor has a constraint.

@@ -1,8 +1,9 @@
 """Planning: a search for the safe sequence of actions with the best imagined outcome.
 
 There is one implementation of the cross-entropy method. Two things are arguments: the scores and costs of plans (a
-:class:`Forecast`), and the rule that selects the elites (an :data:`EliteRule`). SafeDreamer's constrained planner, its
-Lagrangian variant, LAMBDA's CEM-MPC and the planner on the true simulator differ only in these.
+:class:`Forecast`), and the rule that ranks them (an :data:`EliteRule`). SafeDreamer's constrained planner, its
+Lagrangian variant, LAMBDA's CEM-MPC and the planner on the true simulator differ only in these. SafeLOOP's planner
+(ARC) weighs plans by their ranks instead of selecting the best ones, and goes on for as long as too few are safe.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from prudence.ranges import Deviation, Few, NonNegative, Share, ShareBelowOne, Size
+from prudence.ranges import Deviation, Few, Natural, NonNegative, Positive, Share, ShareBelowOne, Size
 from prudence.types import Key, Metrics
 
 
@@ -24,7 +25,7 @@ class Forecast(NamedTuple):
 
     Attributes:
         score: ``[N]`` the objective to maximise, such as a return.
-        cost: ``[N, C]`` in the unit of the budgets: the cost of an episode.
+        cost: ``[N, C]`` in the unit of the limits that the search gets, such as the cost of an episode.
     """
 
     score: Float[Array, " N"]
@@ -39,11 +40,20 @@ class Candidates(NamedTuple):
 
 
 class Search(NamedTuple):
-    """State of a search: the distribution of plans (independent normals), and the best plan of the last iteration."""
+    """State of a search.
+
+    Attributes:
+        mean, std: the distribution of plans (independent normals).
+        best: the best plan of the last iteration, or what was decided for afterwards (:meth:`CrossEntropy.decide`).
+        elites: the k elites of the last iteration, best first.
+        unsafe: number of iterations in a row, the last one included, in which no plan was safe.
+    """
 
     mean: Float[Array, "H A"]
     std: Float[Array, "H A"]
     best: Float[Array, "H A"]
+    elites: Float[Array, "k H A"]
+    unsafe: Int[Array, ""]
 
 
 EliteRule = Callable[[Forecast, Float[Array, " C"], int], Float[Array, " N"]]
@@ -94,8 +104,28 @@ def correlated(noise: Float[Array, "N H A"], correlation: float) -> Float[Array,
     return jnp.swapaxes(jnp.concatenate([by_step[:1], later]), 0, 1)
 
 
-_NO_ITERATION = 2**31 - 1
-"""Number for the key of the executed action. It is larger than any iteration's number, so the keys differ."""
+def weighted(
+    plans: Float[Array, "N H A"], rank: Float[Array, " N"], kappa: float
+) -> tuple[Float[Array, "H A"], Float[Array, "H A"]]:
+    r"""Mean and variance of plans that count by their ranks (ARC: Sikchi et al. 2020).
+
+    .. math::
+        w_n ∝ e^{κ s_n}, \qquad μ = \sum_n w_n a_n, \qquad σ^2 = \sum_n w_n (a_n - μ)^2
+
+    Args:
+        plans: the plans a.
+        rank: their ranks s. A plan with rank −∞ does not count.
+        kappa: κ, in the inverse unit of ranks.
+    """
+    weights = jax.nn.softmax(kappa * rank)[:, None, None]
+    mean = (weights * plans).sum(0)
+    return mean, (weights * jnp.square(plans - mean)).sum(0)
+
+
+_WIDENING = 1.5
+"""Factor by which the variance grows when no plan has been safe for too long (SafeLOOP's released code)."""
+_NO_ITERATION, _CHECK = 2**31 - 1, 2**31 - 2
+"""Numbers for the keys of the executed action and of the last comparison, larger than any iteration's number."""
 
 RULES: dict[str, EliteRule] = {"best": best, "constrained": constrained}
 
@@ -104,22 +134,35 @@ RULES: dict[str, EliteRule] = {"best": best, "constrained": constrained}
 class CrossEntropy:
     """Cross-entropy method over plans of H actions in [-1, 1]^A (SafeDreamer Algorithm 1 and Table 5).
 
+    With a ``kappa`` it is ARC (actor regularized control: Sikchi et al. 2020), the cross-entropy method's soft variant.
+
     Attributes:
         horizon: H, length of a plan.
         plans: N, number of plans in each iteration.
         elites: k, number of elites to which the distribution is refitted.
-        iterations: number of rounds. Each draws plans and refits the distribution.
+        kappa: κ, the inverse temperature of :func:`weighted`. The distribution is refitted to all plans, weighted by
+            their ranks. With ``constrained`` these are the safe ones by exp(κ score), or, if fewer than k plans are
+            safe, all plans by exp(−κ cost). None refits it to the k elites alike.
+        iterations: largest number of rounds. Each draws plans and refits the distribution.
+        min_iterations: number of rounds after which the search ends as soon as k plans are safe. None always makes
+            ``iterations`` rounds.
+        patience: number of rounds in a row without a safe plan after which the variance is reset to 1.5 times that of
+            the first round; after as many again, to 1.5² times, and so on. 0 never resets it.
         proposals: share of the N plans that the actor proposes. They are the same in every iteration.
         momentum: weight of the old mean in the new mean.
+        variance_momentum: weight of the old variance in the new variance.
         init_std: standard deviation in the first iteration.
+        truncation: number of standard deviations beyond which no noise is drawn. None does not truncate.
         correlation: correlation of neighbouring steps' noise in a plan; see :func:`correlated`.
         min_std: lower bound of the standard deviation.
         rule: selects the elites; see :func:`best` and :func:`constrained`.
         keep_mean: includes the mean itself among the plans, so that the search scores the warm start and every
             refitted mean.
         execute: which action is executed. ``mean`` is the first action of the last mean. ``sample`` is a sample around
-            it. ``best`` is the first action of the best plan of the last iteration. (If "left" and "right" are both
-            safe, their mean leads through the middle, which may not be safe.)
+            it. ``best`` is the first action of the best plan of the last iteration. ``checked`` compares them again, in
+            fresh futures: the last mean, the best plan and the elites. For if "left" and "right" are both safe, their
+            mean leads through the middle, which may not be safe; and a plan that is the best of many owes that in part
+            to the futures in which it was seen.
 
     Raises:
         ValueError: a number is outside its range.
@@ -128,15 +171,20 @@ class CrossEntropy:
     horizon: Few = 15
     plans: Size = 500
     elites: Size = 50
+    kappa: Positive | None = None
     iterations: Few = 6
+    min_iterations: Few | None = None
+    patience: Natural = 0
     proposals: ShareBelowOne = 0.0
     momentum: Share = 0.1
+    variance_momentum: Share = 0.0
     init_std: Deviation = 1.0
+    truncation: Positive | None = None
     correlation: ShareBelowOne = 0.0
     min_std: NonNegative = 0.0
     rule: Literal["best", "constrained"] = "constrained"
     keep_mean: bool = False
-    execute: Literal["mean", "sample", "best"] = "mean"
+    execute: Literal["mean", "sample", "best", "checked"] = "mean"
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.plans, self.iterations) < 1 or not 1 <= self.elites <= self.plans:
@@ -164,14 +212,19 @@ class CrossEntropy:
         begins.
         """
         mean = jnp.where(is_first, 0.0, jnp.concatenate([last[1:], last[-1:]]))
-        return Search(mean, jnp.full_like(mean, self.init_std), mean)
+        elites = jnp.broadcast_to(mean, (self.elites, *mean.shape))
+        return Search(mean, jnp.full_like(mean, self.init_std), mean, elites, jnp.zeros((), jnp.int32))
 
     def propose(self, search: Search, proposals: Float[Array, "M H A"], *, key: Key) -> Float[Array, "N H A"]:
         """N plans, clipped to [-1, 1]: the M plans that the actor proposes, and plans drawn around the mean.
 
         With ``keep_mean`` the first of the drawn plans is the mean itself.
         """
-        noise = jax.random.normal(key, (self.plans - len(proposals), *search.mean.shape))
+        shape = (self.plans - len(proposals), *search.mean.shape)
+        if self.truncation is None:
+            noise = jax.random.normal(key, shape)
+        else:
+            noise = jax.random.truncated_normal(key, -self.truncation, self.truncation, shape)
         if self.correlation:
             noise = correlated(noise, self.correlation)
         if self.keep_mean:
@@ -187,24 +240,41 @@ class CrossEntropy:
             number: number of elites; None is k.
         """
         number = self.elites if number is None else number
+        return jax.lax.top_k(self._rank(forecast, limits, number), number)[1]
+
+    def _rank(self, forecast: Forecast, limits: Float[Array, " C"], number: int) -> Float[Array, " N"]:
+        """The ranks of the elite rule, and −∞ instead of NaN."""
         rank = RULES[self.rule](forecast, limits, number)
-        return jax.lax.top_k(jnp.where(jnp.isnan(rank), -jnp.inf, rank), number)[1]
+        return jnp.where(jnp.isnan(rank), -jnp.inf, rank)
 
     def refine(
         self, search: Search, plans: Float[Array, "N H A"], forecast: Forecast, limits: Float[Array, " C"]
     ) -> tuple[Search, Metrics]:
         """Refits the distribution to the elites, and stores the best plan by the elite rule with k = 1."""
-        chosen = self.elite(forecast, limits)
-        elite = plans[chosen]
-        mean = self.momentum * search.mean + (1 - self.momentum) * elite.mean(0)
-        std = jnp.maximum(elite.std(0), self.min_std)
+        chosen, safe = self.elite(forecast, limits), is_safe(forecast, limits)
+        if self.kappa is None:
+            mean, variance = plans[chosen].mean(0), plans[chosen].var(0)
+        else:
+            mean, variance = weighted(plans, self._rank(forecast, limits, self.elites), self.kappa)
+        mean = self.momentum * search.mean + (1 - self.momentum) * mean
+        variance = self.variance_momentum * jnp.square(search.std) + (1 - self.variance_momentum) * variance
+        unsafe = jnp.where(safe.any(), 0, search.unsafe + 1)
+        std = self._widened(jnp.maximum(jnp.sqrt(variance), self.min_std), unsafe)
         metrics = {
-            "plan/safe_share": is_safe(forecast, limits).mean(),
+            "plan/safe_share": safe.mean(),
             "plan/elite_score": forecast.score[chosen].mean(),
             "plan/elite_cost": forecast.cost[chosen].sum(-1).mean(),
             "plan/std": std.mean(),
         }
-        return Search(mean, std, plans[self.elite(forecast, limits, 1)[0]]), metrics
+        return Search(mean, std, plans[self.elite(forecast, limits, 1)[0]], plans[chosen], unsafe), metrics
+
+    def _widened(self, std: Float[Array, "H A"], unsafe: Int[Array, ""]) -> Float[Array, "H A"]:
+        """The standard deviation, or a wider one if no plan has been safe in as many rounds as ``patience`` allows."""
+        if not self.patience:
+            return std
+        times = unsafe // self.patience
+        wide = self.init_std * _WIDENING ** (times / 2)
+        return jnp.where((times > 0) & (unsafe % self.patience == 0), wide, std)
 
     def plan(
         self,
@@ -215,18 +285,31 @@ class CrossEntropy:
         *,
         key: Key,
     ) -> tuple[Float[Array, " A"], Search, Metrics, Candidates]:
-        """Runs all iterations.
+        """Runs all iterations, and :meth:`checked`.
 
         Returns:
-            The action to execute, the final search, and the metrics and candidates of the last iteration.
+            The action to execute, the final search, and the metrics and candidates of the last iteration. With
+            ``min_iterations`` the metrics have the number of iterations, ``plan/iterations``.
         """
 
-        def iterate(search: Search, index: Array) -> tuple[Search, tuple[Metrics, Candidates]]:
-            search, metrics, candidates = self.iterate(forecast, search, proposals, limits, index, key=key)
-            return search, (metrics, candidates)
+        def goes_on(carry: tuple) -> Bool[Array, ""]:
+            index, _, _, candidates = carry
+            if self.min_iterations is None:
+                return index < self.iterations
+            return (index < self.iterations) & ~self.is_done(candidates.forecast, limits, index)
 
-        search, history = jax.lax.scan(iterate, begin, jnp.arange(self.iterations))
-        return self.action(search, key=key), search, *jax.tree.map(lambda x: x[-1], history)
+        def iterate(carry: tuple) -> tuple:
+            index, search, _, _ = carry
+            return index + 1, *self.iterate(forecast, search, proposals, limits, index, key=key)
+
+        first = jnp.zeros((), jnp.int32)
+        nothing = jax.eval_shape(iterate, (first, begin, None, None))[2:]
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
+        number, search, metrics, candidates = jax.lax.while_loop(goes_on, iterate, (first, begin, *nothing))
+        if self.min_iterations is not None:
+            metrics["plan/iterations"] = number
+        search = self.checked(forecast, search, limits, key=key)
+        return self.action(search, key=key), search, metrics, candidates
 
     def iterate(
         self,
@@ -245,9 +328,43 @@ class CrossEntropy:
         search, metrics = self.refine(search, *candidates, limits)
         return search, metrics, candidates
 
+    def is_done(
+        self, forecast: Forecast, limits: Float[Array, " C"], iterations: int | Int[Array, ""]
+    ) -> Bool[Array, ""]:
+        """Whether the search may end after so many iterations, the last of which has this forecast."""
+        least = self.iterations if self.min_iterations is None else self.min_iterations
+        return (iterations >= least) & (is_safe(forecast, limits).sum() >= self.elites)
+
+    def checked(
+        self,
+        forecast: Callable[[Float[Array, "N H A"], Key], Forecast],
+        search: Search,
+        limits: Float[Array, " C"],
+        *,
+        key: Key,
+    ) -> Search:
+        """The search at its end, after the comparison that ``execute="checked"`` asks for.
+
+        ``key`` is the key of the whole search.
+        """
+        if self.execute != "checked":
+            return search
+        plans = self.finalists(search)
+        return self.decide(search, plans, forecast(plans, jax.random.fold_in(key, _CHECK)), limits)
+
+    def finalists(self, search: Search) -> Float[Array, "M H A"]:
+        """The plans that are compared again at the end: the mean, the best plan, and the elites."""
+        return jnp.concatenate([search.mean[None], search.best[None], search.elites])
+
+    def decide(
+        self, search: Search, plans: Float[Array, "N H A"], forecast: Forecast, limits: Float[Array, " C"]
+    ) -> Search:
+        """Makes the best of ``plans``, by the elite rule with k = 1, the best plan of the search."""
+        return search._replace(best=plans[self.elite(forecast, limits, 1)[0]])
+
     def executed(self, search: Search) -> Float[Array, "H A"]:
         """The executed plan. The next search starts from it."""
-        return search.best if self.execute == "best" else search.mean
+        return search.best if self.execute in ("best", "checked") else search.mean
 
     def action(self, search: Search, *, key: Key) -> Float[Array, " A"]:
         """The action to execute. ``key`` is the key of the whole search."""

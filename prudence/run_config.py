@@ -10,6 +10,7 @@ from prudence.cores.base import Agent
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.fosp.config import FospConfig
 from prudence.cores.latent_sac import LatentSACConfig
+from prudence.cores.lookahead import LookaheadConfig
 from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.sac import SACConfig
@@ -34,9 +35,9 @@ class RunConfig:
 
     agent_name: str
     env: EnvConfig
-    agent: DreamerConfig | FospConfig | OnPolicyConfig | SACConfig | ModelBasedConfig | LatentSACConfig = field(
-        default_factory=DreamerConfig
-    )
+    agent: (
+        DreamerConfig | FospConfig | OnPolicyConfig | SACConfig | ModelBasedConfig | LookaheadConfig | LatentSACConfig
+    ) = field(default_factory=DreamerConfig)
     loop: ReplayLoop | MixedLoop | RolloutLoop | OfflineLoop = field(default_factory=ReplayLoop)
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
 

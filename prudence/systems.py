@@ -18,6 +18,7 @@ from prudence.agents import (
     sac,
     safe_slac,
     safedreamer,
+    safeloop,
     saute,
     trpo,
 )
@@ -31,6 +32,7 @@ _PAPERS = (
     fosp,
     recovery_rl,
     mbppo,
+    safeloop,
     ppo,
     trpo,
     cpo,

@@ -120,15 +120,15 @@ def test_a_margin_is_aimed_below_the_budget():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: Budget(-1.0), "0 or more"),
-        (lambda: Budget((1.0, float("nan"))), "0 or more"),
-        (lambda: Budget(discount=1.5), "between 0 and 1"),
-        (lambda: Budget(margin=1.0), "share of the budget"),
-        (lambda: Budget(start=-1), "number of updates"),
-        (lambda: Lived(memory=0.0), "share of the newest"),
-        (lambda: Lived(bound=0.0), "above 0"),
+        (lambda: Budget(-1.0), r"agent\.budget\.limit=-1\.0 must be a number from 0 to 1,000,000,000"),
+        (lambda: Budget((1.0, float("nan"))), r"agent\.budget\.limit=\(1\.0, nan\) must be a number from 0 to"),
+        (lambda: Budget(discount=1.5), r"agent\.budget\.discount=1\.5 must be a number from 0 to 1"),
+        (lambda: Budget(margin=1.0), r"agent\.budget\.margin=1\.0 must be a number from 0 to below 1"),
+        (lambda: Budget(start=-1), r"agent\.budget\.start=-1 must be a whole number from 0"),
+        (lambda: Lived(memory=0.0), r"agent\.budget\.violation\.memory=0\.0 must be a number from above 0 to 1"),
+        (lambda: Lived(bound=0.0), r"agent\.budget\.violation\.bound=0\.0 must be a number from above 0"),
         (lambda: Lived(bound=2.0, relative=False), "leave one of them out"),
-        (lambda: Lived(approach=1.0), "share of the usual cost"),
+        (lambda: Lived(approach=1.0), r"agent\.budget\.violation\.approach=1\.0 must be a number from 0 to below 1"),
         (lambda: Budget((1.0, 2.0)).check(toys.spaces(), constrained=True), "names 2 budgets, but the environment"),
         (
             lambda: Budget(violation=Lived()).check(toys.spaces(steps=None), constrained=True),

@@ -1,7 +1,8 @@
-"""The cross-entropy search: its elites, its independence of neighbours, its warm start, and a detour to take."""
+"""The cross-entropy search: its elites or weights, independence of neighbours, warm start, and a detour to take."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import hypothesis.extra.numpy as hnp
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prudence.planners import CrossEntropy, Forecast, Search, best, constrained, correlated, is_safe
+from prudence.planners import CrossEntropy, Forecast, Search, best, constrained, correlated, is_safe, weighted
 
 K = 4
 NUMBERS = st.floats(-10, 10, width=32)
@@ -20,7 +21,8 @@ NUMBERS = st.floats(-10, 10, width=32)
 
 def around(mean, std) -> Search:
     """A search before its first iteration."""
-    return Search(jnp.array(mean), jnp.array(std), jnp.array(mean))
+    mean = jnp.array(mean)
+    return Search(mean, jnp.array(std), mean, mean[None], jnp.zeros((), jnp.int32))
 
 
 def forecasts():
@@ -168,7 +170,7 @@ def fork(plans, key):
     return Forecast(1 - 0.1 * jnp.abs(jnp.abs(sideways) - 0.6), 10.0 * (jnp.abs(sideways) < 0.3)[:, None])
 
 
-@pytest.mark.parametrize(("execute", "crashes"), [("mean", True), ("best", False)])
+@pytest.mark.parametrize(("execute", "crashes"), [("mean", True), ("best", False), ("checked", False)])
 def test_a_mean_of_left_and_right_goes_through_the_middle(execute, crashes):
     search = CrossEntropy(horizon=1, plans=200, elites=20, iterations=1, execute=execute)
     begin = search.begin(jnp.zeros((1, 1)), jnp.array(True))
@@ -177,6 +179,18 @@ def test_a_mean_of_left_and_right_goes_through_the_middle(execute, crashes):
         action = search.plan(fork, begin, jnp.zeros((0, 1, 1)), jnp.zeros(1), key=jax.random.key(seed))[0]
         hits.append(float(fork(action[None, None], None).cost[0, 0]) > 0)
     assert all(hits) if crashes else not any(hits)
+
+
+def test_a_check_decides_among_the_mean_the_best_plan_and_the_elites():
+    """By their costs of another look: the safe one that earns most, and if none is safe, the least costly."""
+    search = CrossEntropy(horizon=1, plans=4, elites=2, execute="checked")
+    found = around([[0.5]], [[1.0]])._replace(best=jnp.array([[0.9]]), elites=jnp.array([[[0.9]], [[0.1]]]))
+    np.testing.assert_allclose(search.finalists(found)[:, 0, 0], [0.5, 0.9, 0.9, 0.1])
+    for costs, expected in (([2, 3, 3, 0], 0.1), ([0, 3, 3, 0], 0.5), ([2, 0, 0, 0], 0.9), ([4, 3, 3, 2], 0.1)):
+        look = lambda plans, key, costs=costs: Forecast(plans[:, 0, 0], jnp.array(costs, jnp.float32)[:, None])
+        after = search.checked(look, found, jnp.ones(1), key=jax.random.key(0))
+        assert float(search.executed(after)[0, 0]) == pytest.approx(expected)
+        assert float(search.action(after, key=jax.random.key(0))[0]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rule", ["constrained", "best"])
@@ -232,3 +246,80 @@ def test_executing_a_sample_stays_within_bounds():
 def test_impossible_searches_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         CrossEntropy(**change)
+
+
+# ---- actor regularized control -----------------------------------------------------------------
+
+ARC = CrossEntropy(horizon=1, plans=4, elites=2, kappa=1.0, momentum=0.1, variance_momentum=0.1, init_std=0.5)
+
+
+def of(*numbers: float):
+    """Plans of one action."""
+    return jnp.array(numbers).reshape(-1, 1, 1)
+
+
+def test_weighted_plans_by_hand():
+    plans, rank = of(0.2, 0.6, -1.0), jnp.array([0.0, np.log(3.0), -jnp.inf])
+    mean, variance = weighted(plans, rank, 1.0)  # Weights 1/4, 3/4 and 0.
+    np.testing.assert_allclose(mean, [[0.05 + 0.45]], rtol=1e-6)
+    np.testing.assert_allclose(variance, [[0.25 * 0.09 + 0.75 * 0.01]], rtol=1e-5)
+    np.testing.assert_allclose(weighted(plans, rank, 2.0)[0], [[0.02 + 0.54]], rtol=1e-6)  # 1/10 and 9/10.
+
+
+def test_all_safe_plans_count_by_their_scores():
+    # Budget 1: plans 0, 1 and 3 are safe, at least as many as k. Weights 1/4, 1/2, 0 and 1/4, for any k of so many.
+    forecast = Forecast(jnp.array([0.0, np.log(2.0), 9.0, 0.0]), jnp.array([[0.5], [1.0], [1.5], [0.0]]))
+    for elites in (1, 3):
+        search = replace(ARC, elites=elites)
+        refined, _ = search.refine(around([[-0.4]], [[1.0]]), of(0.2, 0.6, -1.0, 0.2), forecast, jnp.ones(1))
+        np.testing.assert_allclose(refined.mean, [[0.1 * -0.4 + 0.9 * 0.4]], rtol=1e-6)
+        np.testing.assert_allclose(refined.std, [[np.sqrt(0.1 * 1.0 + 0.9 * 0.04)]], rtol=1e-6)
+
+
+def test_with_too_few_safe_plans_all_count_by_their_costs():
+    """One of two elites is safe. Costs 0, ln 2, ln 2 and ln 4: weights 4/9, 2/9, 2/9 and 1/9."""
+    costs = jnp.log(jnp.array([[1.0], [2.0], [2.0], [4.0]]))
+    forecast = Forecast(jnp.array([0.0, 9.0, 9.0, 9.0]), costs)
+    refined, _ = ARC.refine(around([[0.0]], [[1.0]]), of(0.9, 0.0, 0.0, -0.9), forecast, jnp.full(1, 0.5))
+    np.testing.assert_allclose(refined.mean, [[0.9 * (0.9 * 4 / 9 - 0.9 / 9)]], rtol=1e-6)
+
+
+def test_the_search_widens_after_rounds_without_a_safe_plan():
+    """Each second time: to 1.5 and then 1.5² times the first variance of .25. One safe plan ends that."""
+    search = replace(ARC, patience=2, variance_momentum=0.0)
+    none, one = (Forecast(jnp.zeros(4), jnp.array(costs)[:, None]) for costs in ([2.0] * 4, [0.0, 2.0, 2.0, 2.0]))
+    found, stds, unsafe = search.begin(jnp.zeros((1, 1)), jnp.array(True)), [], []
+    for forecast in (none, none, none, none, one, none, none):
+        found, _ = search.refine(found, of(-0.1, 0.1, -0.1, 0.1), forecast, jnp.ones(1))
+        stds.append(float(found.std[0, 0]))
+        unsafe.append(int(found.unsafe))
+    assert unsafe == [1, 2, 3, 4, 0, 1, 2]
+    np.testing.assert_allclose(np.square(stds)[[0, 1, 2, 3, 5, 6]], [0.01, 0.375, 0.01, 0.5625, 0.01, 0.375], rtol=1e-5)
+
+
+def test_a_search_ends_once_enough_plans_are_safe_and_a_neighbour_changes_nothing():
+    """Plans are safe near an edge, which rounds approach from 0."""
+    search = CrossEntropy(horizon=1, plans=50, elites=10, iterations=12, min_iterations=2, init_std=0.3, min_std=0.2)
+
+    def one(edge, key):
+        def forecast(plans, key):
+            return Forecast(plans[:, 0, 0], jnp.abs(plans[:, 0] - edge))
+
+        begin = search.begin(jnp.zeros((1, 1)), jnp.array(True))
+        action, _, metrics, _ = search.plan(forecast, begin, jnp.zeros((0, 1, 1)), jnp.full(1, 0.1), key=key)
+        return action, metrics["plan/iterations"]
+
+    keys, edges = jax.random.split(jax.random.key(0), 3), jnp.array([0.0, 0.9, 5.0])
+    actions, iterations = jax.jit(jax.vmap(one))(edges, keys)
+    assert iterations[0] == 2  # Enough are safe in the first round, but two are made.
+    assert 2 < iterations[1] < 12
+    assert iterations[2] == 12  # No plan is ever safe.
+    alone = jax.jit(one)(edges[1], jax.random.split(jax.random.key(0), 3)[1])
+    np.testing.assert_allclose(alone[0], actions[1], rtol=1e-5)
+    assert alone[1] == iterations[1]
+
+
+def test_truncated_noise_stays_within_its_bounds():
+    search = CrossEntropy(horizon=1, plans=2000, elites=1, truncation=2.0)
+    plans = search.propose(around([[0.1]], [[0.2]]), jnp.zeros((0, 1, 1)), key=jax.random.key(0))
+    assert 0.35 < float(jnp.abs(plans - 0.1).max()) <= 0.4 + 1e-6

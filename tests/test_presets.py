@@ -17,6 +17,7 @@ from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.dreamer.uncertainty import UncertaintyConfig
 from prudence.cores.fosp.config import FospConfig
 from prudence.cores.latent_sac import LatentSACConfig
+from prudence.cores.lookahead import LookaheadConfig
 from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.sac import SACConfig
@@ -49,13 +50,14 @@ def presets_of(agent: str) -> list[str]:
         SACConfig: ("gpu", "comparison", "suite"),
         ModelBasedConfig: ("gpu", "comparison", "suite"),
         LatentSACConfig: ("gpu", "comparison", "suite"),
+        LookaheadConfig: ("gpu", "comparison", "suite"),
     }[SYSTEMS[agent].config]
     return [name for name in PRESETS if name not in lacking]
 
 
 def seen_by(agents: Iterable[str]) -> list[tuple[str, str]]:
     """The agents and the kinds of observation that they can learn from."""
-    vectors = (SACConfig, ModelBasedConfig)
+    vectors = (SACConfig, ModelBasedConfig, LookaheadConfig)
     sees = lambda agent: ("lidar",) if SYSTEMS[agent].config in vectors else ("lidar", "vision")
     return [(agent, obs) for agent in agents for obs in sees(agent)]
 

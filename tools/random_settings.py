@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from prudence.envs.base import EnvConfig, EnvError
-from prudence.loops import ReplayLoop
+from prudence.loops import ReplayLoop, RolloutLoop
 from prudence.presets import PRESETS, preset
 from prudence.ranges import Stated, stated_of
 from prudence.run_config import RunConfig
@@ -88,6 +88,8 @@ def trace(config: RunConfig, agent: Any, *, updates: bool) -> None:
     if not updates:
         return
     loop, shown = config.loop, spaces(config)
+    if isinstance(loop, RolloutLoop) and loop.replay_capacity:
+        return  # It fits a model until held-out data says to stop, in Python, which cannot be traced.
     if isinstance(loop, ReplayLoop):
         lead = (min(loop.updates_per_dispatch, 2), loop.batch_size, loop.batch_length)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def configure(
     updates: int | None = None,
     dataset: Path | str | None = None,
     start_from: Path | str | None = None,
-    cost_limit: float | tuple[float, ...] | None = None,
+    cost_limit: float | Sequence[float] | None = None,
     seed: int = 0,
     **env: Any,
 ) -> RunConfig:
@@ -67,7 +68,8 @@ def configure(
         known = _environment(manifest, dataset, task, {**env, **({"obs": obs} if obs else {})})
         config = offline(preset_name, agent, known, Path(dataset).absolute(), manifest.digest, updates=updates)
     if cost_limit is not None:
-        budget = dataclasses.replace(config.agent.budget, limit=cost_limit)
+        one = isinstance(cost_limit, int | float | str)  # A string is refused by the budget.
+        budget = dataclasses.replace(config.agent.budget, limit=cost_limit if one else tuple(cost_limit))
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, budget=budget))
     return dataclasses.replace(config, seed=seed)
 
@@ -127,7 +129,7 @@ def train(
     steps: int | None = None,
     updates: int | None = None,
     dataset: Path | str | None = None,
-    cost_limit: float | tuple[float, ...] | None = None,
+    cost_limit: float | Sequence[float] | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     config: RunConfig | None = None,

@@ -74,6 +74,23 @@ class Modelling(Protocol):
         ...
 
 
+@runtime_checkable
+class Fitting(Protocol):
+    """The additional interface of an agent whose model is fitted to all recorded steps at once, now and then.
+
+    A replay asks for it: first when ``prefill`` decisions have been taken, then after every ``fit_every`` of them.
+    """
+
+    @property
+    def fit_every(self) -> int:
+        """Decisions between two fits."""
+        ...
+
+    def fit(self, state: Any, recorded: Batch, *, key: Key) -> Any:
+        """The state with a model that is fitted to all recorded steps ``[E, T, ...]``."""
+        ...
+
+
 class Agent(abc.ABC):
     """A static configuration and pure functions over one pytree of state.
 
@@ -132,7 +149,6 @@ class Agent(abc.ABC):
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
         """The state after a finished *training* episode. It is never called for an evaluation episode."""
 
-    @abc.abstractmethod
     def report(
         self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
     ) -> dict[str, np.ndarray]:
@@ -140,5 +156,6 @@ class Agent(abc.ABC):
 
         Returns:
             Arrays ``prediction/<name>``, the mean of ``samples`` futures, and ``truth/<name>``, for observations,
-            ``reward [B, T]`` and ``cost [B, T, C]``. Empty for an agent without a model.
+            ``reward [B, T]`` and ``cost [B, T, C]``. Empty for an agent without a model of sequences.
         """
+        return {}

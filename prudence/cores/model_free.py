@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from prudence.budgets import LivedCosts
 from prudence.cores.base import Agent, compiled
-from prudence.types import Batch, EpisodeSummary, Key, Metrics
+from prudence.types import EpisodeSummary, Metrics
 
 
 class ModelFreeAgent(Agent):
@@ -25,8 +24,9 @@ class ModelFreeAgent(Agent):
 
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
         """As :meth:`prudence.cores.base.Agent.on_episode`: the mean cost of episodes, and the multiplier."""
-        changed = self._on_episode(state.lived, state.constraint, jnp.asarray(summary.episode_cost, jnp.float32))
-        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, changed)
+        cost = jnp.asarray(summary.episode_cost, jnp.float32)
+        lived, constraint = self._on_episode(state.lived, state.constraint, cost)
+        return replace(state, lived=lived, constraint=constraint)
 
     @compiled("self")
     def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:
@@ -38,9 +38,3 @@ class ModelFreeAgent(Agent):
         multiplier = self.config.constraint.multiplier(constraint)
         suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
         return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
-
-    def report(
-        self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty, because the agent has no world model."""
-        return {}

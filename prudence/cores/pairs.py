@@ -27,7 +27,13 @@ class Pairs(NamedTuple):
 
     @classmethod
     def of(cls, features: Float[Array, "B T F"], batch: Batch) -> Pairs:
-        """The pairs of ``[B, T]`` sequences, whose filtered states have these features."""
+        """The pairs of ``[B, T]`` sequences, whose filtered states have these features.
+
+        Raises:
+            ValueError: T is 1, so that there are no pairs.
+        """
+        if features.shape[1] < 2:
+            raise ValueError("this agent learns from pairs of rows: give --loop.batch-length 2, or more")
 
         def number(x: object) -> Array:
             """The values that follow an action."""

@@ -42,7 +42,7 @@ class Dataset:
     """
 
     def __init__(self, directory: Path | str, *, seed: int = 0):
-        self.directory = Path(directory)
+        self.directory = Path(directory).absolute()  # An environment may change the working directory.
         self.manifest = read_manifest(self.directory)
         layout = Layout.of(self.manifest.spaces, 1)
         chunks = _verified_chunks(self.directory, layout, self.manifest)

@@ -126,7 +126,7 @@ class Manifest:
         try:
             content = json.loads(text)
             version = content["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DatasetError(f"it is no manifest of a dataset ({error!r})") from error
         if version != FORMAT_VERSION:
             raise DatasetError(

@@ -80,7 +80,8 @@ def record_dataset(
         RunDirectoryError, CheckpointError, CheckpointMismatch, EnvError: the run or its task cannot be loaded.
         ValueError: there is no such script, or it gives no action.
     """
-    check_vacant(Path(out))
+    out = Path(out).absolute()  # An environment may change the working directory.
+    check_vacant(out)
     found = _behaviour(policy, env, explore, trust)
     source = _described(found.source, name, seed)
     known = {"env": to_json(found.env), "interface": found.interface.content()}
@@ -191,7 +192,7 @@ def _trained(directory: Path, explore: bool, trust: bool) -> _Behaviour:
         )
     mode: Mode = "train" if explore else "evaluate"
     source = Source(directory.name, run=str(directory), step=step, mode=mode)
-    interface = load_interface(directory, agent.spaces, trust=trust)
+    interface = load_interface(run.path, agent.spaces, trust=trust)
     return _Behaviour(agent, state, config.env, interface, mode, source)
 
 

@@ -64,7 +64,7 @@ class RealTime:
             self._iterating.append(time.perf_counter() - before)
             index += 1
         before = time.perf_counter()
-        action, carry = jax.block_until_ready(self._agent.end_search(search_state))
+        action, carry = jax.block_until_ready(self._agent.end_search(self._state, search_state))
         end = time.perf_counter()
         self._ending.append(end - before)
         late = end - start > self.deadline

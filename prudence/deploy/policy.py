@@ -216,6 +216,7 @@ def load_policy(directory: Path | str, *, seed: int = 0, deadline: float | None 
             :func:`load_interface`.
         ValueError: as :class:`Policy`.
     """
+    directory = Path(directory).absolute()  # An environment may change the working directory.
     _, agent, state, _ = load_run(directory, trust=trust)
     interface = load_interface(directory, agent.spaces, trust=trust)
     return Policy(agent, state, agent.spaces, interface, seed=seed, deadline=deadline)

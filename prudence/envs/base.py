@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from prudence.envs.interface import Interface
-from prudence.ranges import Count, Few
+from prudence.ranges import Count, Few, check_ranges
 from prudence.types import Spaces
 
 
@@ -169,6 +169,8 @@ def frozen(value: Any, path: str) -> Any:
     Raises:
         EnvError: ``value`` contains something that is not of JSON's types.
     """
+    if isinstance(value, float) and value != value:  # No configuration with NaN equals the one in its config.json.
+        raise EnvError(f"EnvConfig: {path} is {value!r}, which equals nothing: give a number.")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -179,6 +181,11 @@ def frozen(value: Any, path: str) -> Any:
         f"EnvConfig: {path} is {value!r}, a {type(value).__name__}, which config.json cannot hold: give numbers, "
         "strings, lists, and dictionaries whose keys are strings."
     )
+
+
+def _are_named(pairs: Any) -> bool:
+    pair = lambda item: isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str)
+    return isinstance(pairs, list | tuple) and all(map(pair, pairs))
 
 
 def thawed(value: Any) -> Any:
@@ -234,21 +241,24 @@ class EnvConfig:
     seeds: Count | None = None
 
     def __post_init__(self) -> None:
+        try:
+            check_ranges(self, "env")
+        except ValueError as error:
+            raise EnvError(f"{error}.") from error
         require = functools.partial(check, "EnvConfig")
         require(bool(self.task), "task is empty; name one of prudence.envs.registry.task_ids()")
         require(isinstance(self.obs, tuple), f"obs={self.obs!r} must be a tuple, such as ('lidar', 'vision')")
         require(len(set(self.obs)) == len(self.obs), f"obs={self.obs!r} names an observation twice")
-        require(self.action_repeat >= 1, f"action_repeat={self.action_repeat} must be at least 1")
         require(
             self.costs in ("total", "separate") or (isinstance(self.costs, tuple) and len(self.costs) > 0),
             f"costs={self.costs!r}: give 'total', 'separate' or a tuple of names",
         )
-        require(self.time_limit is None or self.time_limit >= 1, f"time_limit={self.time_limit} must be at least 1")
         require(
             isinstance(self.privileged, str | tuple),
             f"privileged={self.privileged!r}: give a tuple of observations' names, or a word that the suite defines",
         )
-        pairs = list(self.kwargs.items() if isinstance(self.kwargs, Mapping) else self.kwargs)
+        pairs = list(self.kwargs.items()) if isinstance(self.kwargs, Mapping) else self.kwargs
+        require(_are_named(pairs), f"kwargs={self.kwargs!r} must be a dictionary, with names of arguments as its keys")
         names = [name for name, _ in pairs]
         require(len(set(names)) == len(names), f"kwargs={self.kwargs!r} gives an argument twice")
         kept = sorted((name, frozen(value, f"kwargs[{name!r}]")) for name, value in pairs)

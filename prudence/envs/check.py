@@ -71,7 +71,9 @@ class Seen:
     Attributes:
         lengths: decisions of each finished episode.
         costs: ``[C]`` of each decision. rewards: likewise.
-        strange: what was wrong with observations: the first case, and the number of cases.
+        length: decisions of the episode that is not finished.
+        strange: what was wrong with observations, each case.
+        refused: whether one of them was that of a reset or of a first step, at which training looks.
         crash: what a step or a reset raised.
         frames: of each picture, the first and the last one.
     """
@@ -82,7 +84,9 @@ class Seen:
     terminated: int = 0
     rewards: list[float] = field(default_factory=list)
     costs: list[np.ndarray] = field(default_factory=list)
+    length: int = 0
     strange: list[str] = field(default_factory=list)
+    refused: bool = False
     crash: str | None = None
     first: dict[str, np.ndarray] = field(default_factory=dict)
     last: dict[str, np.ndarray] = field(default_factory=dict)
@@ -93,24 +97,30 @@ def check(env: str | EnvConfig | gym.Env, *, seconds: float = 5.0) -> Report:
 
     Args:
         env: a task, a configuration, or an environment. Of an environment there is one instance only, so that a second
-            one and a worker process are not tried.
+            one and a worker process are not tried. It is not closed.
         seconds: how long it is stepped; the rest takes about as long again.
+
+    Raises:
+        TypeError: ``env`` is something else, such as a class.
 
     >>> print(check("probe/cost", seconds=0.1).trainable)
     True
     """
-    config = EnvConfig("the environment") if isinstance(env, gym.Env) else env
-    config = registry.complete(EnvConfig(config) if isinstance(config, str) else config)
-    make = (lambda: custom.adapted(env, config)) if isinstance(env, gym.Env) else (lambda: registry.make(config))
+    if not isinstance(env, str | EnvConfig | gym.Env):
+        raise TypeError(f"{env!r} is no environment: give its name (module:Class), an EnvConfig, or a gymnasium.Env")
+    given = isinstance(env, gym.Env)
+    config = EnvConfig("the environment") if given else EnvConfig(env) if isinstance(env, str) else env
     try:
-        made = make()
+        config = registry.complete(config)
+        made = custom.adapted(env, config) if given else registry.make(config)
         about = registry.describe(made, config)
     except Exception as error:  # Whatever its constructor raises.
         return Report(config.task, (Finding("environment", "failed", _said(error), "see the message"),))
-    with contextlib.closing(made):
+    with contextlib.nullcontext() if given else registry.closing(made):
         findings = list(_findings(made, about, config, seconds))
-        if not isinstance(env, gym.Env):
-            findings += [_second_instance(config), _worker(config, findings)]
+        if not given:
+            fails = any(found.status == "failed" and found.name == "steps" for found in findings)
+            findings += _untried("second", "worker") if fails else [_second_instance(config), _worker(config)]
     return Report(config.task, tuple(findings))
 
 
@@ -121,9 +131,10 @@ def check_second_instance(config: EnvConfig) -> None:
         EnvError: the message says how to give each a process of its own.
     """
     try:
-        with contextlib.closing(registry.make(config)) as second:
+        second = registry.make(config)
+        with registry.closing(second):
             second.reset(seed=0)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EnvError(
             f"{config.task}: a second environment beside that of training cannot be made in this process, and "
             f"evaluations need one: {_said(error)}. Give each a process of its own: --loop.workers 1 (as many as "
@@ -131,19 +142,24 @@ def check_second_instance(config: EnvConfig) -> None:
         ) from error
 
 
+def _untried(*names: str) -> list[Finding]:
+    return [Finding(name, "warning", "not tried, since steps fail already", "repair them first") for name in names]
+
+
 def _findings(env: gym.Env, about: Description, config: EnvConfig, seconds: float) -> Iterator[Finding]:
     yield _observations(about)
     yield _actions(about)
     seen = _run(env, config, seconds)
     if seen.crash is not None:
-        yield Finding("steps", "failed", f"after {seen.steps} steps: {seen.crash}", "repair it, or --env.time-limit")
+        seeds = "" if seen.steps else ". If its reset takes only the seeds from 0 to n - 1: --env.seeds n"
+        yield Finding("steps", "failed", f"after {seen.steps} steps: {seen.crash}", f"repair it{seeds}")
     yield _within_space(seen)
     if seen.rewards:
         yield _rewards(seen)
         yield from _costs(about, seen)
-        yield from _named_costs(env, about)
+        yield from _several_costs(env, about)
     yield _time_limit(about, seen)
-    yield _seeds(env, about, config)
+    yield from _untried("seeds") if seen.crash is not None else [_seeds(env, config)]
     yield from _pictures(about, seen)
     yield _render(env)
     if seen.steps:
@@ -174,7 +190,7 @@ def _run(env: gym.Env, config: EnvConfig, seconds: float) -> Seen:
     """Random actions for some seconds. An exception ends it."""
     seen, rng = Seen(), np.random.default_rng(0)
     _watch(env, seen)
-    until, length = time.monotonic() + seconds, 0
+    until = time.monotonic() + seconds
     try:
         observation, _ = env.reset(seed=_seed(config, 0))
         seen.first = dict(observation)
@@ -182,15 +198,15 @@ def _run(env: gym.Env, config: EnvConfig, seconds: float) -> Seen:
             started = time.perf_counter()
             observation, reward, terminated, truncated, info = env.step(_random(env, rng))
             seen.seconds += time.perf_counter() - started
-            seen.steps, length = seen.steps + 1, length + 1
+            seen.steps, seen.length = seen.steps + 1, seen.length + 1
             _require_finite(observation, float(reward), info["cost"])
             seen.rewards.append(float(reward))
             seen.costs.append(np.asarray(info["cost"], np.float64))
             seen.last = dict(observation)
             if terminated or truncated:
-                seen.lengths.append(length)
+                seen.lengths.append(seen.length)
                 seen.terminated += terminated
-                length = 0
+                seen.length = 0
                 env.reset(seed=_seed(config, len(seen.lengths)))
     except KeyboardInterrupt:
         raise
@@ -201,10 +217,15 @@ def _run(env: gym.Env, config: EnvConfig, seconds: float) -> Seen:
 
 def _watch(env: gym.Env, seen: Seen) -> None:
     """Has every observation of ``env`` held against its space, and the faults noted instead of raised."""
+
+    def note(fault: str) -> None:
+        seen.strange.append(fault)
+        seen.refused |= seen.length == 0
+
     inner = env
     while isinstance(inner, gym.Wrapper):
         if isinstance(inner, Adapted):
-            inner.found = seen.strange.append
+            inner.found = note
             return
         inner = inner.env
 
@@ -221,7 +242,10 @@ def _within_space(seen: Seen) -> Finding:
     if not seen.strange:
         return Finding("space", "ok", "every observation is within its space")
     detail = f"{len(seen.strange)} observations are not within their space; the first: {seen.strange[0]}"
-    return Finding("space", "failed", detail, "correct the observation, or the bounds, shape and dtype of its space")
+    remedy = "correct the observation, or the bounds of its space"
+    if seen.refused:
+        return Finding("space", "failed", detail, remedy)
+    return Finding("space", "warning", detail, f"{remedy}: training looks at the first ones only")
 
 
 def _rewards(seen: Seen) -> Finding:
@@ -250,15 +274,18 @@ def _costs(about: Description, seen: Seen) -> Iterator[Finding]:
             yield Finding("costs", "ok", detail)
 
 
-def _named_costs(env: gym.Env, about: Description) -> Iterator[Finding]:
-    names = env.get_wrapper_attr("declared_costs") if env.has_wrapper_attr("declared_costs") else ()
-    if len(names) > about.spaces.num_costs:
-        yield Finding(
-            "costs",
-            "ok",
-            f"it names {', '.join(names)}, of which {', '.join(about.spaces.costs)} is the sum",
-            "--env.costs separate holds each of them to a budget of its own",
-        )
+def _several_costs(env: gym.Env, about: Description) -> Iterator[Finding]:
+    if not env.has_wrapper_attr("declared_costs") or about.spaces.num_costs > 1:
+        return
+    names, reported = env.get_wrapper_attr("declared_costs"), env.get_wrapper_attr("reported")
+    total = ", ".join(about.spaces.costs)
+    if len(names) > 1:
+        remedy = "--env.costs separate holds each of them to a budget of its own"
+        yield Finding("costs", "ok", f"it names {', '.join(names)}, of which {total} is the sum", remedy)
+    elif reported is not None and reported > 1:
+        each = " ".join(f"cost_{number}" for number in range(reported))
+        remedy = f"--env.costs {each} holds each of them to a budget of its own"
+        yield Finding("costs", "ok", f"it reports {reported} without names, of which {total} is the sum", remedy)
 
 
 def _time_limit(about: Description, seen: Seen) -> Finding:
@@ -274,7 +301,7 @@ def _time_limit(about: Description, seen: Seen) -> Finding:
     return Finding("time limit", "ok", f"{steps} decisions; {met}")
 
 
-def _seeds(env: gym.Env, about: Description, config: EnvConfig) -> Finding:
+def _seeds(env: gym.Env, config: EnvConfig) -> Finding:
     try:
         rows = [_episode(env, _seed(config, 7)) for _ in range(2)]
     except KeyboardInterrupt:
@@ -328,7 +355,7 @@ def _render(env: gym.Env) -> Finding:
     remedy = 'for --video: "rgb_array" in metadata["render_modes"], render_mode in the constructor, and render()'
     try:
         frame = env.render()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Finding("videos", "warning", f"render() fails: {_said(error)}", remedy)
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
         return Finding("videos", "warning", f"render() returns {type(frame).__name__}, no picture", remedy)
@@ -348,15 +375,13 @@ def _second_instance(config: EnvConfig) -> Finding:
     try:
         check_second_instance(config)
     except EnvError as error:
-        return Finding(
-            "second", "failed", _said(error.__cause__ or error), "--loop.workers 1, as many as --loop.num-envs"
-        )
+        cause = error.__cause__ or error
+        alone = "--loop.workers 1, as many as --loop.num-envs"
+        return Finding("second", "failed", _said(cause), "repair it" if isinstance(cause, EnvError) else alone)
     return Finding("second", "ok", "a second one in this process works beside the first")
 
 
-def _worker(config: EnvConfig, findings: list[Finding]) -> Finding:
-    if any(found.status == "failed" and found.name == "steps" for found in findings):
-        return Finding("worker", "warning", "not tried, since steps fail already")
+def _worker(config: EnvConfig) -> Finding:
     rng = np.random.default_rng(2)
     try:
         with contextlib.closing(make_vector(config, 1, seed=0, workers=1)) as envs:

@@ -57,6 +57,8 @@ def adapted(env: gym.Env, config: EnvConfig, registered: int | None = None) -> g
         EnvError: Prudence does not support its spaces, or an attribute of it cannot be used.
     """
     limits = [config.time_limit or registered, wrappers.own_time_limit(env, config.task)]
+    if not any(limits) and env.spec is not None:  # Which stays when a TimeLimit is taken off.
+        limits.append(env.spec.max_episode_steps)
     env = wrappers.Costs(env, config.task, config.costs)
     size = config.options.image_size if isinstance(config.options, PictureOptions) else None
     env = wrappers.Adapted(env, config.task, image_size=size, action_repeat=config.action_repeat)
@@ -110,16 +112,14 @@ def _load(config: EnvConfig) -> tuple[gym.Env, int | None]:
     given = config.arguments
     constructor = find(config.task)
     if not isinstance(constructor, EnvSpec):
-        kwargs = _with_render_mode(constructor, given)
-        return _construct(config.task, constructor, kwargs, lambda: constructor(**kwargs)), None
+        return _construct(config.task, constructor, given, lambda kwargs: constructor(**kwargs)), None
     spec = constructor
     entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    kwargs = _with_render_mode(entry, {**spec.kwargs, **given})
 
-    def make_it() -> gym.Env:
+    def make_it(kwargs: Mapping[str, Any]) -> gym.Env:
         return gym.make(spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
 
-    return _construct(config.task, entry, kwargs, make_it), spec.max_episode_steps
+    return _construct(config.task, entry, {**spec.kwargs, **given}, make_it), spec.max_episode_steps
 
 
 def find(task: str) -> Any:
@@ -145,10 +145,17 @@ def _class_of(task: str) -> Any:
     module, _, name = task.partition(":")
     if not name:
         return None
+    if not module or module.startswith("."):
+        raise UnknownTask(f"{module!r} is no module")
     if os.getcwd() not in sys.path:  # An installed command does not search the current folder by itself.
         sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), name, None)
+    except SystemExit as error:  # A script. In a worker and elsewhere it would end the process without a word.
+        raise EnvError(
+            f"{task}: importing {module} ended with sys.exit({error.code!r}): put the main part of the script under "
+            'if __name__ == "__main__":'
+        ) from error
     except ModuleNotFoundError as error:
         if error.name != module.split(".")[0] and error.name != module:
             raise  # The module exists, but one of its imports does not: the original message is better.
@@ -167,12 +174,16 @@ def _with_render_mode(constructor: Any, kwargs: dict[str, Any]) -> dict[str, Any
     return {"render_mode": "rgb_array", **kwargs} if wanted else kwargs
 
 
-def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Callable[[], gym.Env]) -> gym.Env:
-    """Returns the environment that ``build`` makes. ``build`` calls ``constructor`` with ``kwargs``.
+def _construct(
+    task: str, constructor: Any, given: dict[str, Any], build: Callable[[Mapping[str, Any]], gym.Env]
+) -> gym.Env:
+    """Returns the environment that ``build`` makes. ``build`` calls ``constructor`` with the arguments ``given``.
 
     Raises:
-        EnvError: the constructor does not take these arguments. The message says which arguments it takes.
+        EnvError: the constructor does not take these arguments; the message says which it takes. Or it makes no
+            environment.
     """
+    kwargs = _with_render_mode(constructor, given)
     parameters = _parameters(constructor)
     named = [p for p in parameters or () if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     known = [p.name for p in named]
@@ -191,11 +202,21 @@ def _construct(task: str, constructor: Any, kwargs: Mapping[str, Any], build: Ca
             f"--env.kwargs '{{{example}}}'"
         )
     try:
-        return build()
+        return _environment(build(kwargs), task)
+    except SystemExit as error:  # As any other exception, which says what was wrong and ends nothing.
+        raise RuntimeError(f"the constructor of {task} called sys.exit({error.code!r})") from error
     except TypeError as error:
         if not takes_any or "argument" not in str(error):
             raise  # This is a mistake inside the constructor, and its author needs the traceback.
+        if "render_mode" in str(error) and "render_mode" not in given:  # It takes any name, and passes all on.
+            return _environment(build(given), task)
         raise EnvError(f"{task}: its constructor rejects kwargs {dict(kwargs)}: {error}; {it_takes}") from error
+
+
+def _environment(made: Any, task: str) -> gym.Env:
+    if not isinstance(made, gym.Env):
+        raise EnvError(f"{task} makes a {type(made).__name__}, which is not derived from gymnasium.Env.")
+    return made
 
 
 def _parameters(constructor: Any) -> list[inspect.Parameter] | None:

@@ -6,11 +6,13 @@ it. If no suite has a task, Gymnasium and Python modules are searched (:mod:`pru
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
 import multiprocessing
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -48,20 +50,31 @@ def shows_pictures(config: EnvConfig) -> bool:
     """Whether pictures are among the observations of ``config``, which is complete.
 
     Where the suite has no names for observations, as that of ``module:Class``, the environment is made, looked at and
-    closed. If it cannot be made (its constructor may need arguments that are not there yet), the answer is no.
+    closed. If it cannot be made (its constructor may need arguments that are not there yet), the answer is no. The
+    working directory stays what it is, since paths that the user gave are not absolute yet.
     """
     if find_suite(config.task).observations:
         return "vision" in config.obs
+    with contextlib.chdir(os.getcwd()):
+        try:
+            env = make(config)
+        except Exception:  # Whoever makes the environment in earnest says what is wrong with it.
+            return False
+        with closing(env):
+            try:
+                return any(spec.is_image for _, spec in spaces_of(env, config).observation)
+            except EnvError:
+                return False
+
+
+@contextlib.contextmanager
+def closing(env: gym.Env) -> Iterator[None]:
+    """Closes ``env`` at the end. It may fail in that, which matters no more."""
     try:
-        env = make(config)
-    except Exception:  # Whoever makes the environment in earnest says what is wrong with it.
-        return False
-    try:
-        return any(spec.is_image for _, spec in spaces_of(env, config).observation)
-    except EnvError:
-        return False
+        yield
     finally:
-        env.close()
+        with contextlib.suppress(Exception, SystemExit):
+            env.close()
 
 
 def options_of(suite: Suite) -> tuple[str, ...]:

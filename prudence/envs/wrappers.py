@@ -19,7 +19,7 @@ from prudence.types import ObservationSpec
 
 NO_COST = (
     "{task} reports no cost: info['cost'] is missing from its step(). Set info['cost'] = float(...) in step() "
-    "(0.0 where nothing is harmed), or an array with one number a constraint and a cost_names attribute, "
+    "(0.0 where nothing is harmed), or an array with one number for each constraint, "
     "or return the six-tuple (observation, reward, cost, terminated, truncated, info). "
     "examples/01_custom_environment.py shows it."
 )
@@ -39,9 +39,26 @@ def own_time_limit(env: gym.Env, task: str) -> int | None:
             limits.append(int(inner._max_episode_steps))
         inner = inner.env
     declared = env.get_wrapper_attr("time_limit") if env.has_wrapper_attr("time_limit") else None
-    if declared is not None and (isinstance(declared, bool) or not isinstance(declared, int) or declared < 1):
-        raise EnvError(f"{task}: its attribute time_limit is {declared!r}: make it a number of steps, or None.")
-    return min([*limits, *([] if declared is None else [declared])], default=None)
+    if declared is not None:
+        if not _is_count(declared):
+            raise EnvError(f"{task}: its attribute time_limit is {declared!r}: make it a number of steps, or None.")
+        limits.append(int(declared))
+    return min(limits, default=None)
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(value >= 1) and float(value).is_integer()
+
+
+def _declared_costs(env: gym.Env, task: str) -> tuple[str, ...]:
+    """The attribute ``cost_names`` of ``env``. Empty without it."""
+    names = env.get_wrapper_attr("cost_names") if env.has_wrapper_attr("cost_names") else ()
+    several = not isinstance(names, str) and isinstance(names, Sequence)
+    if not several or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise EnvError(f"{task}: its attribute cost_names is {names!r}: make it a tuple of different names.")
+    return tuple(names)
 
 
 class Costs(gym.Wrapper):
@@ -53,23 +70,27 @@ class Costs(gym.Wrapper):
         env: reports ``info["cost"]``: a float, or an array in the order of its ``cost_names``.
         task: the name of the environment in error messages.
         costs: ``total`` sums all costs. ``separate`` keeps those of ``env.cost_names``. A sequence of names selects
-            costs: each is searched in ``env.cost_names``, then among the keys of ``info``.
+            costs: each is searched in ``env.cost_names``, then among the keys of ``info``. In an array without
+            ``cost_names``, costs are numbered: ``cost_0``, ``cost_1``.
+
+    Attributes:
+        reported: number of costs in the latest ``info["cost"]``. None before the first step.
 
     Raises:
-        EnvError: ``costs`` is ``separate`` and ``env`` has no ``cost_names``; or, in ``step``, the environment does
-            not report a selected cost.
+        EnvError: ``costs`` is ``separate`` and ``env`` has no ``cost_names``, or these are no names; or, in ``step``,
+            the environment does not report a selected cost, or returns neither five nor six values.
     """
 
     def __init__(self, env: gym.Env, task: str, costs: Literal["total", "separate"] | Sequence[str]) -> None:
         gym.Wrapper.__init__(self, env)
         self._task = task
-        self.declared_costs = self._declared = tuple(
-            env.get_wrapper_attr("cost_names") if env.has_wrapper_attr("cost_names") else ()
-        )
+        self.declared_costs = self._declared = _declared_costs(env, task)
+        self.reported: int | None = None
         if costs == "separate" and not self._declared:
             raise EnvError(
                 f"{task} does not say which costs it has: give its class the attribute "
-                "cost_names = ('cost_a', 'cost_b') in the order of info['cost'], or use costs='total'."
+                "cost_names = ('cost_a', 'cost_b') in the order of info['cost'], or select them by number: "
+                "--env.costs cost_0 cost_1 (costs=('cost_0', 'cost_1')), or use costs='total'."
             )
         self._total = costs == "total"
         self.cost_names = ("cost",) if self._total else self._declared if costs == "separate" else tuple(costs)
@@ -79,8 +100,13 @@ class Costs(gym.Wrapper):
         if len(result) == 6:
             observation, reward, cost, terminated, truncated, info = result
             info = {**info, "cost": cost}
-        else:
+        elif len(result) == 5:
             observation, reward, terminated, truncated, info = result
+        else:
+            raise EnvError(
+                f"{self._task}: its step() returns {len(result)} values: return (observation, reward, terminated, "
+                "truncated, info), as Gymnasium says."
+            )
         cost = self._total_cost(info) if self._total else np.array([self._named(info, n) for n in self.cost_names])
         with np.errstate(over="ignore"):  # What is too large for float32 becomes infinite, which is refused later.
             cost = cost.astype(np.float32)
@@ -89,20 +115,31 @@ class Costs(gym.Wrapper):
     def _total_cost(self, info: dict[str, Any]) -> np.ndarray:
         if "cost" not in info:
             raise EnvError(NO_COST.format(task=self._task))
-        return np.sum(np.asarray(info["cost"], np.float64)).reshape(1)
+        return np.sum(self._values(info)).reshape(1)
 
     def _named(self, info: dict[str, Any], name: str) -> float:
-        if name not in self._declared:
+        names = self._declared or self._numbered(info)
+        if name not in names:
             if name not in info:
-                known = sorted({*self._declared, *(key for key in info if key.startswith("cost"))})
+                known = sorted({*names, *(key for key in info if key.startswith("cost"))})
                 raise EnvError(f"{self._task} reports no cost {name!r}; it reports {known}.")
             return float(info[name])
         if "cost" not in info:
             raise EnvError(NO_COST.format(task=self._task))
-        values = np.atleast_1d(np.asarray(info["cost"], np.float64))
-        if len(values) != len(self._declared):
-            raise EnvError(f"{self._task}: info['cost'] has {len(values)} numbers, but cost_names is {self._declared}.")
-        return float(values[self._declared.index(name)])
+        values = self._values(info)
+        if len(values) != len(names):
+            raise EnvError(f"{self._task}: info['cost'] has {len(values)} numbers, but cost_names is {names}.")
+        return float(values[names.index(name)])
+
+    def _numbered(self, info: dict[str, Any]) -> tuple[str, ...]:
+        """Names of the costs in an array that has none."""
+        several = "cost" in info and np.ndim(info["cost"]) > 0
+        return tuple(f"cost_{number}" for number in range(len(self._values(info)))) if several else ()
+
+    def _values(self, info: dict[str, Any]) -> np.ndarray:
+        values = np.asarray(info["cost"], np.float64).reshape(-1)
+        self.reported = len(values)
+        return values
 
 
 class Adapted(gym.Wrapper):
@@ -163,23 +200,25 @@ class Adapted(gym.Wrapper):
         return seen
 
     def _told(self, observation: Any, found: Callable[[str], None]) -> dict[str, np.ndarray]:
+        seen = self.interface.encode(observation)
         try:
             self._check_bounds(observation)
         except ValueError as error:
             found(str(error))
-        return self.interface.encode(observation)
+        return seen
 
     def _check_bounds(self, observation: Any) -> None:
         """Raises ValueError if a number is beyond the bounds of its space, by more than rounding."""
         for name, space in self._own.items():
-            if isinstance(space, spaces.Box):
+            if isinstance(space, spaces.Box | spaces.MultiBinary):
                 own = observation[name] if isinstance(observation, Mapping) else observation
                 value = np.asarray(own, np.float64)
                 slack = 1e-5 * np.maximum(1.0, np.abs(value))
-                beyond = (value < space.low - slack) | (value > space.high + slack)
+                bounds = (space.low, space.high) if isinstance(space, spaces.Box) else (0, 1)
+                beyond = (value < bounds[0] - slack) | (value > bounds[1] + slack)
                 if beyond.any():
                     at = int(np.flatnonzero(beyond)[0])
-                    low, high = (np.broadcast_to(b, value.shape).reshape(-1)[at] for b in (space.low, space.high))
+                    low, high = (np.broadcast_to(b, value.shape).reshape(-1)[at] for b in bounds)
                     raise ValueError(
                         f"observation {name!r} has {value.reshape(-1)[at]:g} at place {at}, beyond its bounds "
                         f"[{low:g}, {high:g}]: correct the value, or the bounds of its space"

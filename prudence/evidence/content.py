@@ -35,7 +35,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # Also of bytes that are no text.
+    except (ValueError, RecursionError) as error:  # Also of bytes that are no text, and of a thousand brackets.
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__} instead of a JSON object")

@@ -141,8 +141,14 @@ def decide(
     nobodys = jnp.zeros((0, *last.shape))
     for index in range(search.iterations):
         plans = _propose(search, found, nobodys, key=jax.random.fold_in(search_key, index))
-        found, _ = _refine(search, found, plans, forecast(roll(np.asarray(plans)), episode_steps), limits)
-    return _action(search, found, key=action_key), found.mean
+        seen = forecast(roll(np.asarray(plans)), episode_steps)
+        found, _ = _refine(search, found, plans, seen, limits)
+        if search.is_done(seen, limits, index + 1):
+            break
+    if search.execute == "checked":  # The last mean has not been simulated yet.
+        plans = search.finalists(found)
+        found = search.decide(found, plans, forecast(roll(np.asarray(plans)), episode_steps), limits)
+    return _action(search, found, key=action_key), search.executed(found)
 
 
 def forecast(outcome: Outcome, episode_steps: int) -> Forecast:

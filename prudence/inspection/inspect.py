@@ -133,6 +133,7 @@ def inspect_run(
             "at least 0"
         )
     run, _ = find_policy(Path(directory))
+    data = None if data is None else Path(data).absolute()  # An environment may change the working directory.
     if run.ships and data is None:
         raise ValueError(
             f"{run.path} is a policy without a replay, on which its model could be tested: name a run, or data (--data)"

@@ -9,8 +9,9 @@ names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -90,6 +91,24 @@ class Outcome(NamedTuple):
     reward: Float[Array, " B"]
     cost: Float[Array, "B C"]
     terminal: Bool[Array, " B"]
+
+
+class Rollout(NamedTuple):
+    """H imagined steps of B trajectories.
+
+    Attributes:
+        observations: ``[H, B, F]``, where ``observations[t]`` follows from ``actions[t]``.
+        actions: ``[H, B, A]``.
+        rewards: ``[H, B]``.
+        costs: ``[H, B, C]``.
+        ended: ``[H, B]`` whether the episode has terminated with ``observations[t]``, or before.
+    """
+
+    observations: Float[Array, "H B F"]
+    actions: Float[Array, "H B A"]
+    rewards: Float[Array, "H B"]
+    costs: Float[Array, "H B C"]
+    ended: Bool[Array, "H B"]
 
 
 class Member(eqx.Module):
@@ -175,9 +194,8 @@ class Simulator(eqx.Module):
                 on. A random one gives each trajectory a random elite (TS1 of PETS), without computing all of them.
             noise: standard normal. Observations are samples. Reward, costs and termination are means.
         """
-        elites = len(self.members.low)
         inputs = self.inputs.normalise(jnp.concatenate([observation, action], -1))
-        grouped = inputs[order].reshape(elites, -1, inputs.shape[-1])
+        grouped = inputs[order].reshape(self.elites, -1, inputs.shape[-1])
         mean, log_variance = eqx.filter_vmap(Member.__call__)(self.members, grouped)
         mean, deviation = (
             jnp.zeros((len(order), x.shape[-1])).at[order].set(x.reshape(len(order), -1))
@@ -186,6 +204,42 @@ class Simulator(eqx.Module):
         size = observation.shape[-1]
         sample = mean.at[:, :size].add(deviation * noise)
         return self._outcome(observation, self.outputs.mean + self.outputs.std * sample)
+
+    def rollout(
+        self,
+        act: Callable[[Float[Array, "B F"], Bool[Array, " B"], Any], Float[Array, "B A"]],
+        first: Float[Array, "B F"],
+        orders: Int[Array, "H B"],
+        inputs: Any,
+        *,
+        key: Key,
+    ) -> Rollout:
+        """Steps B trajectories H times. After a termination observations stay, and rewards and costs are 0.
+
+        Args:
+            act: from the observations, whether the episodes have ended, and its input to the actions.
+            first: the first observations.
+            orders: which elite steps which trajectory (:meth:`step`).
+            inputs: the inputs of ``act``, ``[H, ...]``.
+        """
+        # Drawn before the loop: threefry in a loop is slow on a CPU.
+        noise = jax.random.normal(key, (*orders.shape, first.shape[-1]))
+
+        def step(carry: tuple[Array, Array], given: tuple[Array, Array, Any]) -> tuple[tuple[Array, Array], Rollout]:
+            (vector, ended), (order, noise, given_to_act) = carry, given
+            action = act(vector, ended, given_to_act)
+            found = self.step(vector, action, order, noise)
+            reward, cost = jnp.where(ended, 0.0, found.reward), jnp.where(ended[:, None], 0.0, found.cost)
+            then = jnp.where(ended[:, None], vector, found.observation)
+            now = ended | found.terminal
+            return (then, now), Rollout(then, action, reward, cost, now)
+
+        return jax.lax.scan(step, (first, jnp.zeros(len(first), bool)), (orders, noise, inputs))[1]
+
+    @property
+    def elites(self) -> int:
+        """E, the number of networks."""
+        return len(self.members.low)
 
     def _outcome(self, observation: Float[Array, "B F"], outputs: Float[Array, "B O"]) -> Outcome:
         """Splits the outputs. Observations stay within the bounds of recorded ones, where the model knows anything."""
@@ -255,6 +309,11 @@ class Dynamics:
         """O: the changes, the reward, whether the episode terminates, and the costs if they have to be learned."""
         return self.size + 2 + (self.spaces.num_costs if self.spaces.cost_function is None else 0)
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics of a fit."""
+        return "model/loss", "model/epochs", *self._held_out(np.zeros(self.out_size))
+
     def init(self, *, key: Key) -> DynamicsState:
         """Fresh networks."""
         c, in_size = self.config, self.size + self.spaces.action.size
@@ -302,7 +361,7 @@ class Dynamics:
             errors, epoch = np.asarray(found), epoch + 1
             progress = progress.after(errors.mean(-1), c.gain)
         elites = best(errors.mean(-1), c.elites)
-        state = eqx.tree_at(lambda s: (s.members, s.elites), state, (members, jnp.asarray(elites)))
+        state = replace(state, members=members, elites=jnp.asarray(elites))
         return state, {"model/loss": loss, "model/epochs": epoch, **self._held_out(errors[elites].mean(0))}
 
     def _held_out(self, errors: np.ndarray) -> Metrics:
@@ -314,12 +373,10 @@ class Dynamics:
     def _rescaled(self, state: DynamicsState, records: Records, rows: np.ndarray) -> DynamicsState:
         """The state with the moments and bounds of these records."""
         inputs, outputs = self._sides(records, rows)
-        moments = [
-            type(old).init(x.shape[-1], old.clip).update(jnp.asarray(x))
-            for old, x in ((state.inputs, inputs), (state.outputs, outputs))
-        ]
-        bounds = [jnp.asarray(edge(records.observations, 0)) for edge in (np.min, np.max)]
-        return eqx.tree_at(lambda s: (s.inputs, s.outputs, s.low, s.high), state, (*moments, *bounds))
+        renewed = lambda old, x: type(old).init(x.shape[-1], old.clip).update(jnp.asarray(x))
+        low, high = (jnp.asarray(edge(records.observations, 0)) for edge in (np.min, np.max))
+        moments = {"inputs": renewed(state.inputs, inputs), "outputs": renewed(state.outputs, outputs)}
+        return replace(state, **moments, low=low, high=high)
 
     def _sides(self, records: Records, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What enters the networks and what should leave them, not standardised."""

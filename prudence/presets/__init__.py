@@ -9,8 +9,8 @@
 
 A preset belongs to a core (:mod:`prudence.presets.dreamer`, :mod:`prudence.presets.fosp`,
 :mod:`prudence.presets.on_policy`, :mod:`prudence.presets.sac`, :mod:`prudence.presets.model_based`,
-:mod:`prudence.presets.latent_sac`). It depends on the needs of a system, never on its name.
-:mod:`prudence.presets.offline` makes an offline run of it.
+:mod:`prudence.presets.lookahead`, :mod:`prudence.presets.latent_sac`). It depends on the needs of a system, never on
+its name. :mod:`prudence.presets.offline` makes an offline run of it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from typing import Any
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.fosp.config import FospConfig
 from prudence.cores.latent_sac import LatentSACConfig
+from prudence.cores.lookahead import LookaheadConfig
 from prudence.cores.on_policy.model_based import ModelBasedConfig
 from prudence.cores.on_policy.on_policy import OnPolicyConfig
 from prudence.cores.sac import SACConfig
 from prudence.cores.system import System
 from prudence.envs.base import EnvConfig
 from prudence.envs.registry import complete, find_suite
-from prudence.presets import dreamer, fosp, latent_sac, model_based, on_policy, sac
+from prudence.presets import dreamer, fosp, latent_sac, lookahead, model_based, on_policy, sac
 from prudence.run_config import RunConfig
 from prudence.systems import find_system
 
@@ -42,6 +43,7 @@ _PRESETS: Mapping[type, Mapping[str, Preset]] = {
     SACConfig: sac.PRESETS,
     ModelBasedConfig: model_based.PRESETS,
     LatentSACConfig: latent_sac.PRESETS,
+    LookaheadConfig: lookahead.PRESETS,
 }
 
 PRESETS = ("debug", "cpu", "paper", "gpu", "comparison", "suite")

@@ -14,7 +14,7 @@ from prudence.envs.registry import shows_pictures, where_offered
 from prudence.loops import ReplayLoop
 from prudence.models.pictures import Patches
 from prudence.optim import OptimiserConfig
-from prudence.presets.sac import for_two_cores, tiny
+from prudence.presets.sac import debug_loop, for_two_cores, tiny
 
 Choices = tuple[EnvConfig, LatentSACConfig, ReplayLoop]
 
@@ -72,6 +72,7 @@ def _cpu(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
 
 
 def _debug(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
+    """A smallest deviation as in ``cpu``: with the papers' 1e-5, divergences of such small random networks overflow."""
     env, config, loop = _paper(system, env)
     model = replace(
         config.model,
@@ -84,25 +85,11 @@ def _debug(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
         mlp_units=8,
         cnn_depth=2,
         cost=replace(config.model.cost, layers=1, units=8),
+        min_std=0.02,
         patches=Patches(units=2) if shows_pictures(env) else None,
     )
     config = replace(config.with_sac(tiny(config.sac)), model=model, pretraining=1)
-    loop = replace(
-        loop,
-        steps=400,
-        num_envs=2,
-        prefill=40,
-        updates_per_decision=0.5,
-        updates_per_dispatch=2,
-        decisions_per_iteration=8,
-        batch_size=4,
-        batch_length=6,
-        replay_capacity=1000,
-        log_every=50,
-        evaluate_every=200,
-        evaluate_episodes=1,
-        checkpoint_every=100,
-    )
+    loop = replace(debug_loop(loop), batch_size=4, batch_length=6)
     return replace(env, action_repeat=1), config, loop
 
 

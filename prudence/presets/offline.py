@@ -8,6 +8,7 @@ from pathlib import Path
 from prudence.budgets import Imagined, Lived
 from prudence.cores.dreamer.config import DreamerConfig
 from prudence.cores.latent_sac import LatentSACConfig
+from prudence.cores.lookahead import LookaheadConfig
 from prudence.cores.sac import SACConfig
 from prudence.envs import recorded, registry
 from prudence.envs.base import EnvConfig
@@ -53,7 +54,7 @@ def offline(
             f"{agent} learns from episodes of its current policy only, so it cannot learn from a data set: choose a "
             "system with a world model (`prudence list`)"
         )
-    if isinstance(settings, (SACConfig, LatentSACConfig)):
+    if isinstance(settings, SACConfig | LookaheadConfig | LatentSACConfig):
         raise ValueError(
             f"{agent} values actions that a data set may never have tried, so it learns from its own episodes only: "
             "choose a system with a world model (`prudence list`)"

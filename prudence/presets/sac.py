@@ -70,9 +70,9 @@ def tiny(config: SACConfig) -> SACConfig:
     )
 
 
-def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
-    env, config, loop = _paper(system, env)
-    loop = replace(
+def debug_loop(loop: ReplayLoop) -> ReplayLoop:
+    """The preset ``debug`` of agents that learn from pairs of rows."""
+    return replace(
         loop,
         steps=400,
         num_envs=2,
@@ -87,7 +87,11 @@ def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
         evaluate_episodes=1,
         checkpoint_every=100,
     )
-    return env, tiny(config), loop
+
+
+def _debug(system: System[SACConfig], env: EnvConfig) -> Choices:
+    env, config, loop = _paper(system, env)
+    return env, tiny(config), debug_loop(loop)
 
 
 PRESETS = {"debug": _debug, "cpu": _cpu, "paper": _paper}

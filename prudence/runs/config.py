@@ -110,8 +110,8 @@ def read_config(path: Path, cls: type[Config]) -> Config:
     """
     path = Path(path)
     try:
-        value = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # Also of bytes that are no text, and of a thousand brackets.
         raise ConfigError(f"{path} is not JSON: {error}") from error
     try:
         return _decode(value, cls, "config")
@@ -239,7 +239,13 @@ def _decode_dataclass(value: Any, cls: type, path: str) -> Any:
     if unknown or missing:
         parts = [f"has the unknown {unknown}"] * bool(unknown) + [f"lacks {missing}"] * bool(missing)
         raise ConfigError(f"{path} ({cls.__name__}) {' and '.join(parts)}")
-    return cls(**{name: _decode(value[name], hints[name], f"{path}.{name}") for name in fields if name in value})
+    found = {name: _decode(value[name], hints[name], f"{path}.{name}") for name in fields if name in value}
+    try:
+        return cls(**found)
+    except ConfigError:
+        raise
+    except Exception as error:  # Whatever a configuration refuses its values by, such as an EnvError.
+        raise ConfigError(f"{path}: {str(error).rstrip('.')}") from error
 
 
 def _kinds(cls: type) -> Iterator[type]:

@@ -156,7 +156,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

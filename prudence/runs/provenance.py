@@ -63,7 +63,7 @@ def _starts(directory: Path) -> list[dict[str, Any]]:
         return []
     try:
         found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         log.warning("%s is not JSON (%s): its entries are lost, and it begins anew", path, error)
         return []
     starts = [start for start in found if isinstance(start, dict)] if isinstance(found, list) else []

@@ -8,7 +8,7 @@ import jax
 
 from prudence.types import Key
 
-ACT, UPDATE, INIT, FORESIGHT, SWITCH = PURPOSES = range(5)
+ACT, UPDATE, INIT, FORESIGHT, SWITCH, FIT = PURPOSES = range(6)
 """Purposes of random keys."""
 
 

@@ -48,6 +48,7 @@ CASES: dict[str, tuple[Spaces, tuple[str, ...], tuple[str, ...]]] = {
     "recovery-rl": (toys.spaces(), (*DREAMS, "risk/loss"), (*WITH_MODEL, "recovery")),
     "sac-lag": (toys.spaces(), STEPS, ("learner", "constraint")),
     "safe-slac": (toys.spaces(toys.IMAGE, toys.VECTOR), LATENT, ("world_model", "sac")),
+    "safeloop": (toys.spaces(), (*STEPS[:2], *STEPS[3:]), ("learner", "dynamics")),
     "mbppo-lag": (toys.spaces(), MODELLED, ("policy", "dynamics")),
     "ppo-lag": (toys.spaces(), FIRST_ORDER, WITHOUT),
     "focops": (toys.spaces(action="discrete", actions=3), FIRST_ORDER, WITHOUT),

@@ -12,7 +12,7 @@ from prudence.envs.check import Finding
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker process takes seconds to start."""
-    monkeypatch.setattr(check, "_worker", lambda config, findings: Finding("worker", "ok", ""))
+    monkeypatch.setattr(check, "_worker", lambda config: Finding("worker", "ok", ""))
 
 
 def test_it_exits_with_0_where_training_is_possible(capsys: pytest.CaptureFixture[str]) -> None:

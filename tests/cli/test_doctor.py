@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from prudence.cli import doctor as module
-from prudence.cli.doctor import check_jax, check_suite, check_versions, draw_a_frame, print_checks
+from prudence.cli.doctor import LOCK, check_jax, check_suite, check_versions, draw_a_frame, print_checks
 from prudence.envs.check import Finding
 from prudence.envs.registry import SUITES
 
@@ -135,6 +135,8 @@ def test_little_room_is_a_warning(monkeypatch):
 @pytest.mark.parametrize("suite", NEEDING, ids=lambda suite: suite.name)
 def test_suites_load(suite):
     check = check_suite(suite)
+    if check.status == "warning" and f"\n{suite.package}==" not in LOCK.read_text():
+        pytest.skip(f"{suite.package} is an extra outside of the lock, and it is not installed")
     assert check.status == "ok", check.detail
 
 

@@ -186,3 +186,8 @@ def test_explicit_choices_win_over_the_preset() -> None:
     flying = configure("dreamerv3", "SafetyQuadrotorGoal1-v0", obs=("vision", "lidar"))
     assert default_directory(flying) == Path("runs/dreamerv3-SafetyQuadrotorGoal1-v0-vision-lidar-0")
     assert default_directory(configure("dreamerv3", "my.module:Class")) == Path("runs/dreamerv3-my.module-Class-0")
+
+
+def test_a_list_of_budgets_is_as_good_as_a_tuple():
+    config = configure("ppo-lag", "probe/cost", preset_name="debug", cost_limit=[1.0, 2.0])
+    assert config.agent.budget.limit == (1.0, 2.0)

@@ -236,3 +236,11 @@ def test_a_kill_while_recording_leaves_nothing_that_looks_finished(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["d.partial"]
     with pytest.raises(DatasetError, match="is no dataset"):
         Dataset(tmp_path / "d.partial")
+
+
+def test_a_dataset_is_where_it_was_asked_for_though_the_environment_wanders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _ = record_dataset("random", "data", episodes=2, env=configure("envs.custom:Wanderer"))
+    assert found.directory == tmp_path / "data"

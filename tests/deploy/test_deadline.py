@@ -35,7 +35,7 @@ class Clock:
         monkeypatch.setattr(
             Dreamer, "iterate_search", lambda _, state, done, index: self.after(3, ((*done, index), {}))
         )
-        monkeypatch.setattr(Dreamer, "end_search", lambda _, done: self.after(1, (jnp.array([done], float), None)))
+        monkeypatch.setattr(Dreamer, "end_search", lambda _, __, done: self.after(1, (jnp.array([done], float), None)))
 
     def perf_counter(self):
         return self.now
@@ -52,8 +52,11 @@ def decide(act, agent):
     return act(agent.init_carry(1), OBSERVATION, np.array([True]), key=jax.random.key(3))
 
 
-def test_as_many_iterations_as_configured_make_the_agents_own_decision(planner):
+@pytest.mark.parametrize("execute", ["mean", "checked"])
+def test_as_many_iterations_as_configured_make_the_agents_own_decision(planner, execute):
     agent, state = planner
+    search = replace(agent.config.planning.search, execute=execute)
+    agent = replace(agent, config=replace(agent.config, planning=replace(agent.config.planning, search=search)))
     quick = RealTime(agent, state, deadline=1e-6)
     action, carry, _ = decide(quick.act, agent)
     once = replace(agent.config.planning, search=replace(agent.config.planning.search, iterations=1))
@@ -65,7 +68,7 @@ def test_as_many_iterations_as_configured_make_the_agents_own_decision(planner):
     search_state = agent.begin_search(state, agent.init_carry(1), OBSERVATION, np.array([True]), key=jax.random.key(3))
     for index in range(2):
         search_state, metrics = agent.iterate_search(state, search_state, index)
-    action, _ = agent.end_search(search_state)
+    action, _ = agent.end_search(state, search_state)
     own_action, _, own = decide(partial(agent.act, state, mode="evaluate"), agent)
     np.testing.assert_allclose(action, own_action, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(metrics["plan/elite_score"], own["plan/elite_score"], rtol=1e-4)

@@ -54,7 +54,7 @@ def untrained_run(path: Path, name: str, spaces=SPACES, env=None, interface=None
     return path
 
 
-@pytest.mark.parametrize("name", ["asymdreamer", "recovery-rl", "ppo-lag", "sac-lag", "safe-slac"])
+@pytest.mark.parametrize("name", ["asymdreamer", "recovery-rl", "ppo-lag", "sac-lag", "safeloop", "safe-slac"])
 def test_an_exported_policy_acts_as_the_agent_does(tmp_path, name):
     run = untrained_run(tmp_path / "run", name)
     found = export_run(run)

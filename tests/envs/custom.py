@@ -232,3 +232,63 @@ class Gears(Noted):
     def _observe(self, number: float) -> Any:
         eye = np.full((3, 10, 12), 20 * self.count, np.uint8)
         return {"speed": number, "gear": max(5, int(number)), "eye": eye}
+
+
+class Unnamed(Counter):
+    """Reports two costs without names."""
+
+    def _info(self) -> dict[str, Any]:
+        return {"cost": np.array([1.0, 0.5])}
+
+
+class Registered(Counter):
+    """Has its limit where Gymnasium keeps it, and truncates by a wrapper of another library."""
+
+    time_limit = None
+    spec = gym.envs.registration.EnvSpec("Registered-v0", max_episode_steps=5)
+
+
+class PassesOn(Counter):
+    """Takes any argument, and passes all on to a constructor that takes none of them."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, **kwargs: Any) -> None:
+        Counter.__init__(self, **kwargs)
+
+
+class Switches(Counter):
+    """Two switches, of which one is said to be at 2."""
+
+    observation_space = gym.spaces.MultiBinary(2)
+
+    def _observe(self) -> Any:
+        return np.array([2, 0], np.int8)
+
+
+class OldStep(Counter):
+    """Returns the four values of the time before Gymnasium."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, _, info = Counter.step(self, action)
+        return observation, reward, terminated, info
+
+
+class ExitsWhenMade(Counter):
+    def __init__(self) -> None:
+        raise SystemExit(0)
+
+
+class NoEnvironment:
+    """Is not derived from gymnasium.Env."""
+
+
+class Wanderer(Counter):
+    """Changes the working directory, as some simulators do."""
+
+    def __init__(self) -> None:
+        Counter.__init__(self)
+        os.chdir("/")
+
+    def close(self) -> None:
+        raise RuntimeError("closed already")

@@ -34,6 +34,7 @@ def test_arguments_return_from_config_json(tmp_path):
         ({"map": {"walls": [{1}]}}, r"kwargs\['map'\]\['walls'\]\[0\] is \{1\}, a set, which config\.json cannot hold"),
         ({"map": {1: 2}}, r"kwargs\['map'\] is \{1: 2\}, a dict"),
         ((("size", 1), ("size", 2)), "gives an argument twice"),
+        ({"map": {"hole": float("nan")}}, r"kwargs\['map'\]\['hole'\] is nan, which equals nothing"),
     ],
 )
 def test_what_a_run_cannot_keep_is_no_argument(kwargs, message):
@@ -47,8 +48,9 @@ def test_what_a_run_cannot_keep_is_no_argument(kwargs, message):
         ({"task": ""}, "task is empty"),
         ({"obs": ("lidar", "lidar")}, "twice"),
         ({"costs": ()}, "'total', 'separate' or a tuple"),
-        ({"action_repeat": 0}, "at least 1"),
-        ({"time_limit": 0}, "at least 1"),
+        ({"action_repeat": 0}, r"env\.action_repeat=0 must be a whole number from 1 to 1,000 \(--env\.action-repeat\)"),
+        ({"time_limit": 0}, r"env\.time_limit=0 must be a whole number from 1 to .*, or None \(--env\.time-limit\)"),
+        ({"seeds": 0}, r"env\.seeds=0 must be a whole number"),
     ],
 )
 def test_config_names_what_is_wrong(change, message):

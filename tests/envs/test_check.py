@@ -36,7 +36,7 @@ class Faulty(Single):
 
     time_limit = None
     resets = 0
-    observation_space = gym.spaces.Box(0.0, 2.0, (1,), np.float64)
+    observation_space = gym.spaces.Box(0.0, 0.5, (1,), np.float64)
 
     def reset(self, *, seed=None, options=None):
         Counter.reset(self, seed=seed)
@@ -69,7 +69,7 @@ class Huge(Counter):
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch):
     """A worker process takes seconds to start, and has a test of its own."""
-    monkeypatch.setattr(checking, "_worker", lambda config, findings: Finding("worker", "ok", ""))
+    monkeypatch.setattr(checking, "_worker", lambda config: Finding("worker", "ok", ""))
 
 
 def found(task, **settings):
@@ -97,7 +97,7 @@ def test_five_faults_are_five_findings():
         "seeds": "warning",
         "second": "failed",
     }
-    assert "beyond its bounds [0, 2]" in by_name["space"].detail
+    assert "beyond its bounds [0, 0.5]" in by_name["space"].detail
     assert "one simulator a process" in by_name["second"].detail
     assert all(by_name[name].remedy for name in faults)
 
@@ -130,3 +130,73 @@ def test_a_second_instance_is_asked_for_before_training_needs_it():
     one = pytest.raises(EnvError, match=r"one simulator a process.*--loop\.workers 1")
     with contextlib.closing(make(config)), one:
         check_second_instance(config)
+
+
+class Late(Counter):
+    """Its observation leaves its space in its fourth step."""
+
+    observation_space = gym.spaces.Box(0.0, 3.0, (1,), np.float64)
+
+
+def test_only_what_training_would_refuse_is_a_failure():
+    report, by_name = found("Late")
+    assert report.trainable
+    assert by_name["space"].status == "warning"
+    assert "has 4 at place 0" in by_name["space"].detail
+    assert by_name["space"].remedy.endswith("training looks at the first ones only")
+
+
+class Exits(Counter):
+    """Leaves the process where it is looked at after its steps."""
+
+    def render(self):
+        raise SystemExit(0)
+
+    def close(self):
+        raise SystemExit(0)
+
+
+def test_no_part_of_an_environment_ends_the_check():
+    report, by_name = found("Exits")
+    assert report.trainable
+    assert by_name["videos"].detail == "render() fails: SystemExit: 0"
+    (finding,) = check("envs.custom:ExitsWhenMade").findings
+    assert finding.status == "failed"
+    assert finding.detail.endswith("called sys.exit(0)")
+
+
+class Choosy(Counter):
+    """Takes the seeds from 0 to 99."""
+
+    def reset(self, *, seed=None, options=None):
+        if not 0 <= (seed or 0) < 100:
+            raise ValueError("no such seed")
+        return Counter.reset(self, seed=seed)
+
+
+def test_what_follows_from_steps_that_fail_is_not_a_finding_of_its_own():
+    report, by_name = found("Choosy")
+    assert not report.trainable
+    assert by_name["steps"].detail == "after 0 steps: ValueError: no such seed"
+    assert by_name["steps"].remedy.endswith("--env.seeds n")
+    assert [by_name[name].detail[:9] for name in ("seeds", "second", "worker")] == ["not tried"] * 3
+    assert found("Choosy", seeds=100)[0].trainable
+
+
+def test_costs_without_names_are_found():
+    costs = [finding for finding in check("envs.custom:Unnamed", seconds=0.2).findings if finding.name == "costs"]
+    assert costs[1].detail == "it reports 2 without names, of which cost is the sum"
+    assert costs[1].remedy.startswith("--env.costs cost_0 cost_1 holds each")
+
+
+def test_an_instance_stays_open():
+    Single.running = 0
+    env = Single()
+    check(env, seconds=0.1)
+    assert Single.running == 1
+    env.close()
+
+
+def test_what_is_no_environment_is_said():
+    with pytest.raises(TypeError):
+        check(Counter)  # pyright: ignore[reportArgumentType]

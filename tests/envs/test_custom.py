@@ -155,3 +155,87 @@ def test_what_may_exist():
     assert custom.exists("CartPole-v1")
     assert custom.exists("my_robot:Arm")
     assert not custom.exists("SafetyPointGaol1-v0")
+
+
+@pytest.mark.parametrize("limit", [20.0, np.int64(20), np.float32(20)])
+def test_a_whole_number_of_any_type_is_a_time_limit(limit, monkeypatch):
+    monkeypatch.setattr(Counter, "time_limit", limit)
+    with make(EnvConfig("envs.custom:Counter")) as env:
+        assert env.get_wrapper_attr("time_limit") == 20
+
+
+@pytest.mark.parametrize("limit", [True, 0, -3, 2.5, np.nan, np.inf, "20"])
+def test_what_is_no_number_of_steps_is_no_time_limit(limit, monkeypatch):
+    monkeypatch.setattr(Counter, "time_limit", limit)
+    with pytest.raises(EnvError, match=r"its attribute time_limit is .*: make it a number of steps, or None"):
+        make(EnvConfig("envs.custom:Counter"))
+
+
+@pytest.mark.parametrize(("asked", "steps"), [(None, 5), (3, 3), (9, 9)])
+def test_the_limit_of_a_specification_counts_where_nothing_else_is_said(asked, steps):
+    with make(EnvConfig("envs.custom:Registered", time_limit=asked)) as env:
+        assert env.get_wrapper_attr("time_limit") == steps
+
+
+def test_a_constructor_that_passes_all_arguments_on_need_not_take_render_mode():
+    with make(EnvConfig("envs.custom:PassesOn", kwargs={"start": 2})) as env:
+        assert env.reset()[0]["state"] == 2
+    with pytest.raises(EnvError, match="'render_mode'"):
+        make(EnvConfig("envs.custom:PassesOn", kwargs={"render_mode": "human"}))
+
+
+@pytest.mark.parametrize("names", ["heat", ("heat", "heat"), (1, 2), 3])
+def test_names_of_costs_are_a_tuple_of_different_names(names, monkeypatch):
+    monkeypatch.setattr(Counter, "cost_names", names, raising=False)
+    with pytest.raises(EnvError, match=r"its attribute cost_names is .*: make it a tuple of different names"):
+        make(EnvConfig("envs.custom:Counter"))
+
+
+def test_costs_without_names_are_numbered():
+    with make(EnvConfig("envs.custom:Unnamed", costs=("cost_1", "cost_0"))) as env:
+        env.reset()
+        assert env.step(np.zeros(1))[-1]["cost"].tolist() == [0.5, 1.0]
+    with pytest.raises(EnvError, match=r"--env\.costs cost_0 cost_1"):
+        make(EnvConfig("envs.custom:Unnamed", costs="separate"))
+    absent = pytest.raises(EnvError, match=r"no cost 'cost_2'; it reports \['cost', 'cost_0', 'cost_1'\]")
+    with make(EnvConfig("envs.custom:Unnamed", costs=("cost_2",))) as env, absent:
+        env.reset()
+        env.step(np.zeros(1))
+
+
+def test_another_number_of_values_is_refused_by_name():
+    wrong = pytest.raises(EnvError, match=r"OldStep: its step\(\) returns 4 values: return \(observation, reward,")
+    with make(EnvConfig("envs.custom:OldStep")) as env, wrong:
+        env.reset()
+        env.step(np.zeros(1))
+
+
+def test_what_is_no_environment_is_refused_by_name():
+    with pytest.raises(EnvError, match=r"makes a NoEnvironment, which is not derived from gymnasium\.Env"):
+        make(EnvConfig("envs.custom:NoEnvironment"))
+
+
+def test_a_constructor_that_exits_fails_as_by_any_exception():
+    with pytest.raises(RuntimeError, match=r"the constructor of .*ExitsWhenMade called sys\.exit\(0\)"):
+        make(EnvConfig("envs.custom:ExitsWhenMade"))
+
+
+def test_a_script_that_exits_when_it_is_imported_says_so(tmp_path, monkeypatch):
+    (tmp_path / "exits_at_once.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EnvError, match=r"importing exits_at_once ended with sys\.exit\(0\): put the main part"):
+        make(EnvConfig("exits_at_once:Arm"))
+
+
+def test_a_switch_is_at_0_or_1():
+    with (
+        make(EnvConfig("envs.custom:Switches")) as env,
+        pytest.raises(EnvError, match=r"at its first reset: observation 'state' has 2 at place 0, beyond its bounds"),
+    ):
+        env.reset()
+
+
+@pytest.mark.parametrize("task", [":Arm", ".arm:Arm"])
+def test_what_names_no_module_is_no_task(task):
+    with pytest.raises(EnvError, match=f"There is no task '{task}'"):
+        make(EnvConfig(task))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from envs import custom
 
 from prudence.envs.base import Entry, EnvConfig, EnvError
-from prudence.envs.registry import describe, layout_of, make, spaces_of
+from prudence.envs.registry import complete, describe, layout_of, make, shows_pictures, spaces_of
 from prudence.types import ActionSpec, CostFunction, ObservationSpec
 
 
@@ -222,3 +224,9 @@ def test_a_layout_that_does_not_fit_is_refused(layout, said, monkeypatch):
     monkeypatch.setattr(custom.Mixed, "layout", layout, raising=False)
     with pytest.raises(EnvError, match=said):
         layout_of(make(EnvConfig("envs.custom:Mixed")))
+
+
+def test_a_look_at_an_environment_leaves_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not shows_pictures(complete(EnvConfig("envs.custom:Wanderer")))
+    assert os.getcwd() == str(tmp_path)

@@ -46,6 +46,20 @@ def test_the_search_goes_as_far_as_the_budget_allows(limit, end):
     np.testing.assert_array_equal(action, plan[0])
 
 
+def test_the_executed_plan_is_simulated_if_it_is_to_be_checked_and_a_search_may_end_early():
+    rolled = []
+
+    def roll(plans):
+        rolled.append(len(plans))
+        return lane(plans)
+
+    search = CrossEntropy(horizon=3, plans=20, elites=2, iterations=8, min_iterations=2, execute="checked")
+    first = (jnp.zeros((3, 1)), jnp.asarray(True))
+    _, plan = decide(search, roll, jnp.zeros(1), 100, *first, key=jax.random.key(0))
+    assert rolled == [20, 20, 4]  # The mean, the best plan and two elites.
+    assert float(lane(np.asarray(plan)[None]).costs.sum()) == 0
+
+
 def test_episodes_are_those_of_an_evaluation():
     """Thirteen episodes on ten environments: the first three run two each, and results are by environment."""
     pairs = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), *((i, 0) for i in range(3, 10))]

@@ -99,11 +99,28 @@ def test_an_option_newer_than_the_file_takes_its_default(tmp_path: Path) -> None
     assert loaded.inner == Inner(kind="gaussian", widths=(32, 32), constraint=Pid((1.0, 2.0, 3.0)))
 
 
-def test_what_is_no_json_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.json"
-    path.write_text("{")
+    path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"config\.json is not JSON"):
         read_config(path, Outer)
+
+
+@dataclass(frozen=True)
+class Choosy:
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise LookupError(f"size={self.size} must be at least 1.")
+
+
+def test_what_a_configuration_refuses_is_named_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"class": "Choosy", "size": 0}')
+    with pytest.raises(ConfigError, match=r"config\.json: config: size=0 must be at least 1\. Another version"):
+        read_config(path, Choosy)
 
 
 def test_what_json_cannot_hold_is_refused_before_writing(tmp_path: Path) -> None:

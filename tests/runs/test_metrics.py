@@ -51,7 +51,9 @@ def test_a_torn_last_line_is_tolerated_and_replaced(tmp_path: Path) -> None:
     assert [row["a"] for row in read_metrics(path)] == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("line", ["", "oops", "{}", "[1]", '{"step": null}', '{"step": 2, "a": "x"}', "\x00\x00", "3"])
+@pytest.mark.parametrize(
+    "line", ["", "oops", "{}", "[1]", '{"step": null}', '{"step": 2, "a": "x"}', "\x00\x00", "3", "[" * 99_999]
+)
 def test_a_line_that_is_no_metrics_is_named_skipped_and_repaired(
     tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:

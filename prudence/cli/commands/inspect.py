@@ -57,8 +57,9 @@ class Inspect:
 
         refuse(rest)
         use_compilation_cache()
+        run = self.run_directory.absolute()  # An environment may change the working directory.
         found = inspect_run(
-            self.run_directory,
+            run,
             key=jax.random.key(self.seed),
             sequences=self.sequences,
             context=self.context,
@@ -79,5 +80,5 @@ class Inspect:
             if sheet.note:
                 console.print(sheet.note, style="dim")
         print("\n".join(["", *map(str, found.pictures)]))
-        print(f"report: {report.write_report(self.run_directory)}")
+        print(f"report: {report.write_report(run)}")
         return 0

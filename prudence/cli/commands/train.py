@@ -91,9 +91,9 @@ class Train:
             description=f"Every setting of '{self.agent}' in the preset '{self.preset}'.",
         )
         out = self.out or default_directory(config)
-        train(config=config, out=out, wandb=self.wandb, start_from=self.start_from, restart=self.restart)
-        try:
-            print(f"learning curve: {plot.plot_run(out)}", file=sys.stderr)
+        run = train(config=config, out=out, wandb=self.wandb, start_from=self.start_from, restart=self.restart)
+        try:  # In the run's own directory: an environment may have changed the working directory.
+            print(f"learning curve: {plot.plot_run(run)}", file=sys.stderr)
         except ValueError as error:  # A run of a few steps has no episode to draw, and succeeded all the same.
             print(f"no learning curve: {error}", file=sys.stderr)
         print(f"next: prudence evaluate {out}", file=sys.stderr)

@@ -7,7 +7,7 @@ imagines, under a constraint on imagined costs. Named systems are compositions o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -116,7 +116,7 @@ class Dreamer(WorldModelAgent):
         )
         if c.averaging is None:
             return state
-        return _with_average(state, tuple(Averaged.init(module) for module in self._what_acts(state)))
+        return replace(state, average=tuple(Averaged.init(module) for module in self._what_acts(state)))
 
     def _what_acts(self, state: DreamerState) -> tuple[Any, ...]:
         """The networks that take decisions: the actor and, for a planner, also the model and the critics."""
@@ -133,7 +133,7 @@ class Dreamer(WorldModelAgent):
 
     def begin_online(self, state: DreamerState, *, key: Key) -> DreamerState:
         """Schedules begin anew: they belong to a run."""
-        return eqx.tree_at(lambda s: s.step, state, jnp.zeros((), jnp.int32))
+        return replace(state, step=jnp.zeros((), jnp.int32))
 
     # --- acting -------------------------------------------------------------------------------
 
@@ -236,9 +236,9 @@ class Dreamer(WorldModelAgent):
         return self.plans.iterate(self.acting(state, "evaluate"), search_state, index)
 
     @compiled("self")
-    def end_search(self, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
+    def end_search(self, state: DreamerState, search_state: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
         """The actions, and the carry for the next decision."""
-        return self.plans.end(search_state)
+        return self.plans.end(self.acting(state, "evaluate"), search_state)
 
     def _filter(
         self,
@@ -263,7 +263,7 @@ class Dreamer(WorldModelAgent):
         posterior, predictors, more = self._update_posterior(state, world_model.module, filtered, batch, key=key)
 
         members, member_metrics = self._update_members(state, world_model.module, filtered, batch, key=key)
-        state = eqx.tree_at(lambda s: s.disagreement, state, members, is_leaf=lambda x: x is None)
+        state = replace(state, disagreement=members)
 
         episodes = self._go_on(state, model, filtered, key=jax.random.fold_in(key, 7))
         dream, actor, actor_metrics = imagination.improve(state, model, predictors, start, alive, key=imagine_key)
@@ -298,7 +298,7 @@ class Dreamer(WorldModelAgent):
         if state.average is not None:
             assert self.config.averaging is not None
             pairs = zip(state.average, self._what_acts(state), strict=True)
-            state = _with_average(state, tuple(old.update(new, self.config.averaging) for old, new in pairs))
+            state = replace(state, average=tuple(old.update(new, self.config.averaging) for old, new in pairs))
         metrics |= more | member_metrics | actor_metrics | critic_metrics | cost_metrics | risk_metrics
         return state, metrics | dream.metrics
 
@@ -388,15 +388,13 @@ class Dreamer(WorldModelAgent):
         """
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
         violation = self.config.budget.exceeded(state.lived, cost)
-        actors = lambda s: (s.lived, s.constraint)
-        after = (state.lived.update(cost), self.config.constraint.on_episode(state.constraint, violation))
+        lived, constraint = state.lived.update(cost), self.config.constraint.on_episode(state.constraint, violation)
         if self.config.planning is None:
-            return eqx.tree_at(actors, state, after)
-        planned = self.imagination.acts_by_plan(state)
-        after = jax.tree.map(partial(jnp.where, planned), actors(state), after)
+            return replace(state, lived=lived, constraint=constraint)
         moved = self.config.planning.price.on_episode(state.price, violation)
-        price = jax.tree.map(partial(jnp.where, planned), moved, state.price)
-        return eqx.tree_at(lambda s: (*actors(s), s.price), state, (*after, price))
+        keep_where = partial(jax.tree.map, partial(jnp.where, self.imagination.acts_by_plan(state)))
+        lived, constraint = keep_where((state.lived, state.constraint), (lived, constraint))
+        return replace(state, lived=lived, constraint=constraint, price=keep_where(moved, state.price))
 
     # --- diagnosis ----------------------------------------------------------------------------
 
@@ -448,7 +446,3 @@ class Dreamer(WorldModelAgent):
         noise_keys = [same(noise_key) if common_noise else fold(noise_key, i) for i in range(draws)]
         rewards, costs = zip(*(predict(fold(draw_key, i), k) for i, k in enumerate(noise_keys)), strict=True)
         return {"reward": np.concatenate(rewards), "cost": np.concatenate(costs)}
-
-
-def _with_average(state: DreamerState, average: tuple[Averaged[Any], ...]) -> DreamerState:
-    return eqx.tree_at(lambda s: s.average, state, average, is_leaf=lambda x: x is None)

@@ -18,6 +18,7 @@ from prudence.cores.dreamer.planning import (
     Preview,
     SearchState,
     begin,
+    end,
     iterate,
     plan,
     preview,
@@ -84,11 +85,11 @@ class PlanActing:
         limits = self.imagination.cost_limits
         return iterate(self._planning, self.networks(state), self._discounts, search, index, limits)
 
-    def end(self, found: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
+    def end(self, state: DreamerState, found: SearchState) -> tuple[Float[Array, "E A"], DreamerCarry]:
         """The actions, and the carry for the next decision."""
-        search = self._planning.search
-        action = jax.vmap(lambda search_state, key: search.action(search_state, key=key))(found.search, found.key)
-        return action, DreamerCarry(found.latent, action, jax.vmap(search.executed)(found.search))
+        limits = self.imagination.cost_limits
+        action, plan = end(self._planning, self.networks(state), self._discounts, found, limits)
+        return action, DreamerCarry(found.latent, action, plan)
 
     def networks(self, state: DreamerState) -> PlannerNetworks:
         """The networks and the price that give plans their scores."""

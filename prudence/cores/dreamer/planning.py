@@ -7,7 +7,7 @@ score, whether critics evaluate the time after the horizon, and how many futures
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -35,7 +35,8 @@ class PlanningConfig:
         price: the multiplier λ of costs in a plan's score R^λ − λ C^λ. Unconstrained is a price of 0.
         beyond: what a plan's score has for the time after the horizon: the critics' ``value``, or ``nothing``. The
             latter uses only sums of rewards and costs, as in CEM-MPC.
-        futures: number of imagined futures of each plan. Its score is their mean.
+        futures: number of imagined futures of each plan. Its score is their mean. If a search compares its last few
+            plans again (``CrossEntropy.execute``), each has more futures, so that no fewer trajectories are imagined.
         common_noise: whether all plans of an iteration have the same noise, so that they differ only by their actions.
             With separate noise (the papers), the best of N plans is partly the luckiest.
         pessimism: the cost of a plan is the ``mean`` over its futures, or their ``max``.
@@ -140,7 +141,7 @@ def plan(
 
     def one(search_state: SearchState) -> Plans:
         latent, proposals, search, key = search_state
-        foresee = lambda plans, key: forecast(config, networks, discounts, latent, plans, key=key)
+        foresee = _foresee(config, networks, discounts, latent)
         action, search, metrics, candidates = config.search.plan(foresee, search, proposals, limits, key=key)
         return Plans(action, config.search.executed(search), metrics, candidates)
 
@@ -186,11 +187,41 @@ def iterate(
     """Runs iteration ``index`` of a search. Returns the next state of the search, and diagnostics ``[E]``."""
 
     def one(u: SearchState) -> tuple[SearchState, Metrics]:
-        foresee = lambda plans, key: forecast(config, networks, discounts, u.latent, plans, key=key)
+        foresee = _foresee(config, networks, discounts, u.latent)
         search, metrics, _ = config.search.iterate(foresee, u.search, u.proposals, limits, index, key=u.key)
         return u._replace(search=search), metrics
 
     return jax.vmap(one)(search_state)
+
+
+def end(
+    config: PlanningConfig,
+    networks: PlannerNetworks,
+    discounts: Discounts,
+    search_state: SearchState,
+    limits: Float[Array, " C"],
+) -> tuple[Float[Array, "E A"], Float[Array, "E H A"]]:
+    """The actions and the executed plans of a search after its last iteration."""
+
+    def one(u: SearchState) -> tuple[Float[Array, " A"], Float[Array, "H A"]]:
+        foresee = _foresee(config, networks, discounts, u.latent)
+        search = config.search.checked(foresee, u.search, limits, key=u.key)
+        return config.search.action(search, key=u.key), config.search.executed(search)
+
+    return jax.vmap(one)(search_state)
+
+
+def _foresee(
+    config: PlanningConfig, networks: PlannerNetworks, discounts: Discounts, latent: LatentState
+) -> Callable[[Float[Array, "N H A"], Key], Forecast]:
+    """:func:`forecast` of plans from ``latent``. Fewer plans than an iteration has get more futures each."""
+
+    def foresee(plans: Float[Array, "N H A"], key: Key) -> Forecast:
+        more = config.search.plans // len(plans) if networks.predictors is None else 1  # Else each is of one model.
+        several = replace(config, futures=config.futures * max(1, more))
+        return forecast(several, networks, discounts, latent, plans, key=key)
+
+    return foresee
 
 
 def forecast(

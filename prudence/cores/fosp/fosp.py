@@ -7,7 +7,7 @@ regression. With ``fine_tuning``, in an environment, it ascends imagined advanta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -133,15 +133,14 @@ class Fosp(WorldModelAgent):
         learns beside it. Without policy expansion the offline policy learns on. Critics, model, feasibility and
         multipliers stay. Schedules begin anew."""
         c, policy = self.config, self.acting(state, "evaluate")
-        state = eqx.tree_at(lambda s: s.step, state, jnp.zeros((), jnp.int32))
+        state = replace(state, step=jnp.zeros((), jnp.int32))
         if c.expansion is None:
             return state
         actor = state.actor
         if c.expansion.policy == "fresh":
             actor = Optimised.init(self._new_actor(state.world_model.module, key=key), c.actor_optimiser)
         average = None if c.averaging is None else Averaged.init(actor.module)
-        parts = lambda s: (s.prior, s.actor, s.average)
-        return eqx.tree_at(parts, state, (policy, actor, average), is_leaf=lambda x: x is None)
+        return replace(state, prior=policy, actor=actor, average=average)
 
     # --- acting -------------------------------------------------------------------------------
 
@@ -202,9 +201,7 @@ class Fosp(WorldModelAgent):
         if average is not None:
             assert self.config.averaging is not None
             average = average.update(state.actor.module, self.config.averaging)
-        parts = lambda s: (s.world_model, s.average, s.step)
-        state = eqx.tree_at(parts, state, (world_model, average, state.step + 1), is_leaf=lambda x: x is None)
-        return state, metrics | more
+        return replace(state, world_model=world_model, average=average, step=state.step + 1), metrics | more
 
     def _clone(
         self, state: FospState, seen: Filtered, batch: Batch, rate: Float[Array, ""] | None
@@ -216,7 +213,7 @@ class Fosp(WorldModelAgent):
 
         gradient, metrics = eqx.filter_grad(loss, has_aux=True)(state.actor.module)
         actor, more = state.actor.descend(gradient, "actor", rate)
-        return eqx.tree_at(lambda s: s.actor, state, actor), metrics | more
+        return replace(state, actor=actor), metrics | more
 
     def _improve(
         self, state: FospState, seen: Filtered, batch: Batch, rate: Float[Array, ""] | None, *, key: Key
@@ -244,7 +241,7 @@ class Fosp(WorldModelAgent):
             episodes_key = jax.random.fold_in(key, 3)  # A number that ``split`` did not use.
             episodes = episodes.go_on(seen.model, actor, flat, steps=c.horizon, mode=mode, key=episodes_key)
         values, metrics = self._update_values(state.values, dream, seen.pairs, rate)
-        state = eqx.tree_at(lambda s: s.values, state, values)
+        state = replace(state, values=values)
         imitation = None
         if offline:
             weights, more = self._weights(state, seen.pairs, c.regression)
@@ -266,19 +263,12 @@ class Fosp(WorldModelAgent):
             start_costs = jnp.asarray(batch.cost).reshape(-1, self.spaces.num_costs)[chosen]
             feasibility, more = feasibility.update(dream.trajectory, start_costs, alive, seen.features, batch, rate)
             metrics |= more
-        state = eqx.tree_at(
-            lambda s: (s.actor, s.feasibility, s.constraint, s.lived, s.episodes),
-            state,
-            (
-                actor,
-                feasibility,
-                self._update_constraint(state, dream),
-                c.budget.rehearsed(state.lived, dream.estimate),
-                episodes,
-            ),
-            is_leaf=lambda x: x is None,
+        constraint = self._update_constraint(state, dream)
+        lived = c.budget.rehearsed(state.lived, dream.estimate)
+        changed = replace(
+            state, actor=actor, feasibility=feasibility, constraint=constraint, lived=lived, episodes=episodes
         )
-        return state, metrics
+        return changed, metrics
 
     def _objective(
         self, state: FospState, alive: Float[Array, " B"], trajectory: Trajectory
@@ -441,8 +431,8 @@ class Fosp(WorldModelAgent):
         """The state after a finished training episode, which measures what the policy costs."""
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
         violation = self.config.budget.exceeded(state.lived, cost)
-        after = (state.lived.update(cost), self.config.constraint.on_episode(state.constraint, violation))
-        return eqx.tree_at(lambda s: (s.lived, s.constraint), state, after)
+        constraint = self.config.constraint.on_episode(state.constraint, violation)
+        return replace(state, lived=state.lived.update(cost), constraint=constraint)
 
     # --- diagnosis ----------------------------------------------------------------------------
 

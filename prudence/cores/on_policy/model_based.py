@@ -8,7 +8,7 @@ as long as most members of the ensemble see its policy improve (MBPPO-Lag: Jayan
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -217,7 +217,7 @@ class ModelBased(Agent):
             after = self._try(moved, world, tried, key=jax.random.clone(trial_key))
             share = float(improves(before, after, targets).mean())
             if index and share < c.agreement:
-                policy = eqx.tree_at(lambda p: p.constraint, policy, moved.constraint)
+                policy = replace(policy, constraint=moved.constraint)
                 break
             policy, before, kept = moved, after, kept + 1
         found = {"imagined/updates": kept, "imagined/agreement": share, "imagined/return": before.returns.mean()}
@@ -241,7 +241,7 @@ class ModelBased(Agent):
         orders = jnp.argsort(jax.random.uniform(order_key, (self.config.horizon, len(starts))), -1)
         rows = self.imagine(policy, world, starts, orders, key=imagine_key)
         cost = jnp.asarray(rows.cost).sum(1).mean(0) * self._episode
-        policy = eqx.tree_at(lambda p: p.lived, policy, policy.lived.update(cost))
+        policy = replace(policy, lived=policy.lived.update(cost))
         return self.policy.update(policy, jax.tree.map(lambda x: jnp.asarray(x)[None], rows), key=update_key)
 
     @property
@@ -275,20 +275,11 @@ class ModelBased(Agent):
         """
         act_key, noise_key = jax.random.split(key)
         specs = self.spaces.observations
-        # Drawn before the loop: threefry in a loop is slow on a CPU.
-        noise = jax.random.normal(noise_key, (*orders.shape, first.shape[-1]))
 
-        def step(carry: tuple[Array, Array], inputs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
-            (vector, ended), (order, noise, key) = carry, inputs
-            action, _, _ = self.policy.act(policy, (), named(vector, specs), ended, key=key, mode="explore")
-            found = world.step(vector, action, order, noise)
-            reward, cost = jnp.where(ended, 0.0, found.reward), jnp.where(ended[:, None], 0.0, found.cost)
-            then = jnp.where(ended[:, None], vector, found.observation)
-            now = ended | found.terminal
-            return (then, now), (then, action, reward, cost, now)
+        def act(vector: Array, ended: Array, key: Key) -> Array:
+            return self.policy.act(policy, (), named(vector, specs), ended, key=key, mode="explore")[0]
 
-        ended = jnp.zeros(len(first), bool)
-        _, rows = jax.lax.scan(step, (first, ended), (orders, noise, jax.random.split(act_key, len(orders))))
+        rows = world.rollout(act, first, orders, jax.random.split(act_key, len(orders)), key=noise_key)
         # The first row has an observation and nothing else.
         rows = [jnp.concatenate([jnp.zeros_like(x[:1]), x]).swapaxes(0, 1) for x in rows]
         vectors, actions, rewards, costs, over = rows
@@ -299,12 +290,6 @@ class ModelBased(Agent):
     def on_episode(self, state: ModelBasedState, summary: EpisodeSummary) -> ModelBasedState:
         """Nothing: the multiplier learns from imagined costs."""
         return state
-
-    def report(
-        self, state: ModelBasedState, batch: Batch, *, key: Key, context: int = 25, samples: int = 1
-    ) -> dict[str, np.ndarray]:
-        """Empty: the model's errors are in the metrics."""
-        return {}
 
 
 def _some(recorded: np.ndarray, number: int, *, key: Key) -> Float[Array, "B F"]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from prudence.cores.base import Fitting
 from prudence.data.memory import check_fits, memory_plan
 from prudence.data.mixture import Mixture
 from prudence.data.replay import Replay
@@ -20,7 +21,7 @@ from prudence.run_config import RunConfig
 from prudence.runs.directory import RunDirectory
 from prudence.training.learning.online import OnlineLearning
 from prudence.training.learning.steps import Devices, learn
-from prudence.training.progress import FORESIGHT, Counters, Keys
+from prudence.training.progress import FIT, FORESIGHT, Counters, Keys
 from prudence.types import Metrics
 
 _FORESIGHT_SEQUENCES = 64
@@ -92,6 +93,8 @@ class ReplayLearning(OnlineLearning):
 
     def iterate(self, state: Any) -> tuple[Any, Metrics]:
         started = time.perf_counter()
+        state = self._fit(state)
+        fitted = time.perf_counter()
         self._collector.begin()
         windows = self._draw()
         learning = self._pool.submit(self._learn, state, windows) if windows else None
@@ -106,8 +109,18 @@ class ReplayLearning(OnlineLearning):
             self.busy += collected - started
         for summary in self._collector.finished:
             state = self.agent.on_episode(state, summary)
-        self.collecting += collected - started
+        self.collecting += collected - fitted
         return state, metrics
+
+    def _fit(self, state: Any) -> Any:
+        """Fits the agent's model to everything that is recorded, if it has one for which that is due."""
+        learned_from = self._counters.decisions - self._replay_loop.prefill
+        if not isinstance(self.agent, Fitting) or learned_from < 0 or not self._replay.ready(2):
+            return state
+        every, before = self.agent.fit_every, learned_from - self._replay_loop.decisions_per_iteration
+        if learned_from // every == before // every:
+            return state
+        return self.agent.fit(state, self._replay.recorded(), key=self._keys(FIT, self._counters.decisions))
 
     def _draw(self) -> list[Windows]:
         """Draws the windows for the updates that are due after the decisions so far."""

@@ -14,6 +14,7 @@ import toys
 
 from prudence.budgets import Budget
 from prudence.constraints import PIDLagrangian, Unconstrained
+from prudence.cores.dreamer import planning
 from prudence.cores.dreamer.planning import Discounts, PlannerNetworks, PlanningConfig, forecast, preview
 from prudence.models.rssm import LatentState
 from prudence.ops.normalise import symexp
@@ -51,6 +52,24 @@ def networks_at(price, *, futures=1):
 def judged(config, networks):
     plans = jnp.array([[1.0, 2.0], [-1.0, 0.5]])[..., None]
     return forecast(config, networks, HORIZON, LATENT, plans, key=jax.random.key(0))
+
+
+def test_fewer_plans_than_an_iteration_has_get_more_futures():
+    """A search of eight plans in one future each compares two of them again in four."""
+    config, networks = PlanningConfig(search=CrossEntropy(plans=8, elites=2)), networks_at([0.0, 0.0])
+    plans = jnp.array([[1.0, 2.0], [-1.0, 0.5]])[..., None]
+    seen = []
+
+    def imagine(policy, start, actions, **rest):
+        seen.append(actions.shape[1])
+        return networks.model.imagine(policy, start, actions, **rest)
+
+    counted = networks._replace(model=SimpleNamespace(imagine=imagine))
+    found = planning._foresee(config, counted, HORIZON, LATENT)(plans, jax.random.key(0))
+    alone = forecast(config, networks, HORIZON, LATENT, plans, key=jax.random.key(0))
+    assert seen == [8]
+    np.testing.assert_allclose(found.score, alone.score)  # This model's rewards do not depend on the future.
+    np.testing.assert_allclose(found.cost, alone.cost)
 
 
 def test_a_plan_by_hand():
