@@ -27,6 +27,7 @@ from prudence.critics import ActionCritics, CriticConfig
 from prudence.models.dynamics import Dynamics, DynamicsConfig, DynamicsState, Simulator
 from prudence.models.records import Records
 from prudence.models.vectors import vector, vector_size
+from prudence.ops.ensembles import least
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy, Forecast, Search
 from prudence.ranges import Few, Share, Size
@@ -199,7 +200,7 @@ class Lookahead(Agent):
         search, config = self.config.search, self.config
 
         def value(features: Float[Array, "B F"]) -> Float[Array, " B"]:
-            return critic.values(features, actor(features).mode()).min(0)
+            return least(critic.values(features, actor(features).mode()))
 
         def one(seen: Array, last: Array, first: Array, key: Key) -> tuple[Array, Search, Metrics]:
             propose_key, search_key = jax.random.split(key)

@@ -33,6 +33,7 @@ from prudence.cores.pairs import Pairs
 from prudence.critics import ActionCritics, CriticBatch, CriticConfig, join
 from prudence.models.heads import HeadConfig
 from prudence.models.vectors import vector, vector_size
+from prudence.ops.ensembles import least
 from prudence.ops.normalise import PercentileScale
 from prudence.ops.returns import one_step_returns
 from prudence.ops.soft import soft_values, temperature_loss
@@ -181,7 +182,7 @@ class SoftActorCritic(eqx.Module):
         noise = self.actor.module.noise(len(pairs.weights), key=key)
         actions, log_probs = self.actor.module(pairs.next_features).sample_with_log_prob(noise)
         states = join(pairs.features, pairs.actions)
-        following = self.critic.slow_values(pairs.next_features, actions).min(0)
+        following = least(self.critic.slow_values(pairs.next_features, actions))
         following = soft_values(following, log_probs, self.temperature)
         targets = one_step_returns(pairs.rewards, pairs.continues, following, config.discount)
         critic, metrics = self.critic.update(CriticBatch(states, targets, pairs.weights), name="critic")
@@ -200,7 +201,7 @@ class SoftActorCritic(eqx.Module):
 
         def loss(actor: Actor) -> tuple[Float[Array, ""], Improved]:
             actions, log_probs = actor(pairs.features).sample_with_log_prob(noise)
-            values = self.critic.values(pairs.features, actions).min(0)
+            values = least(self.critic.values(pairs.features, actions))
             task = -(shares * soft_values(values, log_probs, self.temperature)).sum()
             costs = jnp.zeros(pairs.costs.shape[-1])
             if self.cost_critic is not None:

@@ -21,6 +21,7 @@ from prudence.critics import ActionCritics, CriticBatch, CriticConfig, join
 from prudence.models.heads import HeadConfig
 from prudence.models.rssm import LatentState
 from prudence.models.world_model import WorldModel
+from prudence.ops.ensembles import most
 from prudence.ops.offline import risk_targets, with_share
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy, Forecast
@@ -99,7 +100,7 @@ class Recovery(eqx.Module):
             rate: factor on the learning rate; None is 1.
         """
         action = actor(pairs.next_features).sample(actor.noise(len(pairs.weights), key=key))
-        following = self.risk.slow_values(pairs.next_features, action).max(0)
+        following = most(self.risk.slow_values(pairs.next_features, action))
         violations = (pairs.costs > 0).any(-1).astype(jnp.float32)
         batch = CriticBatch(
             join(pairs.features, pairs.actions),
@@ -126,7 +127,7 @@ class Recovery(eqx.Module):
             The actions, and diagnostics ``[E]``: ``recovery/share`` (1 where a plan acts) and ``recovery/risk`` (of the
             policy's action).
         """
-        risks = self.risk.values(latent.features, action).max(0)
+        risks = most(self.risk.values(latent.features, action))
         risky = risks > self.config.threshold
 
         def search() -> Float[Array, "E A"]:
@@ -145,7 +146,7 @@ class Recovery(eqx.Module):
 
         def foresee(plans: Float[Array, "N H A"], key: Key) -> Forecast:
             dream = follow(model.imagine, latent, plans, key=key)
-            risks = self.risk.values(dream.critic_features[:-1], dream.actions).max(0)
+            risks = most(self.risk.values(dream.critic_features[:-1], dream.actions))
             without_costs = jnp.zeros((len(plans), 0))  # They are in the risk.
             return Forecast(-(alive(dream.continues) * risks).sum(0), without_costs)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from prudence.cores.pairs import Pairs
 from prudence.critics import ActionCritics, Critic, CriticBatch, CriticConfig, join, together
 from prudence.models.heads import HeadConfig
+from prudence.ops.ensembles import least, most
 from prudence.ops.normalise import PercentileScale
 from prudence.ops.offline import expectile_weights
 from prudence.ops.returns import one_step_returns
@@ -102,7 +103,7 @@ class InSampleValues(eqx.Module):
     ) -> Float[Array, "*batch *C"]:
         """The Q that counts, from the slow copies."""
         values = self.action.slow_values(features, actions)
-        return values.min(0) if self.pessimist == "min" else values.max(0)
+        return least(values) if self.pessimist == "min" else most(values)
 
     def advantages(self, pairs: Pairs) -> Float[Array, "n *C"]:
         """(Q − V)/S of recorded actions."""
