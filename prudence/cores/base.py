@@ -145,9 +145,12 @@ class Agent(abc.ABC):
         An on-policy agent makes all its passes over each rollout; B is then the number of environments.
         """
 
-    @abc.abstractmethod
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
-        """The state after a finished *training* episode. It is never called for an evaluation episode."""
+        """The state after a finished *training* episode. It is never called for an evaluation episode.
+
+        By default the state is the same.
+        """
+        return state
 
     def report(
         self, state: Any, batch: Batch, *, key: Key, context: int = 25, samples: int = 1

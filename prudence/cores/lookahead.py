@@ -31,7 +31,7 @@ from prudence.ops.ensembles import least
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy, Forecast, Search
 from prudence.ranges import Few, Share, Size
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces
+from prudence.types import Batch, Key, Metrics, Observation, Spaces
 
 
 def _adam() -> OptimiserConfig:
@@ -241,10 +241,6 @@ class Lookahead(Agent):
         dynamics, metrics = self.dynamics.fit(state.dynamics, records, key=key)
         fitted = {name: jnp.asarray(metrics[name], jnp.float32) for name in state.fitted}
         return LookaheadState(state.learner, dynamics, fitted, state.step)
-
-    def on_episode(self, state: LookaheadState, summary: EpisodeSummary) -> LookaheadState:
-        """Nothing: plans keep the budget, not a multiplier."""
-        return state
 
 
 def propose(

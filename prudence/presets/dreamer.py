@@ -23,6 +23,7 @@ from prudence.models.pictures import Patches
 from prudence.models.swag import SWAG
 from prudence.optim import OptimiserConfig
 from prudence.planners import CrossEntropy
+from prudence.presets.environments import easy
 
 Choices = tuple[EnvConfig, DreamerConfig, ReplayLoop]
 
@@ -153,14 +154,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         replay_capacity=100_000 if pictures else 500_000,
         log_every=2000,
     )
-    env = where_offered(
-        replace(env, action_repeat=5),
-        lidar_scale="inverse",
-        lidar_nearest=True,
-        nearest_first=True,
-        cameras=system.published(pictures).cameras,
-        reward="dense",
-    )
+    env = easy(env, cameras=system.published(pictures).cameras)
     return env, agent, loop
 
 

@@ -14,6 +14,7 @@ from prudence.envs.registry import shows_pictures, where_offered
 from prudence.loops import ReplayLoop
 from prudence.models.pictures import Patches
 from prudence.optim import OptimiserConfig
+from prudence.presets.environments import easy
 from prudence.presets.sac import debug_loop, for_two_cores, tiny
 
 Choices = tuple[EnvConfig, LatentSACConfig, ReplayLoop]
@@ -29,13 +30,7 @@ def _paper(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
 def _cpu(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
     """The environment, budget and multiplier of the world models' preset ``cpu``, so that runs can be compared."""
     env, config, loop = _paper(system, env)
-    env = where_offered(
-        replace(env, action_repeat=5),
-        lidar_scale="inverse",
-        lidar_nearest=True,
-        nearest_first=True,
-        reward="dense",
-    )
+    env = easy(env)
     # Layer normalisation lets the model learn at the larger rate. A smallest deviation of 1e-5 would let a reward that
     # never varies outweigh everything else.
     model = replace(

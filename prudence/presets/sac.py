@@ -10,8 +10,9 @@ from prudence.cores.sac import SACConfig
 from prudence.cores.system import System
 from prudence.critics import CriticConfig
 from prudence.envs.base import EnvConfig
-from prudence.envs.registry import shows_pictures, where_offered
+from prudence.envs.registry import shows_pictures
 from prudence.loops import ReplayLoop
+from prudence.presets.environments import easy
 
 Choices = tuple[EnvConfig, SACConfig, ReplayLoop]
 
@@ -36,13 +37,7 @@ def for_two_cores(config: SACConfig) -> SACConfig:
 def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
     """The environment is that of the world models' preset ``cpu``, too."""
     env, config, loop = _paper(system, env)
-    env = where_offered(
-        replace(env, action_repeat=5),
-        lidar_scale="inverse",
-        lidar_nearest=True,
-        nearest_first=True,
-        reward="dense",
-    )
+    env = easy(env)
     loop = replace(
         loop,
         steps=400_000,

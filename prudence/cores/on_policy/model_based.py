@@ -27,7 +27,7 @@ from prudence.models.records import Records
 from prudence.models.vectors import named
 from prudence.optim import OptimiserConfig
 from prudence.ranges import Few, Share, Size
-from prudence.types import Batch, EpisodeSummary, Key, Metrics, Observation, Spaces, tree_index
+from prudence.types import Batch, Key, Metrics, Observation, Spaces, tree_index
 
 
 @dataclass(frozen=True)
@@ -286,10 +286,6 @@ class ModelBased(Agent):
         observation = named(vectors.at[:, 0].set(first), specs)
         is_first = jnp.zeros_like(over).at[:, 0].set(True)
         return Batch(observation, actions, rewards, costs, is_first, over, over)
-
-    def on_episode(self, state: ModelBasedState, summary: EpisodeSummary) -> ModelBasedState:
-        """Nothing: the multiplier learns from imagined costs."""
-        return state
 
 
 def _some(recorded: np.ndarray, number: int, *, key: Key) -> Float[Array, "B F"]:
