@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from prudence.ranges import Natural, ShareAboveZero, between
@@ -66,16 +67,20 @@ class OptimiserConfig:
         return self.learning_rate * (1 + (self.cycle_peak - 1) * height)
 
     def build(self) -> optax.GradientTransformation:
-        """Builds the Optax transformation."""
+        """Builds the Optax transformation.
+
+        It treats all parameters as one vector. As a pytree, they would make up half of the operations of an update.
+        """
         if self.kind == "adam":
-            return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(self.rate, eps=self.eps))
-        return optax.chain(
-            optax.adaptive_grad_clip(self.clip, eps=1e-3),
+            adam = optax.adam(self.rate, eps=self.eps)
+            return optax.flatten(optax.chain(optax.clip_by_global_norm(self.clip), adam))
+        steps = optax.chain(
             optax.scale_by_rms(decay=0.999, eps=1e-20, bias_correction=True),
             # A mean, not a sum: `optax.trace` would make the steps ten times as large.
             optax.ema(decay=0.9, debias=True),
             optax.scale_by_learning_rate(self.rate),
         )
+        return optax.chain(optax.adaptive_grad_clip(self.clip, eps=1e-3), optax.flatten(steps))
 
 
 def cooled(step: Int[Array, ""], updates: int, share: float) -> Float[Array, ""] | None:
@@ -139,5 +144,5 @@ class Optimised(eqx.Module, Generic[M]):
         )
         if rate is not None:
             updates = jax.tree.map(lambda update: rate * update, updates)
-        metrics = {f"{name}/gradient_norm": optax.tree.norm(gradient).astype(jnp.float32)}
+        metrics = {f"{name}/gradient_norm": jnp.linalg.norm(ravel_pytree(gradient)[0]).astype(jnp.float32)}
         return Optimised(cast(M, eqx.apply_updates(self.module, updates)), optimiser_state, self.config), metrics
