@@ -22,8 +22,9 @@ pytest = $(BIN)/python -m pytest -q --numprocesses=logical --maxprocesses=4 --di
 # The emitters of fusions take most of the time and two thirds of the memory of compiling small programs, and make them
 # no quicker.
 plain = --xla_cpu_use_fusion_emitters=false
-# A program that runs twice is not worth optimising either: neither by LLVM nor by passes that look at every loop again.
-# Those of tests/learning run thousands of times.
+# Programs of tests/learning run thousands of times. LLVM's least effort makes them about as quick as its greatest.
+least = $(plain) --xla_backend_optimization_level=1
+# A program that runs twice is not worth optimising at all: neither by LLVM nor by passes that look at every loop again.
 unoptimised = $(plain) --xla_backend_optimization_level=0 \
 	--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking
 
@@ -52,7 +53,7 @@ test: setup  ## Fast tests
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m "not slow"
 
 test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
-	XLA_FLAGS="$(plain)" $(pytest) -m slow tests/learning
+	XLA_FLAGS="$(least)" $(pytest) -m slow tests/learning
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m slow --ignore=tests/learning
 
 wheel: setup  ## Build the package, and try it in an environment of its own, away from this repository

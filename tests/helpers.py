@@ -13,11 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toys
 
 from prudence.cli.api import configure
 from prudence.cores.base import Agent, Mode
-from prudence.cores.dreamer.config import DreamerConfig
 from prudence.loops import ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
@@ -32,13 +30,12 @@ STEPS = 240
 def run_config(
     task: str = "probe/cost", *, agent: str = "safedreamer-bsrp-lag", seed: int = 0, **loop: Any
 ) -> RunConfig:
-    """The debug preset, of shallow networks and with fields of its loop replaced."""
+    """The debug preset with fields of its loop replaced."""
     config = configure(agent, task, preset_name="debug", seed=seed)
-    made = toys.shallow(config.agent) if isinstance(config.agent, DreamerConfig) else config.agent
     fields = {"steps": STEPS, **loop}
     if isinstance(config.loop, ReplayLoop) and fields["steps"] <= config.loop.prefill:
         fields = {"prefill": 8, **fields}
-    return replace(config, agent=made, loop=replace(config.loop, **fields))
+    return replace(config, loop=replace(config.loop, **fields))
 
 
 def train_in_pieces(config: RunConfig, directory: Path, *stops: int) -> Path:

@@ -52,23 +52,11 @@ def batch(spaces: Spaces, *lead: int, seed: int = 0) -> Batch:
     return jax.tree.map(jnp.asarray, rows)
 
 
-def shallow(config: DreamerConfig) -> DreamerConfig:
-    """With one hidden layer in every network, which are compiled in three quarters of the time; golden updates, and
-    the tests of the command, are of the preset's two."""
-    one = lambda part: replace(part, layers=1)
-    critic, cost_critic = (replace(c, head=one(c.head)) for c in (config.critic, config.cost_critic))
-    model = config.world_model
-    model = replace(model, mlp_layers=1, reward=one(model.reward), cost=one(model.cost), continue_=one(model.continue_))
-    half = None if config.privileged is None else replace(config.privileged, mlp_layers=1)
-    actor = one(config.actor)
-    return replace(config, world_model=model, actor=actor, critic=critic, cost_critic=cost_critic, privileged=half)
-
-
 def debug_config(name: str = "safedreamer-bsrp-lag", **changes) -> DreamerConfig:
-    """The debug preset's agent configuration, shallow and with changes."""
+    """The debug preset's agent configuration with changes."""
     config = preset("debug", name, EnvConfig("probe/value")).agent
     assert isinstance(config, DreamerConfig)
-    return replace(shallow(config), **changes)
+    return replace(config, **changes)
 
 
 def dreamer(spaces: Spaces, name: str = "safedreamer-bsrp-lag", **changes) -> Dreamer:

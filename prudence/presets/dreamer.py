@@ -162,9 +162,11 @@ def _debug(system: System[DreamerConfig], env: EnvConfig) -> Choices:
     """Tiny sizes, which compile and run in seconds."""
     pictures = shows_pictures(env)
     patches = Patches(units=2) if pictures else None
-    model, actor, critic = sizes(8, 8, 4, 4, bins=11, cnn_depth=2, patches=patches)
+    latent, classes = ("gaussian", 1) if system.needs.posterior else ("discrete", 4)
+    model, actor, critic = sizes(
+        8, 8, 4, classes, mlp_layers=1, head_layers=1, bins=11, cnn_depth=2, patches=patches, latent=latent
+    )
     if system.needs.posterior:
-        model, actor, critic = sizes(8, 8, 4, 1, bins=11, cnn_depth=2, patches=patches, latent="gaussian")
         model = replace(model, cost=replace(model.cost, kind="bernoulli"), free_nats_of="mean")
     search = CrossEntropy(horizon=3, plans=8, elites=2, iterations=2, proposals=0.25)
     agent = DreamerConfig(
