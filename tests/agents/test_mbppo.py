@@ -149,6 +149,7 @@ def test_what_does_not_fit_is_refused():
 # ---- runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """With all that it has recorded, since the next fit needs it. The policy acts and is exported without the model."""
     config = run_config(agent="mbppo-lag", steps=160, evaluate_every=0)

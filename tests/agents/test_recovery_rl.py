@@ -47,6 +47,7 @@ def test_offline_the_policy_is_penalised_where_models_disagree_and_online_it_is_
     assert system.online(config) == config
 
 
+@pytest.mark.slow
 def test_a_run_that_recovers_resumes_bit_for_bit(tmp_path: Path) -> None:
     config = run_config(agent="recovery-rl", evaluate_every=80)
     recovery = replace(config.agent.recovery, threshold=0.01)  # Below the risk with which critics begin.

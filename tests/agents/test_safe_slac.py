@@ -88,6 +88,7 @@ def test_what_does_not_suit_is_refused(make, said):
         make()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     settings = run_config(agent="safe-slac", evaluate_every=80)
     whole = train(settings, tmp_path / "whole")

@@ -148,6 +148,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
 # ---- runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """With all that it has recorded, since the next fit needs it. What acts, and is exported, is the planner."""
     config = run_config(agent="safeloop", evaluate_every=0, log_every=8)

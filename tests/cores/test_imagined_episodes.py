@@ -98,7 +98,10 @@ def config(name: str) -> Any:
     return replace(agent, budget=replace(agent.budget, violation=violation))
 
 
-@pytest.mark.parametrize("name", ["fosp", "safedreamer-bsrp-lag", "asymdreamer-o"])
+@pytest.mark.parametrize(
+    "name",
+    ["safedreamer-bsrp-lag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fosp", "asymdreamer-o"))],
+)
 def test_every_core_measures_so(name):
     agent = find_system(name).agent(toys.spaces(), config(name))
     before = agent.init(key=jax.random.key(0))

@@ -62,7 +62,14 @@ def paths(state: object) -> set[str]:
     return {jax.tree_util.keystr(path) for path, leaf in leaves if np.ndim(leaf)}
 
 
-@pytest.mark.parametrize("agent", ["safedreamer-bsrp-lag", "safedreamer-osrp-lag", "lambda", "ppo-lag"])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "ppo-lag",
+        "safedreamer-bsrp-lag",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("safedreamer-osrp-lag", "lambda")),
+    ],
+)
 def test_evaluating_a_record_repeats_its_run(here: Path, agent: str) -> None:
     run = untrained(here / "run", agent)
     recorded = (run / "evaluation.json").read_bytes()
@@ -100,6 +107,7 @@ def test_it_holds_what_acting_reads_and_no_more() -> None:
     assert not any("optim" in path for path in planner)
 
 
+@pytest.mark.slow
 def test_the_plans_of_a_record_can_be_filmed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record([untrained(here / "run", "safedreamer-osrp-lag", episodes=10)], "kept")
     assert main(["evaluate", "kept", "--episodes", "10", "--show-plan", "--video", "--out", "seen"]) == 0

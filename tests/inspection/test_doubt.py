@@ -48,6 +48,7 @@ def test_an_agent_without_a_posterior_has_no_doubts():
         )
 
 
+@pytest.mark.slow
 def test_a_run_is_inspected_against_another_task(tmp_path):
     config = preset("debug", "lambda", EnvConfig("probe/cost"))
     # Without an update: the last iteration begins before the prefill is full. What is asked of copies is the same.

@@ -161,6 +161,7 @@ def test_a_copy_goes_on_as_the_run_would_have(tmp_path: Path, whole: Path) -> No
     assert_same_run(train(config, first), copy)
 
 
+@pytest.mark.slow
 def test_a_planner_starts_from_a_run_of_the_policy(tmp_path: Path) -> None:
     first = train_in_pieces(run_config(), tmp_path / "first", 160)
     planner = run_config(agent="safedreamer-osrp-lag")

@@ -90,6 +90,7 @@ def test_models_are_imagined_each_by_itself():
     assert jnp.ptp(together.costs[-1].reshape(3, 2, 2), 0).min() > 0
 
 
+@pytest.mark.slow
 def test_before_the_posterior_is_warm_an_update_is_that_of_one_model_and_then_bounds_are_beyond_the_mean():
     plain, plain_metrics = trained(agent(None, COSTS))
     dreamer = agent(WARM, COSTS)
@@ -174,6 +175,7 @@ def test_lambda_needs_a_posterior():
         toys.dreamer(SPACES, "lambda", uncertainty=None)
 
 
+@pytest.mark.slow
 def test_a_safe_agent_may_have_an_ensemble():
     dreamer = agent(Ensemble(3), COSTS)
     start = dreamer.init(key=jax.random.key(0))
@@ -216,6 +218,7 @@ def test_members_agree_where_there_are_data_and_not_elsewhere():
     assert spread(-3 * seen) > 2 * spread(seen)
 
 
+@pytest.mark.slow
 def test_actions_of_discrete_environments_learn_by_the_score_of_those_that_count():
     dreamer = agent(replace(WARM, burn_in=1), toys.spaces(action="discrete", actions=3))
     _, metrics = trained(dreamer)
@@ -240,6 +243,7 @@ def test_members_that_agree_have_no_disagreement():
     np.testing.assert_allclose(measure(alike, model, features), 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_disagreement_lowers_imagined_returns_and_its_members_learn():
     plain, wary = (
         Dreamer(SPACES, toys.debug_config("dreamerv3", disagreement=DisagreementConfig(weight, Ensemble(3))))

@@ -102,6 +102,7 @@ def transferred(agent):
     return before, after, *agent.update(after, toys.batch(SPACES, 2, 2, 8), key=jax.random.key(2))
 
 
+@pytest.mark.slow
 def test_the_offline_policy_is_kept_and_a_new_one_learns(transferred):
     before, after, later, metrics = transferred
     assert same(after.prior, before.average.module)
