@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import pytest
 
@@ -41,14 +39,6 @@ CONSTRAINTS = {
     CostPenalty: CostPenalty(1.0),
     Saute: Saute(-1.0),
 }
-
-
-@pytest.fixture(autouse=True)
-def unchecked_keys() -> Iterator[None]:
-    """Looking for keys that are used twice makes a decision take four times as long, and these tests take thousands;
-    tests/cores/on_policy/test_on_policy.py looks."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 class Solved(NamedTuple):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import pytest
 
 from prudence.budgets import Budget, Lived
@@ -24,13 +22,6 @@ from prudence.training.trainer import train
 pytestmark = pytest.mark.slow
 
 FAST = OptimiserConfig(3e-3)
-
-
-@pytest.fixture(autouse=True)
-def unchecked_keys() -> Iterator[None]:
-    """As for the model-free agents: looking for keys that are used twice takes most of the time."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def quick(config: LatentSACConfig, limit: float) -> LatentSACConfig:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from prudence.budgets import Budget, Imagined
@@ -29,13 +27,6 @@ pytestmark = pytest.mark.slow
 
 FAST = OptimiserConfig(2e-3, eps=1e-5)
 CONSTRAINT = AugmentedLagrangian(multiplier_init=0.1, penalty_factor_init=0.3, growth=0.0, dual_rate=0.01)
-
-
-@pytest.fixture(autouse=True)
-def unchecked_keys() -> Iterator[None]:
-    """Looking for keys that are used twice makes a decision take four times as long; tests/cores/fosp looks."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,14 +32,6 @@ pytestmark = pytest.mark.slow
 
 # Quick to settle: the dual step is apart from the penalty factor, which damps it.
 CONSTRAINT = AugmentedLagrangian(multiplier_init=0.1, penalty_factor_init=0.3, growth=0.0, dual_rate=0.01)
-
-
-@pytest.fixture(autouse=True)
-def unchecked_keys() -> Iterator[None]:
-    """Looking for keys that are used twice makes a decision take four times as long, and these tests take thousands;
-    tests/cores/dreamer looks."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 class Solved(NamedTuple):

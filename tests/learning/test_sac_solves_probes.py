@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,13 +24,6 @@ from prudence.training.trainer import train
 pytestmark = pytest.mark.slow
 
 FAST = OptimiserConfig(3e-3)
-
-
-@pytest.fixture(autouse=True)
-def unchecked_keys() -> Iterator[None]:
-    """Looking for keys that are used twice makes a decision take four times as long; tests/agents/test_sac.py looks."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 class Solved(NamedTuple):
