@@ -129,6 +129,11 @@ class Spaces:
     def num_costs(self) -> int:
         return len(self.costs)
 
+    def by_cost(self, metric: str, values: Float[Array, " C"]) -> Metrics:
+        """``metric`` of each cost. Where there are several, the cost's name follows: ``metric_name``."""
+        names = [metric] if self.num_costs == 1 else [f"{metric}_{name}" for name in self.costs]
+        return {name: values[i] for i, name in enumerate(names)}
+
 
 class Transition(NamedTuple):
     """One step of the environments (NumPy, axes ``[E, ...]``), or a batch of sequences of steps (``[B, T, ...]``).

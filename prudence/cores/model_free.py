@@ -35,6 +35,4 @@ class ModelFreeAgent(Agent):
 
     def multiplier_metrics(self, constraint: Any) -> Metrics:
         """``constraint/multiplier`` of a constraint's state, with the cost's name where there are several."""
-        multiplier = self.config.constraint.multiplier(constraint)
-        suffixes = [""] if self.spaces.num_costs == 1 else [f"_{name}" for name in self.spaces.costs]
-        return {f"constraint/multiplier{suffix}": multiplier[i] for i, suffix in enumerate(suffixes)}
+        return self.spaces.by_cost("constraint/multiplier", self.config.constraint.multiplier(constraint))

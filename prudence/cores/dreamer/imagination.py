@@ -299,15 +299,13 @@ class Imagination:
         }
         if state.episodes is not None:
             metrics |= state.episodes.metrics(self.spaces)
-        multiplier, planning = self.config.constraint.multiplier(state.constraint), self.config.planning
-        for i, name in enumerate(self.spaces.costs):
-            suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
-            metrics[f"imagined/cost{suffix}"] = estimate[i]
-            metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
-            if isinstance(self.config.budget.violation, Lived) and self.config.budget.violation.approach is not None:
-                metrics[f"constraint/target{suffix}"] = self.config.budget.targets(state.lived)[i]
-            if planning is not None:
-                metrics[f"plan/price{suffix}"] = self.planning_price(state)[i]
+        by_cost, config = self.spaces.by_cost, self.config
+        metrics |= by_cost("imagined/cost", estimate)
+        metrics |= by_cost("constraint/multiplier", config.constraint.multiplier(state.constraint))
+        if isinstance(config.budget.violation, Lived) and config.budget.violation.approach is not None:
+            metrics |= by_cost("constraint/target", config.budget.targets(state.lived))
+        if config.planning is not None:
+            metrics |= by_cost("plan/price", self.planning_price(state))
         return metrics
 
 

@@ -417,15 +417,11 @@ class Fosp(WorldModelAgent):
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state.constraint)
 
     def _dream_metrics(self, state: FospState, dream: Rehearsal) -> Metrics:
+        by_cost, multiplier = self.spaces.by_cost, self.config.constraint.multiplier(state.constraint)
         metrics = {"imagined/return": dream.returns.mean()}
         if state.episodes is not None:
             metrics |= state.episodes.metrics(self.spaces)
-        multiplier = self.config.constraint.multiplier(state.constraint)
-        for i, name in enumerate(self.spaces.costs):
-            suffix = "" if self.spaces.num_costs == 1 else f"_{name}"
-            metrics[f"imagined/cost{suffix}"] = dream.estimate[i]
-            metrics[f"constraint/multiplier{suffix}"] = multiplier[i]
-        return metrics
+        return metrics | by_cost("imagined/cost", dream.estimate) | by_cost("constraint/multiplier", multiplier)
 
     def on_episode(self, state: FospState, summary: EpisodeSummary) -> FospState:
         """The state after a finished training episode, which measures what the policy costs."""
