@@ -207,7 +207,9 @@ def test_the_multiplier_waits_for_an_episode_and_follows_it():
 def test_a_multiplier_of_zero_is_the_unconstrained_agent():
     free, plain = updated(agent_of(constraint=DualAscent(0.0))), updated(agent_of("sac"))
     assert plain.learner.cost_critic is None
-    assert same((free.learner.actor, free.learner.critic), (plain.learner.actor, plain.learner.critic))
+    # Two programs, which round differently.
+    for x, y in zip(*(leaves((s.learner.actor, s.learner.critic)) for s in (free, plain)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
     assert not same(free.learner.actor, updated(agent_of(constraint=DualAscent(1.0))).learner.actor)
 
 
