@@ -81,5 +81,5 @@ def test_budget_zero_is_kept_from_pictures(tmp_path: Path) -> None:
     evaluation = evaluate_agent(agent, state, config.env, episodes=20, seed=1)
     # Standing still has return -5. The best return is 22 at a cost of 22, and 11.6 at a cost of 0.
     # The policy still explores.
-    assert evaluation.costs.mean() < 6.0
+    assert evaluation.costs.mean() < 5.0
     assert evaluation.returns.mean() > 8.0
