@@ -126,7 +126,7 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         horizon=horizon,
         imagination_starts=starts,
         replay_loss=replay_loss,
-        planning=PlanningConfig(search, price, common_noise=True, start=14_100),
+        planning=PlanningConfig(search, price, common_noise=True, start=8700),
         # All models have the same noise. Otherwise the few start states of a CPU would be valued by the luckiest of N
         # samples, not by the best of N models.
         uncertainty=UncertaintyConfig(SWAG(warm=10), common_noise=True),
@@ -142,7 +142,8 @@ def _cpu(system: System[DreamerConfig], env: EnvConfig) -> Choices:
         # that a CPU has time for, and the critics evaluate its policy after the short horizon.
         # A planner costs more than the actor that it improves on.
         budget = replace(agent.budget, margin=0.5)
-        agent = replace(agent, planning=planning, constraint=constraint, budget=budget)
+        # Its price rises twice as fast, so that it is near its last value when the planner starts.
+        agent = replace(agent, planning=planning, constraint=replace(constraint, dual_rate=1.3), budget=budget)
     loop = ReplayLoop(
         steps=300_000 if plans_late else 400_000,
         num_envs=4,
