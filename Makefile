@@ -28,10 +28,10 @@ least = $(plain) --xla_backend_optimization_level=1
 unoptimised = $(plain) --xla_backend_optimization_level=0 \
 	--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking
 
-.PHONY: help setup gl test test-slow wheel lint format demo docs results bench clean
+.PHONY: help setup gl test test-slow test-learning wheel lint format demo docs results bench clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 setup: $(STAMP) gl  ## Build .venv and see to the libraries that rendering needs
 
@@ -52,9 +52,11 @@ gl:
 test: setup  ## Fast tests
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m "not slow"
 
-test-slow: setup  ## Slow tests: learning on probes, resume after a kill, every task, the examples
-	XLA_FLAGS="$(least)" $(pytest) -m slow tests/learning
+test-slow: setup  ## Slow tests: resume after a kill, every task, sweeps, shipped policies
 	XLA_FLAGS="$(unoptimised)" $(pytest) -m slow --ignore=tests/learning
+
+test-learning: setup  ## Tests that learn: every system solves its probes
+	XLA_FLAGS="$(least)" $(pytest) -m slow tests/learning
 
 wheel: setup  ## Build the package, and try it in an environment of its own, away from this repository
 	.ci/wheel $(BIN)/python
