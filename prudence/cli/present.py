@@ -76,18 +76,18 @@ def evaluate_run(
         _check_decidable(episodes, deadline)
     run, _ = find_policy(Path(directory), policy)
     target = place_for(run, out)
-    config, agent, state, _ = load_run(run.path, trust=trust)
+    if run.ships and mode != "evaluate":
+        raise ValueError(
+            f"{run.path} keeps what is evaluated, not the networks that training explored with: leave --explore out, "
+            "or evaluate the run itself"
+        )
+    config, agent, state, _ = load_run(run.path, trust=trust, parts="acting" if mode == "evaluate" else "all")
     if task is not None and task != config.env.task:
         raise CheckpointMismatch(
             f"{run.path} was trained on '{config.env.task}', not on '{task}': leave --task out, or train a run on that"
         )
     if task is None and not trust:
         require_known_task(run, config.env.task)
-    if run.ships and mode != "evaluate":
-        raise ValueError(
-            f"{run.path} keeps what is evaluated, not the networks that training explored with: leave --explore out, "
-            "or evaluate the run itself"
-        )
     if show_plan and deadline is not None:
         raise ValueError("plans are shown as they are without a deadline: leave --show-plan or --deadline out")
     frames: list[np.ndarray] = []

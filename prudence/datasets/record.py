@@ -183,13 +183,13 @@ def _behaviour(policy: Path | str, env: EnvConfig | Path | str | None, explore: 
 
 def _trained(directory: Path, explore: bool, trust: bool) -> _Behaviour:
     run, _ = find_policy(directory)
-    config, agent, state, step = load_run(run.path, trust=trust)
-    if not trust:
-        require_known_task(run, config.env.task)
     if run.ships and explore:
         raise DatasetError(
             f"{run.path} keeps what is evaluated, not the networks that training explored with: leave --explore out"
         )
+    config, agent, state, step = load_run(run.path, trust=trust, parts="all" if explore else "acting")
+    if not trust:
+        require_known_task(run, config.env.task)
     mode: Mode = "train" if explore else "evaluate"
     source = Source(directory.name, run=str(directory), step=step, mode=mode)
     interface = load_interface(run.path, agent.spaces, trust=trust)

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxtyping import Float
 
 from prudence.cores.base import Agent
 from prudence.deploy.deadline import RealTime
-from prudence.deploy.shipped import find_policy, load_shipped
+from prudence.deploy.shipped import find_policy, load_acting
 from prudence.envs import custom, recorded, registry
 from prudence.envs.base import EnvConfig, EnvError
 from prudence.envs.interface import Interface, interface_from, unchanged
@@ -30,23 +31,29 @@ from prudence.runs.config import read_config
 from prudence.runs.directory import RunDirectory, RunDirectoryError
 from prudence.types import Spaces
 
+_log = logging.getLogger(__name__)
 
-def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, Agent, Any, int]:
+
+def load_run(
+    directory: Path | str, *, trust: bool = False, parts: Literal["acting", "all"] = "acting"
+) -> tuple[RunConfig, Agent, Any, int]:
     """Loads a run from its newest readable checkpoint.
 
     What its files name is data. A cost function comes from within ``prudence.ops``, or from the environment of the task
     (:func:`require_known_task`), and not from the checkpoint.
 
     Args:
-        directory: directory of a run, of a recorded policy, or of a record, whose first policy is then loaded. The
-            state of a recorded policy has only the weights that acting needs. All others are freshly initialised.
+        directory: directory of a run, of a recorded policy, or of a record, whose first policy is then loaded.
         trust: calls the cost function that the checkpoint names, whatever it is.
+        parts: ``acting`` needs only the weights that acting in evaluation reads. A recorded policy has no others, and
+            those of a run of an earlier version may have another form. They are then freshly initialised. ``all``
+            refuses such policies and runs.
 
     Returns:
         The configuration, the agent, its state, and the raw steps of its training.
 
     Raises:
-        RunDirectoryError: no run was started in the directory.
+        RunDirectoryError: no run was started in the directory; or ``all`` parts of a recorded policy are asked for.
         CheckpointError: the run has no readable checkpoint (yet).
         CheckpointMismatch: the checkpoint's cost function is not that of its task's environment; or the checkpoint is
             of another task, or of a run with other settings than ``config.json``.
@@ -55,19 +62,33 @@ def load_run(directory: Path | str, *, trust: bool = False) -> tuple[RunConfig, 
     run, _ = find_policy(Path(directory))
     if not run.exists:
         raise RunDirectoryError(f"{run.path} holds no run: there is no config.json. Train one with `prudence train`")
+    if run.ships and parts == "all":
+        raise RunDirectoryError(
+            f"{run.path} is a recorded policy. It has only the weights that act in evaluation: name the run itself"
+        )
     config = read_config(run.config, RunConfig)
     saved = run.policy if run.ships else run.checkpoints
     spaces = checkpoint.spaces_from_json(checkpoint.read_meta(saved).get("spaces"))
     if not trust:
         spaces = _with_known_costs(run, config, spaces)
     agent = config.make_agent(spaces)
+    expect = {"task": config.env.task, "spaces": spaces}
     if run.ships:
-        state, meta = load_shipped(saved, agent, task=config.env.task, spaces=spaces)
+        state, meta = load_acting(saved, agent, expect)
         return config, agent, state, int(meta["step"])
     # A run without environments has no carry.
     carry = agent.init_carry(config.loop.num_envs) if isinstance(config.loop, OnlineLoop) else None
     like = (agent.init(key=jax.random.key(0)), carry)
-    (state, _), meta = checkpoint.load(saved, like, expect={"task": config.env.task, "spaces": spaces})
+    try:
+        (state, _), meta = checkpoint.load(saved, like, expect=expect)
+    except CheckpointMismatch:
+        if parts == "all":
+            raise
+        state, meta = load_acting(saved, agent, expect)
+        _log.warning(
+            "%s was saved by another version of prudence: it acts as it did, but cannot be trained further or inspected",
+            run.path,
+        )
     checkpoint.check_config(meta, config)
     return config, agent, state, int(meta["step"])
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,19 @@ from prudence.runs import checkpoint, provenance
 from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.directory import POLICIES, RunDirectory, RunDirectoryError
 from prudence.runs.files import safe_name
-from prudence.types import Spaces
 
 LIMIT_MB = 2.0
 """Default size limit of a recorded policy, in 10⁶ bytes. It is small because records are kept in Git."""
 
 
 def acting_parts(agent: Agent, state: Any) -> Any:
-    """``state`` with None in place of every array that acting does not read. Numbers and scalars (counters) stay.
+    """``state`` with None in place of every array that acting does not read.
 
     Acting is ``act`` in evaluation, and also ``preview`` for an agent that acts by plans. Both are traced, and
     everything that their results do not depend on is removed. The arrays that remain are the ones they read.
     """
     leaves, structure = jax.tree.flatten(state)
-    arrays = [index for index, leaf in enumerate(leaves) if eqx.is_array(leaf) and leaf.ndim]
+    arrays = [index for index, leaf in enumerate(leaves) if eqx.is_array(leaf)]
     planner = _planner(agent, state)
 
     def acting(some: list[Any], carry: Any, observation: Any, is_first: Any) -> Any:
@@ -82,35 +81,33 @@ def write_policies(
     return tuple(final / name for name in names)
 
 
-def load_shipped(path: Path, agent: Agent, *, task: str, spaces: Spaces) -> tuple[Any, dict[str, Any]]:
-    """Loads the agent's state from the checkpoint of a recorded policy, with its ``meta``.
+def load_acting(path: Path, agent: Agent, expect: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Loads what acting reads of the agent's state (:func:`acting_parts`), with the checkpoint's ``meta``.
 
-    Arrays that the checkpoint lacks come from ``agent.init``.
+    Everything else comes from ``agent.init``. So a checkpoint may lack it, or have it in another form.
 
     Args:
-        path: the directory ``policy/``.
+        path: a directory of checkpoints, such as ``policy/``.
+        expect: arguments of :func:`prudence.runs.checkpoint.check_compatible`.
 
     Raises:
         CheckpointError: there is no checkpoint, or no checkpoint can be read.
-        CheckpointMismatch: as :func:`prudence.runs.checkpoint.load`, or acting reads an array that was not kept.
+        CheckpointMismatch: as :func:`prudence.runs.checkpoint.load`, or the checkpoint lacks what acting reads.
     """
-    fresh, kept = agent.init(key=jax.random.key(0)), checkpoint.leaf_paths(path)
-
-    def name_of(tree_path: Any) -> str:
-        """The path of a leaf in the checkpoint."""
-        return f"[0]{jax.tree_util.keystr(tree_path)}"
-
-    like = jax.tree_util.tree_map_with_path(lambda p, leaf: leaf if name_of(p) in kept else None, fresh)
-    (state, _), meta = checkpoint.load(path, (like, None), expect={"task": task, "spaces": spaces})
-    state = eqx.combine(state, fresh)
-    read = jax.tree_util.tree_leaves_with_path(acting_parts(agent, state))
-    missing = [name_of(p) for p, leaf in read if eqx.is_array(leaf) and name_of(p) not in kept]
+    fresh = agent.init(key=jax.random.key(0))
+    read = acting_parts(agent, fresh)
+    (state, _), meta = checkpoint.load(path, (read, None), expect=expect, partly=True)
+    kept = checkpoint.leaf_paths(path)
+    wanted = [
+        f"[0]{jax.tree_util.keystr(p)}" for p, leaf in jax.tree_util.tree_leaves_with_path(read) if eqx.is_array(leaf)
+    ]
+    missing = [name for name in wanted if name not in kept]
     if missing:
         raise CheckpointMismatch(
             f"the policy in {path} lacks what acting reads: {', '.join(missing[:3])}. Another version of prudence "
             "wrote it: record its run again"
         )
-    return state, meta
+    return eqx.combine(state, fresh), meta
 
 
 def find_policy(directory: Path, name: str | None = None) -> tuple[RunDirectory, tuple[str, ...]]:

@@ -118,14 +118,14 @@ def inspect_run(
         trust: imports and calls what the run's files name: a task ``module:Class`` and a cost function.
 
     Raises:
-        RunDirectoryError: as :func:`prudence.deploy.policy.load_run`, or the run is training.
-        CheckpointError: as :func:`prudence.deploy.policy.load_run`.
+        RunDirectoryError: as :func:`prudence.deploy.policy.load_run`, the run is training, or the directory is a
+            recorded policy, which has no model to inspect.
+        CheckpointError, CheckpointMismatch: as :func:`prudence.deploy.policy.load_run`.
         EnvError: the environment cannot be made, or is not safe to make
             (:func:`prudence.deploy.policy.require_known_task`).
         ValueError: a number is too small; the replay has no ``context + ahead`` consecutive steps without a new episode
-            in the last ``ahead`` of them; the agent has no world model and no episodes are requested; the directory is
-            a recorded policy without a replay; or ``against`` is given, but there is no posterior over models or its
-            spaces differ.
+            in the last ``ahead`` of them; the agent has no world model and no episodes are requested; or ``against`` is
+            given, but there is no posterior over models or its spaces differ.
     """
     if min(sequences, context, ahead) < 1 or episodes < 0:
         raise ValueError(
@@ -134,11 +134,7 @@ def inspect_run(
         )
     run, _ = find_policy(Path(directory))
     data = None if data is None else Path(data).absolute()  # An environment may change the working directory.
-    if run.ships and data is None:
-        raise ValueError(
-            f"{run.path} is a policy without a replay, on which its model could be tested: name a run, or data (--data)"
-        )
-    config, agent, state, _ = load_run(run.path, trust=trust)
+    config, agent, state, _ = load_run(run.path, trust=trust, parts="all")
     if not trust:
         require_known_task(run, config.env.task)
     if isinstance(agent, Modelling):

@@ -70,7 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with closing(make_vector(config.env, 1, seed=0)) as envs:
         agent, interface = helpers.PlainAgent(envs.spaces), envs.interface
 
-    def load_run(path: Path, *, trust: bool = False) -> tuple[RunConfig, Any, Any, int]:
+    def load_run(path: Path, **rest: Any) -> tuple[RunConfig, Any, Any, int]:
         assert Path(path) == directory
         return config, agent, agent.init(key=jax.random.key(0)), 70
 

@@ -18,9 +18,10 @@ from prudence.cli.main import main
 from prudence.cli.present import evaluate_run
 from prudence.data.spaces import spaces_to_json
 from prudence.deploy.policy import load_run
-from prudence.deploy.shipped import acting_parts, find_policy, load_shipped
+from prudence.deploy.shipped import acting_parts, find_policy, load_acting
 from prudence.envs.vector import make_vector
 from prudence.evidence.record import record
+from prudence.inspection.inspect import inspect_run
 from prudence.runs import checkpoint
 from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.config import write_config
@@ -40,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def untrained(path: Path, agent: str = "safedreamer-bsrp-lag", seed: int = 0, episodes: int = 12) -> Path:
-    """An evaluated run, whose weights are not those that ``load_shipped`` fills up with."""
+    """An evaluated run, whose weights are not those that ``load_acting`` fills up with."""
     config = run_config("probe/cost", agent=agent, seed=seed)
     envs = make_vector(config.env, 1, seed=0)
     spaces = spaces_of(envs)
@@ -160,7 +161,10 @@ def test_a_policy_is_exported_and_not_trained_on(here: Path, capsys: pytest.Capt
     assert main(["export", "kept"]) == 0
     assert "runs/kept-seed-0-evaluation/policy.zip: " in capsys.readouterr().out
     assert main(["inspect", "kept"]) == 1
-    assert "is a policy without a replay, on which its model could be tested: name a run" in capsys.readouterr().err
+    assert (
+        "is a recorded policy. It has only the weights that act in evaluation: name the run itself"
+        in capsys.readouterr().err
+    )
     train = ["train", "ppo-lag", "--task", "probe/cost", "--preset", "debug", "--steps", "128"]
     policy = "holds a policy, without optimiser and replay, so training cannot continue there"
     for arguments, message in (
@@ -201,7 +205,33 @@ def test_what_acting_lacks_is_not_made_up(here: Path) -> None:
     drop = lambda path, leaf: None if path == first else leaf
     checkpoint.save(run.policy, 40, (jax.tree_util.tree_map_with_path(drop, partial), None), about)
     with pytest.raises(CheckpointMismatch, match=r"lacks what acting reads: \[0\]\.actor.*record its run again"):
-        load_shipped(run.policy, agent, task=config.env.task, spaces=agent.spaces)
+        load_acting(run.policy, agent, {"task": config.env.task, "spaces": agent.spaces})
+
+
+def test_a_run_that_learned_otherwise_acts_as_it_did(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As where another version had optimiser states of another form."""
+    run = untrained(here / "run", "ppo-lag")
+    recorded = (run / "evaluation.json").read_bytes()
+    _, agent, state, _ = load_run(run, parts="all")
+    about = checkpoint.read_meta(run / "checkpoints")
+    checkpoint.save(run / "checkpoints", 41, (acting_parts(agent, state), None), about)
+    (run / "evaluation.json").unlink()
+    evaluate_run(run, episodes=12)
+    assert (run / "evaluation.json").read_bytes() == recorded
+    assert (
+        "saved by another version of prudence: it acts as it did, but cannot be trained further or inspected"
+        in caplog.text
+    )
+    with pytest.raises(CheckpointMismatch, match=r"optim.*not in the checkpoint"):
+        load_run(run, parts="all")
+
+
+def test_a_recorded_policy_has_no_model_to_inspect(here: Path) -> None:
+    """Not on other data either: its decoder would be one that has learned nothing."""
+    run = untrained(here / "run", "safedreamer-bsrp-lag", episodes=1)
+    record([run], "kept")
+    with pytest.raises(RunDirectoryError, match="has only the weights that act in evaluation: name the run itself"):
+        inspect_run("kept", key=jax.random.key(0), data=run)
 
 
 @pytest.mark.parametrize(
