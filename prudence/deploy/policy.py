@@ -86,7 +86,7 @@ def load_run(
             raise
         state, meta = load_acting(saved, agent, expect)
         _log.warning(
-            "%s was saved by another version of prudence: it acts as it did, but cannot be trained further or inspected",
+            "%s was saved by another version of prudence: it acts as it did, but cannot be trained or inspected",
             run.path,
         )
     checkpoint.check_config(meta, config)

@@ -218,10 +218,7 @@ def test_a_run_that_learned_otherwise_acts_as_it_did(here: Path, caplog: pytest.
     (run / "evaluation.json").unlink()
     evaluate_run(run, episodes=12)
     assert (run / "evaluation.json").read_bytes() == recorded
-    assert (
-        "saved by another version of prudence: it acts as it did, but cannot be trained further or inspected"
-        in caplog.text
-    )
+    assert "saved by another version of prudence: it acts as it did, but cannot be trained or inspected" in caplog.text
     with pytest.raises(CheckpointMismatch, match=r"optim.*not in the checkpoint"):
         load_run(run, parts="all")
 
