@@ -127,6 +127,9 @@ class ReplayLoop(OnlineLoop):
         batch_size: B, sequences in a batch.
         batch_length: T, steps of a sequence.
         replay_capacity: number of decisions that the replay keeps.
+        recent_share: share of the sequences of a batch that come from the newest ``recent_decisions`` decisions; the
+            others come from the whole replay (emphasis on recent experience; Wang and Ross 2019).
+        recent_decisions: number of decisions that count as recent.
         devices: devices (GPUs) that share the sequences of each batch. A run may go on with another number.
     """
 
@@ -144,6 +147,8 @@ class ReplayLoop(OnlineLoop):
     batch_size: Size = 16
     batch_length: Size = 64
     replay_capacity: Count = 1_000_000
+    recent_share: Annotated[float, between(0, 1)] = 0.0
+    recent_decisions: Natural = 10_000
     devices: Few = 1
 
     def run_updates(self, raw_steps: int) -> int:
@@ -169,6 +174,12 @@ class ReplayLoop(OnlineLoop):
                 f"replay_capacity={self.replay_capacity} cannot hold what is learned from: prefill={self.prefill} "
                 f"decisions, and sequences of batch_length={self.batch_length} in each of num_envs={self.num_envs} "
                 f"environments: give --loop.replay-capacity {needed} or more"
+            )
+        least = self.batch_length * self.num_envs
+        if self.recent_share and self.recent_decisions < least:
+            yield (
+                f"recent_decisions={self.recent_decisions} hold no sequence of batch_length={self.batch_length} of "
+                f"num_envs={self.num_envs} environments: give --loop.recent-decisions {least} or more"
             )
 
     def progress_at(self, update: int, raw_steps: int) -> int:

@@ -138,12 +138,12 @@ def test_every_agent_is_described():
 
 def test_a_run_that_ends_before_its_plans_begin_is_refused():
     config, _, spaces = configured("cpu", "safedreamer-osrp-lag", "lidar")
-    # 1,000 decisions first, then 14,100 updates at .3 a decision, five raw steps each.
-    assert config.planning_starts == 5 * (1000 + 47_000)
+    # 1,000 decisions first, then 8,700 updates at .3 a decision, five raw steps each.
+    assert config.planning_starts == 5 * (1000 + 29_000)
     assert config.make_agent(spaces).run_updates == config.run_updates == 0.3 * (300_000 / 5 - 1000)
-    short = replace(config, loop=replace(config.loop, steps=240_000))
+    short = replace(config, loop=replace(config.loop, steps=150_000))
     with pytest.raises(
-        ValueError, match=r"acts with its planner from 240,000 steps on, but this run ends at 240,000: "
+        ValueError, match=r"acts with its planner from 150,000 steps on, but this run ends at 150,000: "
     ):
         short.make_agent(spaces)
     assert configured("cpu", "safedreamer-bsrp-lag", "lidar")[0].planning_starts is None

@@ -27,7 +27,7 @@ from prudence.data.chunks import (
     scan_chunks,
     sync_directory,
 )
-from prudence.data.windows import Span, Streams, Windows, batch_axes, flatten, gather, intersect, join
+from prudence.data.windows import Span, Streams, Windows, batch_axes, flatten, gather, intersect, join, mix, shared
 from prudence.types import Batch, Spaces, Transition
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,9 @@ class Replay:
         num_envs: E, number of environments.
         capacity: maximum number of records (decisions). The oldest are dropped first.
         capacity_bytes: a second limit, on the bytes of the records.
+        recent: share of each batch's windows that lie in the newest ``window`` of the replay. The others come from all
+            of it. If it is no whole number of windows, the number varies between the two next to it.
+        window: number of newest records that ``recent`` means.
         seed: seed of the sampler.
         chunk_size: records in a file. The chunk being filled is in memory, and a crash loses its unwritten rows, so
             this bounds both. It has no influence on what is sampled.
@@ -59,6 +62,8 @@ class Replay:
         *,
         capacity: int,
         capacity_bytes: int | None = None,
+        recent: float = 0.0,
+        window: int = 0,
         seed: int,
         chunk_size: int = 1024,
     ):
@@ -66,6 +71,7 @@ class Replay:
         self.spaces = spaces
         self._layout = Layout.of(spaces, num_envs)
         self._capacity = capacity_in_rows(self._layout, capacity, capacity_bytes)
+        self._recent, self._window = recent, window // num_envs
         self._chunk_rows = rows_per_chunk(chunk_size, num_envs)
         self._rng = np.random.default_rng(seed)
         self._pins: dict[int, int] = {}
@@ -140,7 +146,7 @@ class Replay:
         return self.num_windows(length) > 0
 
     def sample(self, batch_size: int, length: int) -> Batch:
-        """Samples windows ``[B, T, ...]`` uniformly, T = ``length``. Equals ``gather(draw(batch_size, length))``.
+        """Samples windows ``[B, T, ...]``, T = ``length``. Equals ``gather(draw(batch_size, length))``.
 
         ``is_first`` is as recorded, so the first step of a window is often not ``is_first``. The model has to start
         from its initial state there anyway.
@@ -163,7 +169,13 @@ class Replay:
                 f"the replay holds no {length} consecutive steps yet ({len(self)} records of "
                 f"{self._layout.num_envs} environments): collect more before sampling, or sample shorter windows"
             )
-        return self._streams.draw(self._rng, batch_axes(batch_size, updates), length)
+        shape = batch_axes(batch_size, updates)
+        newest = self._streams.over(intersect(self._streams.spans, [(self._next - self._window, self._next)]))
+        if not self._recent or not newest.num_windows(length):
+            return self._streams.draw(self._rng, shape, length)
+        numbers = shared(self._rng, self._recent, batch_size, int(np.prod(shape)) // batch_size)
+        sources = (newest, self._streams)
+        return mix(shape, numbers, [lambda n, of=of: of.draw(self._rng, (n,), length) for of in sources])
 
     def newest(self, number: int, length: int) -> Batch:
         """The newest ``number`` windows ``[B, T, ...]`` that do not overlap, or fewer if the replay holds fewer.

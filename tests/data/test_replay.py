@@ -364,3 +364,34 @@ def test_a_run_that_crashes_samples_what_an_uninterrupted_one_samples(
         if left is not None and right is not None:
             assert_same(left, right)
     shutil.rmtree(base)
+
+
+def test_a_share_of_each_batch_is_recent(tmp_path: Path) -> None:
+    """Of 60 rows of two environments the newest 10 rows are recent, which hold 8 windows of three rows each."""
+    replay = Replay(tmp_path, SPACES, 2, capacity=1000, recent=0.5, window=20, seed=0, chunk_size=7)
+    fill(replay, range(60), 2)
+    first_rows = replay.gather(replay.draw(8, 3, updates=200)).reward[..., 0].astype(int) // 2
+    recent, others = first_rows[:, :4], first_rows[:, 4:]
+    assert set(recent.ravel().tolist()) == set(range(50, 58))
+    assert set(others.ravel().tolist()) == set(range(58))
+    # 8 of 58 windows, within five standard deviations.
+    assert abs((others >= 50).mean() - 8 / 58) < 5 * np.sqrt(8 * 50 / 58**2 / others.size)
+
+
+def test_a_resumed_replay_draws_the_same_recent_windows(tmp_path: Path) -> None:
+    make = lambda: Replay(tmp_path, SPACES, 2, capacity=100, recent=0.3, window=12, seed=0, chunk_size=4)
+    first = make()
+    fill(first, range(20), 2)
+    state = first.state()
+    expected = first.sample(16, 2)
+    second = make()
+    second.restore(state)
+    assert_same(second.sample(16, 2), expected)
+
+
+def test_where_nothing_recent_is_long_enough_all_windows_count(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, SPACES, 1, capacity=100, recent=1.0, window=4, seed=0)
+    fill(replay, range(10), 1)
+    replay.interrupt()
+    fill(replay, range(11, 13), 1)
+    assert windows(replay, 3) == runs(list(range(10)), 3, 1)

@@ -47,6 +47,8 @@ class ReplayLearning(OnlineLearning):
             env.spaces,
             env.num_envs,
             capacity=loop.replay_capacity,
+            recent=loop.recent_share,
+            window=loop.recent_decisions,
             seed=config.seed,
             chunk_size=_REPLAY_CHUNK,
         )
