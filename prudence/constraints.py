@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from prudence.ranges import EitherSign, Natural, NonNegative, ShareAboveZero, ShareBelowOne, between
+from prudence.ranges import EitherSign, Natural, NonNegative, Positive, ShareAboveZero, ShareBelowOne, between
 from prudence.types import Batch, Observation
 
 SPENT = "spent"
@@ -263,6 +263,34 @@ class DualAscent(Lagrangian):
     def update(self, state: DualAscentState, violation: Float[Array, " C"], pace: float = 1.0) -> DualAscentState:
         step, optimiser = optax.adam(self.learning_rate).update(-violation, state.optimiser)
         return DualAscentState(jnp.clip(state.multiplier + pace * jnp.asarray(step), 0.0, self.maximum), optimiser)
+
+
+@dataclass(frozen=True)
+class SoftplusAscent(Lagrangian):
+    r"""A multiplier :math:`λ = \mathrm{softplus}(p)` with gradient ascent on p (Safe-SLAC's released code).
+
+    After an episode whose violation is g, :math:`p ← p + η\, σ(p)\, g / λ`. So a small λ changes by a share of itself:
+    by 2 % for 100 units of cost above the budget, at η = 2e-4.
+
+    Attributes:
+        multiplier_init: λ0.
+        learning_rate: η.
+    """
+
+    multiplier_init: Positive = 0.02
+    learning_rate: Positive = 2e-4
+
+    def init(self, num_costs: int) -> Float[Array, " C"]:
+        return jnp.full(num_costs, jnp.log(jnp.expm1(self.multiplier_init)), jnp.float32)
+
+    def penalty(self, state: Float[Array, " C"], violation: Float[Array, " C"]) -> Float[Array, ""]:
+        return (self.multiplier(state) * violation).sum()
+
+    def multiplier(self, state: Float[Array, " C"]) -> Float[Array, " C"]:
+        return jax.nn.softplus(state)
+
+    def on_episode(self, state: Float[Array, " C"], violation: Float[Array, " C"]) -> Float[Array, " C"]:
+        return state + self.learning_rate * jax.nn.sigmoid(state) / self.multiplier(state) * violation
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,11 @@ class RunConfig:
         return self.loop.progress_at(start, self.env.action_repeat) if start else 0
 
     @property
+    def _pretraining(self) -> int:
+        """Gradient steps of a model alone, at first."""
+        return self.agent.pretraining if isinstance(self.agent, LatentSACConfig) else 0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person may not expect of these settings: what never happens in a run this short, and what is not
         told apart."""
@@ -74,7 +79,9 @@ class RunConfig:
     def _notes(self) -> Iterator[str]:
         updates, loop, agent = self.run_updates, self.loop, self.agent
         of = f"of the {updates:,} updates of this run"
-        if agent.budget.start >= updates:
+        start = agent.budget.start + self._pretraining
+        # MBPPO's start counts imagined rollouts, of which an update has a number that is not known before.
+        if start >= updates and not isinstance(agent, ModelBasedConfig):
             yield f"costs never count: agent.budget.start={agent.budget.start:,} is none {of}"
         if loop.evaluate_every > loop.length:
             yield f"no evaluation happens before the end: loop.evaluate_every={loop.evaluate_every:,}"
@@ -99,7 +106,7 @@ class RunConfig:
 
         Raises:
             ValueError: the configuration does not suit the agent or the spaces, or the run ends before its planner
-                starts to act.
+                starts to act or its policy begins to learn.
         """
         start = self.planning_starts
         unit, end = self.loop.unit, self.loop.length
@@ -108,6 +115,11 @@ class RunConfig:
                 f"{self.agent_name} acts with its planner from {start:,} {unit} on, but this run ends at {end:,}: its "
                 f"planner would never act. Give more --{unit}, or start it sooner (--agent.planning.start, in gradient "
                 "steps)"
+            )
+        if self._pretraining >= self.run_updates:
+            raise ValueError(
+                f"the policy would never learn: agent.pretraining={self._pretraining:,} updates are for the model "
+                f"alone, and the run has {self.run_updates:,}: give more --steps, or a smaller --agent.pretraining"
             )
         agent = find_system(self.agent_name).agent(spaces, self.agent)
         return replace(cast(Any, agent), run_updates=self.run_updates)

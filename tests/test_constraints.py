@@ -15,6 +15,7 @@ from prudence.constraints import (
     DualAscent,
     PIDLagrangian,
     Saute,
+    SoftplusAscent,
     Switch,
     Unconstrained,
 )
@@ -221,3 +222,16 @@ def test_saute_shows_what_is_left_and_pays_no_more_beyond(limit, spent, left, re
 def test_saute_minds_every_budget():
     rows, limits = arrived([1.0], [[0.0, 0.0]], spent=jnp.array([[1.0, 3.0]])), jnp.array([2.0, 2.0])
     np.testing.assert_allclose(Saute().shaped(rows, limits), [-0.2])
+
+
+def test_softplus_ascent_moves_the_logarithm_of_a_small_multiplier():
+    method = SoftplusAscent(multiplier_init=np.log(2.0), learning_rate=0.1)
+    state = method.init(2)  # p = 0: σ(0) = 1/2.
+    np.testing.assert_allclose(method.multiplier(state), np.log([2.0, 2.0]), rtol=1e-6)
+    moved = method.on_episode(state, jnp.array([10.0, -10.0]))
+    step = 0.1 * 0.5 / np.log(2) * 10
+    np.testing.assert_allclose(method.multiplier(moved), np.log1p(np.exp([step, -step])), rtol=1e-6)
+    assert float(method.penalty(state, jnp.array([3.0, 0.0]))) == pytest.approx(3 * np.log(2), rel=1e-6)
+    small = SoftplusAscent(1e-4)  # For a small λ, λ ← λ exp(ηg).
+    rise = small.multiplier(small.on_episode(small.init(1), jnp.array([1000.0])))
+    np.testing.assert_allclose(rise, 1e-4 * np.exp(0.2), rtol=1e-3)

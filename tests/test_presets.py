@@ -150,6 +150,19 @@ def test_a_run_that_ends_before_its_plans_begin_is_refused():
     assert configured("debug", "safedreamer-osrp", "lidar")[0].planning_starts == 0
 
 
+def test_costs_count_from_the_same_decision_on():
+    """So that runs can be compared, though SAC learns more often."""
+
+    def begin(agent: str, obs: str) -> float:
+        config = configured("cpu", agent, obs)[0]
+        updates = config.agent.budget.start + getattr(config.agent, "pretraining", 0)
+        return config.loop.progress_at(updates, config.env.action_repeat)
+
+    expected = begin("safedreamer-bsrp-lag", "lidar")
+    assert begin("sac-lag", "lidar") == pytest.approx(expected, rel=0.01)
+    assert begin("safe-slac", "vision") == pytest.approx(expected, rel=0.01)
+
+
 def test_the_papers_pictures_have_two_cameras():
     for agent in ("safedreamer-osrp", "dreamerv3", "asymdreamer"):
         config = configured("paper", agent, "vision")[0]

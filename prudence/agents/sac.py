@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from prudence.budgets import Budget, Lived
-from prudence.constraints import AugmentedLagrangian, DualAscent, PIDLagrangian, Unconstrained
+from prudence.constraints import AugmentedLagrangian, DualAscent, PIDLagrangian, SoftplusAscent, Unconstrained
 from prudence.cores.sac import SAC, SACConfig, compose
 from prudence.cores.system import Needs, Published, System
 from prudence.loops import ReplayLoop
@@ -24,7 +24,7 @@ def sac(spaces: Spaces, config: SACConfig) -> SAC:
 
 def sac_lag(spaces: Spaces, config: SACConfig) -> SAC:
     """Makes SAC with a multiplier that keeps the budget. Raises ValueError as ``compose`` does."""
-    return compose("sac-lag", spaces, config, DualAscent, AugmentedLagrangian, PIDLagrangian)
+    return compose("sac-lag", spaces, config, DualAscent, AugmentedLagrangian, PIDLagrangian, SoftplusAscent)
 
 
 def published(config: SACConfig) -> Callable[[bool], Published[SACConfig]]:

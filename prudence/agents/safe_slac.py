@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prudence.budgets import Budget, Lived
-from prudence.constraints import PIDLagrangian
+from prudence.constraints import SoftplusAscent
 from prudence.cores.latent_sac import LatentSAC, LatentSACConfig
 from prudence.cores.sac import SACConfig, TemperatureConfig
 from prudence.cores.system import Published, System
@@ -32,10 +32,7 @@ def published(vision: bool) -> Published[LatentSACConfig]:
     sac, rate = SACConfig(), OptimiserConfig(2e-4, clip=40.0)
     config = LatentSACConfig(
         model_optimiser=OptimiserConfig(1e-4, clip=4.0),
-        # An integral controller of one gain is gradient ascent on λ: by 2e-4 for each unit of cost above the budget.
-        constraint=PIDLagrangian(
-            0.0, 2e-4, 0.0, maximum=1000.0, integral_init=0.02, smoothing=0.0, cost_smoothing=0.0, delay=1, warmup=0
-        ),
+        constraint=SoftplusAscent(multiplier_init=0.02, learning_rate=2e-4),
         critic=replace(sac.critic, optimiser=rate),
         cost_critic=replace(sac.cost_critic, optimiser=rate),
         actor_optimiser=replace(rate, clip=80.0),

@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import ActorConfig
 from prudence.budgets import Budget
-from prudence.constraints import AugmentedLagrangian, DualAscent, PIDLagrangian
+from prudence.constraints import AugmentedLagrangian, DualAscent, PIDLagrangian, SoftplusAscent
 from prudence.cores import model_learning
 from prudence.cores.base import Agent, Mode, compiled, gradient_steps
+from prudence.cores.model_free import where
 from prudence.cores.sac import RUN_UPDATES, SAC, SACConfig, SACState, TemperatureConfig
 from prudence.critics import CriticConfig
 from prudence.models.slac import Slac, SlacConfig, SlacState
@@ -49,7 +50,7 @@ class LatentSACConfig:
     model_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-4))
     pretraining: Natural = 30_000
     pairs: Count = 2
-    constraint: DualAscent | AugmentedLagrangian | PIDLagrangian = field(default_factory=DualAscent)
+    constraint: DualAscent | AugmentedLagrangian | PIDLagrangian | SoftplusAscent = field(default_factory=DualAscent)
     actor: ActorConfig = field(default_factory=lambda: SACConfig().actor)
     critic: CriticConfig = field(default_factory=lambda: SACConfig().critic)
     cost_critic: CriticConfig = field(default_factory=lambda: SACConfig().cost_critic)
@@ -94,7 +95,7 @@ class LatentSAC(Agent):
         run_updates: number of gradient steps of the whole run.
 
     Raises:
-        ValueError: the configuration does not suit the spaces, or the run ends before the policy begins to learn.
+        ValueError: the configuration does not suit the spaces.
     """
 
     spaces: Spaces
@@ -103,11 +104,6 @@ class LatentSAC(Agent):
 
     def __post_init__(self) -> None:
         _ = self.sac  # It checks the spaces.
-        if self.config.pretraining >= self.run_updates:
-            raise ValueError(
-                f"the policy would never learn: pretraining={self.config.pretraining:,} updates are for the model "
-                f"alone, and the run has {self.run_updates:,}: give more --steps, or a smaller --agent.pretraining"
-            )
 
     @property
     def sac(self) -> SAC:
@@ -181,8 +177,10 @@ class LatentSAC(Agent):
         return LatentSACState(model, sac, state.step + 1), metrics | more
 
     def on_episode(self, state: LatentSACState, summary: EpisodeSummary) -> LatentSACState:
-        """As :meth:`SAC.on_episode`."""
-        return LatentSACState(state.world_model, self.sac.on_episode(state.sac, summary), state.step)
+        """As :meth:`SAC.on_episode`. The multiplier stays as it is during ``pretraining``."""
+        moved = self.sac.on_episode(state.sac, summary)
+        constraint = where(state.step >= self.config.pretraining, moved.constraint, state.sac.constraint)
+        return LatentSACState(state.world_model, dataclasses.replace(moved, constraint=constraint), state.step)
 
     def model_losses(self, state: LatentSACState, batch: Batch, *, key: Key) -> Metrics:
         """As :meth:`prudence.cores.base.Modelling.model_losses`."""

@@ -70,7 +70,7 @@ class LookaheadConfig:
         fit_every: decisions between two fits of the model.
 
     Raises:
-        ValueError: the budget's violation is another one.
+        ValueError: the budget's violation is another one, or it has a start or a discount.
     """
 
     dynamics: DynamicsConfig = field(default_factory=lambda: DynamicsConfig(members=7, elites=5))
@@ -89,6 +89,11 @@ class LookaheadConfig:
             raise ValueError(
                 "an agent that plans in a model compares the cost of imagined plans with its budget: choose "
                 "budget.violation=Imagined('episode')"
+            )
+        if (self.budget.start, self.budget.discount) != (Budget().start, Budget().discount):
+            raise ValueError(
+                f"plans are limited from the first one on, by undiscounted costs: budget.start={self.budget.start} and "
+                f"budget.discount={self.budget.discount:g} would have no effect. Leave both out"
             )
 
     @property

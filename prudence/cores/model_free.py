@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from prudence.budgets import LivedCosts
 from prudence.cores.base import Agent, compiled
 from prudence.types import EpisodeSummary, Metrics
+
+
+def where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+    """``new`` if the condition holds, else ``old``."""
+    return jax.tree.map(partial(jnp.where, condition), new, old)
 
 
 class ModelFreeAgent(Agent):
@@ -23,15 +30,21 @@ class ModelFreeAgent(Agent):
         return ()
 
     def on_episode(self, state: Any, summary: EpisodeSummary) -> Any:
-        """As :meth:`prudence.cores.base.Agent.on_episode`: the mean cost of episodes, and the multiplier."""
+        """As :meth:`prudence.cores.base.Agent.on_episode`: the mean cost of episodes, and the multiplier.
+
+        The multiplier stays as it is until costs count.
+        """
         cost = jnp.asarray(summary.episode_cost, jnp.float32)
-        lived, constraint = self._on_episode(state.lived, state.constraint, cost)
+        lived, constraint = self._on_episode(state.lived, state.constraint, state.step, cost)
         return replace(state, lived=lived, constraint=constraint)
 
     @compiled("self")
-    def _on_episode(self, lived: LivedCosts, constraint: Any, cost: Float[Array, " C"]) -> tuple[LivedCosts, Any]:
+    def _on_episode(
+        self, lived: LivedCosts, constraint: Any, step: Int[Array, ""], cost: Float[Array, " C"]
+    ) -> tuple[LivedCosts, Any]:
         violation = self.config.budget.exceeded(lived, cost)
-        return lived.update(cost), self.config.constraint.on_episode(constraint, violation)
+        moved = self.config.constraint.on_episode(constraint, violation)
+        return lived.update(cost), where(step >= self.config.budget.start, moved, constraint)
 
     def multiplier_metrics(self, constraint: Any) -> Metrics:
         """``constraint/multiplier`` of a constraint's state, with the cost's name where there are several."""

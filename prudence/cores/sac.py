@@ -25,6 +25,7 @@ from prudence.constraints import (
     Constraint,
     DualAscent,
     PIDLagrangian,
+    SoftplusAscent,
     Unconstrained,
 )
 from prudence.cores.base import Mode, compiled, gradient_steps
@@ -90,7 +91,9 @@ class SACConfig:
             for samples.
     """
 
-    constraint: Unconstrained | DualAscent | AugmentedLagrangian | PIDLagrangian = field(default_factory=Unconstrained)
+    constraint: Unconstrained | DualAscent | AugmentedLagrangian | PIDLagrangian | SoftplusAscent = field(
+        default_factory=Unconstrained
+    )
     actor: ActorConfig = field(default_factory=_actor)
     critic: CriticConfig = field(default_factory=_critic)
     cost_critic: CriticConfig = field(default_factory=_critic)

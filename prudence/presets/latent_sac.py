@@ -45,7 +45,7 @@ def _cpu(system: System[LatentSACConfig], env: EnvConfig) -> Choices:
         min_std=0.02,
     )
     config = replace(
-        config.with_sac(for_two_cores(config.sac)),
+        config.with_sac(for_two_cores(config.sac, updates_per_decision=0.5, pretraining=1000)),
         model=model,
         model_optimiser=OptimiserConfig(1e-3, clip=100.0),
         pretraining=1000,

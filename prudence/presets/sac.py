@@ -23,14 +23,22 @@ def _paper(system: System[SACConfig], env: EnvConfig) -> Choices:
     return env, published.agent, published.loop
 
 
-def for_two_cores(config: SACConfig) -> SACConfig:
-    """``config`` with the budget and multiplier of the world models' preset ``cpu``, so that runs can be compared."""
+def for_two_cores(config: SACConfig, updates_per_decision: float, pretraining: int = 0) -> SACConfig:
+    """``config`` with the budget and multiplier of the world models' preset ``cpu``, so that runs can be compared.
+
+    Costs count from the same decision on as there: after 2,000 gradient steps at .3 a decision.
+
+    Args:
+        updates_per_decision: gradient steps for each decision.
+        pretraining: gradient steps before the budget's ``start`` begins to count.
+    """
+    start = round(2000 / 0.3 * updates_per_decision) - pretraining
     # A decision earns about .1. From 1, the temperature would take a third of the run to fall to that.
     return replace(
         config,
         constraint=AugmentedLagrangian(multiplier_init=0.3, penalty_factor_init=0.05, growth=0.0, dual_rate=0.65),
         temperature=replace(config.temperature, init=0.05),
-        budget=Budget(25.0, discount=0.97, margin=0.2, start=2000, violation=Lived(bound=2.0)),
+        budget=Budget(25.0, discount=0.97, margin=0.2, start=start, violation=Lived(bound=2.0)),
     )
 
 
@@ -47,7 +55,7 @@ def _cpu(system: System[SACConfig], env: EnvConfig) -> Choices:
         decisions_per_iteration=40,
         replay_capacity=500_000,
     )
-    return env, system.compose(for_two_cores(config)), loop
+    return env, system.compose(for_two_cores(config, loop.updates_per_decision)), loop
 
 
 def tiny(config: SACConfig) -> SACConfig:

@@ -193,6 +193,19 @@ def test_costs_do_not_count_before_their_start():
     assert float(updated(agent, None, 50.0).constraint.multiplier[0]) == pytest.approx(0.535)  # One step of two.
 
 
+def test_episodes_do_not_move_a_multiplier_before_costs_count():
+    """They give the mean cost, of which the multiplier then begins."""
+    price = PIDLagrangian(0.0, 0.01, 0.0, maximum=10.0, cost_smoothing=0.0, delay=1, warmup=0)
+    agent = agent_of(constraint=price, budget=Budget(25.0, start=1, violation=Lived(relative=False)))
+    state, episode = agent.init(key=jax.random.key(0)), EpisodeSummary(0.0, np.array([35.0]), 20)
+    multiplier = lambda state: float(agent.config.constraint.multiplier(state.constraint)[0])
+    before = agent.on_episode(state, episode)
+    assert multiplier(before) == multiplier(state)
+    assert float(before.lived.recent.mean[0]) == 35.0
+    after = agent.on_episode(replace(before, step=jnp.array(1)), episode)
+    assert multiplier(after) == pytest.approx(multiplier(state) + 0.1, rel=1e-4)
+
+
 def test_the_multiplier_waits_for_an_episode_and_follows_it():
     agent = agent_of(constraint=DualAscent(0.5, 0.01))
     assert float(updated(agent).constraint.multiplier[0]) == 0.5

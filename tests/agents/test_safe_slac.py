@@ -25,6 +25,7 @@ from prudence.training.trainer import train
 from prudence.types import EpisodeSummary
 
 SPACES = toys.spaces()
+SETTINGS = run_config(agent="safe-slac", evaluate_every=80)
 
 
 def agent_of(spaces=SPACES, **changes) -> LatentSAC:
@@ -62,17 +63,34 @@ def test_the_policy_waits_for_the_model_and_learns_from_the_last_pairs():
 
 
 def test_episodes_move_the_multiplier():
-    agent = agent_of()
-    state = agent.on_episode(agent.init(key=jax.random.key(0)), EpisodeSummary(1.0, np.array([35.0]), 20))
-    # Gradient ascent by 2e-4 for each unit above the budget of 25.
-    np.testing.assert_allclose(agent.sac.multiplier_metrics(state.sac.constraint)["constraint/multiplier"], 0.022)
+    """Not during the model's pretraining."""
+    agent, episode = agent_of(pretraining=3), EpisodeSummary(1.0, np.array([35.0]), 20)
+    state = agent.init(key=jax.random.key(0))
+    multiplier = lambda state: agent.sac.multiplier_metrics(state.sac.constraint)["constraint/multiplier"]
+    during = agent.on_episode(state, episode)
+    np.testing.assert_allclose(multiplier(during), 0.02, rtol=1e-5)
+    np.testing.assert_allclose(during.sac.lived.recent.mean, [35.0])
+    after = agent.on_episode(replace(state, step=jnp.array(3)), episode)
+    # σ(p) = 1 - exp(-.02) = .019801, so p rises by 2e-4 · .99007 · 10, and λ by .019801 times that.
+    np.testing.assert_allclose(multiplier(after) - multiplier(during), 3.9209e-5, rtol=2e-3)
+
+
+def test_costs_count_from_the_end_of_pretraining():
+    agent = replace(SETTINGS.agent, pretraining=60, budget=replace(SETTINGS.agent.budget, start=60))
+    short = replace(SETTINGS, agent=agent)
+    assert short.run_updates == 100
+    assert short.notes == ("costs never count: agent.budget.start=60 is none of the 100 updates of this run",)
+    assert SETTINGS.notes == ()
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: agent_of(toys.spaces(action="discrete")), "continuous actions only"),
-        (lambda: agent_of(pretraining=100_000), "the policy would never learn: pretraining=100,000 updates"),
+        (
+            lambda: replace(SETTINGS, agent=replace(SETTINGS.agent, pretraining=1000)).make_agent(SPACES),
+            r"the policy would never learn: agent.pretraining=1,000 updates are .* and the run has 100",
+        ),
         (
             lambda: updated(agent_of(), toys.batch(SPACES, 2, 2, 2)),
             "give --loop.batch-length 3 or more",
@@ -90,9 +108,8 @@ def test_what_does_not_suit_is_refused(make, said):
 
 @pytest.mark.slow
 def test_a_run_resumes_bit_for_bit(tmp_path: Path) -> None:
-    settings = run_config(agent="safe-slac", evaluate_every=80)
-    whole = train(settings, tmp_path / "whole")
-    assert_same_run(whole, train_in_pieces(settings, tmp_path / "pieces", 24, 168, 240))
+    whole = train(SETTINGS, tmp_path / "whole")
+    assert_same_run(whole, train_in_pieces(SETTINGS, tmp_path / "pieces", 24, 168, 240))
     names = {name for row in history(whole) for name in row}
     assert {"model/dynamics", "cost_critic/value", "foresight/cost_predicted", "evaluation/return_mean"} <= names
     assert load_policy(whole)({"state": np.zeros(1, np.float32)}).shape == (1,)

@@ -135,6 +135,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         Lookahead(replace(toys.spaces(), episode_steps=None), CONFIG)
     with pytest.raises(ValueError, match="compares the cost of imagined plans with its budget"):
         replace(CONFIG, budget=replace(CONFIG.budget, violation=Lived()))
+    with pytest.raises(ValueError, match=r"budget\.start=5 and budget\.discount=.* would have no effect"):
+        replace(CONFIG, budget=replace(CONFIG.budget, start=5))
     with pytest.raises(ValueError, match=r"safeloop needs search\.rule='constrained'"):
         find_system("safeloop").agent(toys.spaces(), replace(CONFIG, search=replace(CONFIG.search, rule="best")))
     agent = Lookahead(toys.spaces(), CONFIG)
