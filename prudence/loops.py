@@ -127,8 +127,8 @@ class ReplayLoop(OnlineLoop):
         batch_size: B, sequences in a batch.
         batch_length: T, steps of a sequence.
         replay_capacity: number of decisions that the replay keeps.
-        recent_share: share of the sequences of a batch that come from the newest ``recent_decisions`` decisions; the
-            others come from the whole replay (emphasis on recent experience; Wang and Ross 2019).
+        recent_share: probability that a sequence of the replay is chosen from the newest ``recent_decisions``.
+            Otherwise it is chosen from all (emphasis on recent experience; Wang and Ross 2019).
         recent_decisions: number of decisions that count as recent.
         devices: devices (GPUs) that share the sequences of each batch. A run may go on with another number.
     """

@@ -41,7 +41,7 @@ class Dataset:
         DatasetError: there is no dataset, or it is not as it was written. All of its rows are read once to find out.
     """
 
-    def __init__(self, directory: Path | str, *, seed: int = 0):
+    def __init__(self, directory: Path | str, *, seed: int | tuple[int, ...] = 0):
         self.directory = Path(directory).absolute()  # An environment may change the working directory.
         self.manifest = read_manifest(self.directory)
         layout = Layout.of(self.manifest.spaces, 1)
@@ -171,7 +171,8 @@ class Dataset:
         if self.digest != digest:
             raise DatasetError(
                 f"{self.directory} is not the data set that the run learns from (digest {self.digest[:12]}, and not "
-                f"{digest[:12]}): name the directory to which that one was moved (--dataset), or train a new run"
+                f"{digest[:12]}): name the directory to which that one was moved (--dataset, or --loop.dataset if the "
+                "run goes on in an environment), or train a new run"
             )
         return self
 

@@ -11,7 +11,7 @@ from prudence.data.dataset import Dataset
 from prudence.data.manifest import DatasetError
 from prudence.data.replay import Replay
 from prudence.data.spaces import interface, spaces_in_words
-from prudence.data.windows import Windows, batch_axes, mix, shared
+from prudence.data.windows import Windows, batch_axes, merge
 from prudence.types import Batch
 
 
@@ -29,7 +29,7 @@ class Mixture:
         DatasetError: the spaces differ.
     """
 
-    def __init__(self, dataset: Dataset, replay: Replay, *, share: float | None, seed: int):
+    def __init__(self, dataset: Dataset, replay: Replay, *, share: float | None, seed: int | tuple[int, ...]):
         if interface(dataset.spaces) != interface(replay.spaces):
             raise DatasetError(
                 f"{dataset.directory} has {spaces_in_words(dataset.spaces)}, and the environment has "
@@ -50,13 +50,15 @@ class Mixture:
         """
         shape = batch_axes(batch_size, updates)
         recorded = self._recorded(batch_size, length, 1 if updates is None else updates)
-        sources = (self._dataset, self._replay)
-        return mix(shape, recorded, [lambda n, of=of: of.draw(n, length) for of in sources])
+        places = np.arange(int(np.prod(shape))).reshape(-1, batch_size)
+        first = np.arange(batch_size) < recorded[:, None]
+        parts = [(self._dataset, places[first]), (self._replay, places[~first])]
+        return merge(shape, [(of.draw(len(where), length), where.tolist()) for of, where in parts])
 
     def _recorded(self, batch_size: int, length: int, batches: int) -> np.ndarray:
         """``[batches]`` numbers of windows of the dataset in each batch."""
         if self._share is not None:
-            return shared(self._rng, self._share, batch_size, batches)
+            return np.floor(self._share * batch_size + self._rng.random(batches)).astype(int)
         recorded, lived = self._dataset.num_windows(length), self._replay.num_windows(length)
         return self._rng.binomial(batch_size, recorded / (recorded + lived), batches)
 

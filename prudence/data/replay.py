@@ -27,7 +27,7 @@ from prudence.data.chunks import (
     scan_chunks,
     sync_directory,
 )
-from prudence.data.windows import Span, Streams, Windows, batch_axes, flatten, gather, intersect, join, mix, shared
+from prudence.data.windows import Span, Streams, Windows, batch_axes, flatten, gather, intersect, join, merge
 from prudence.types import Batch, Spaces, Transition
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,7 @@ class Replay:
         num_envs: E, number of environments.
         capacity: maximum number of records (decisions). The oldest are dropped first.
         capacity_bytes: a second limit, on the bytes of the records.
-        recent: share of each batch's windows that lie in the newest ``window`` of the replay. The others come from all
-            of it. If it is no whole number of windows, the number varies between the two next to it.
+        recent: probability that a window is chosen from the newest ``window`` records. Otherwise it is chosen from all.
         window: number of newest records that ``recent`` means.
         seed: seed of the sampler.
         chunk_size: records in a file. The chunk being filled is in memory, and a crash loses its unwritten rows, so
@@ -173,9 +172,9 @@ class Replay:
         newest = self._streams.over(intersect(self._streams.spans, [(self._next - self._window, self._next)]))
         if not self._recent or not newest.num_windows(length):
             return self._streams.draw(self._rng, shape, length)
-        numbers = shared(self._rng, self._recent, batch_size, int(np.prod(shape)) // batch_size)
-        sources = (newest, self._streams)
-        return mix(shape, numbers, [lambda n, of=of: of.draw(self._rng, (n,), length) for of in sources])
+        recent = self._rng.random(int(np.prod(shape))) < self._recent
+        parts = ((newest, np.flatnonzero(recent)), (self._streams, np.flatnonzero(~recent)))
+        return merge(shape, [(of.draw(self._rng, where.shape, length), where.tolist()) for of, where in parts])
 
     def newest(self, number: int, length: int) -> Batch:
         """The newest ``number`` windows ``[B, T, ...]`` that do not overlap, or fewer if the replay holds fewer.

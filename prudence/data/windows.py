@@ -15,7 +15,7 @@ from __future__ import annotations
 import bisect
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,25 +160,6 @@ def merge(shape: tuple[int, ...], parts: Iterable[tuple[Windows, Sequence[int]]]
         pieces += [replace(piece, window=int(places[piece.window])) for piece in windows.pieces]
     (length,) = lengths
     return Windows(shape, length, tuple(pieces))
-
-
-def shared(rng: np.random.Generator, share: float, batch_size: int, batches: int) -> np.ndarray:
-    """``[batches]`` numbers of windows of a batch, whose mean is ``share`` of it: one of the two next to it."""
-    return np.floor(share * batch_size + rng.random(batches)).astype(int)
-
-
-def mix(shape: tuple[int, ...], first: np.ndarray, sources: Sequence[Callable[[int], Windows]]) -> Windows:
-    """Windows of two sources. The first ``first[b]`` windows of batch b are of the first source.
-
-    Args:
-        shape: batch axes, whose last one is a batch's.
-        first: ``[batches]`` numbers of windows.
-        sources: draw a number of windows.
-    """
-    places = np.arange(int(np.prod(shape))).reshape(-1, shape[-1])
-    is_first = np.arange(shape[-1]) < first[:, None]
-    parts = zip(sources, (places[is_first], places[~is_first]), strict=True)
-    return merge(shape, [(draw(len(where)), where.tolist()) for draw, where in parts])
 
 
 def gather(layout: Layout, windows: Windows) -> Batch:

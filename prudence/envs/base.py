@@ -294,7 +294,7 @@ class Suite:
         privileged: the words that ``EnvConfig.privileged`` accepts, each for observations that the suite adds. An
             asymmetric system uses the first one by default.
         arguments: the names that ``EnvConfig.kwargs`` accepts. None if the tasks' constructors define them.
-        robots: the robots of its tasks, if there are several.
+        robots: the robots of its tasks, if there are several. The name of a task has that of its robot.
         package: the distribution on the Python package index that its tasks need.
         install: the command that installs the package.
     """
@@ -311,3 +311,7 @@ class Suite:
     robots: tuple[str, ...] = ()
     package: str = ""
     install: str = ""
+
+    def robot(self, task: str) -> str | None:
+        """The robot of a task. None if the suite has no choice of robots."""
+        return next((robot for robot in self.robots if robot in task), None)

@@ -77,7 +77,8 @@ def reach_targets(
 
     Args:
         violations: v, the probability that each of T states is unsafe itself.
-        discounts: γ_u × probability that the episode goes on at state t; ``discounts[0]`` is not used.
+        discounts: γ_u × probability that the episode goes on at state t − 1, so that state t follows it.
+            ``discounts[0]`` is not used.
         last: p, the current estimate at the last state.
     """
 
@@ -146,7 +147,7 @@ def safety_targets(
 
     Args:
         heights: h, positive in unsafe states and negative in safe ones.
-        discounts: γ × probability that the episode goes on at state t; ``discounts[0]`` is not used.
+        discounts: γ × probability that the episode goes on at state t − 1; ``discounts[0]`` is not used.
         last: v, the current estimate at the last state.
     """
 

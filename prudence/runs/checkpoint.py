@@ -416,9 +416,10 @@ def check_compatible(saved_meta: Mapping[str, Any], *, task: str | None = None, 
     same_spaces = saved is None or spaces is None or interface(saved) == interface(spaces)
     if not (same_task and same_spaces):
         was = f"task {saved_meta.get('task')!r}" + (f" with {spaces_in_words(saved)}" if saved else "")
-        now = f"task {task or saved_meta.get('task')!r}" + (f" with {spaces_in_words(spaces)}" if spaces else "")
+        words = [*([f"task {task!r}"] if task else []), *([spaces_in_words(spaces)] if spaces else [])]
+        which = "the task it was trained on" if task else "a task with these observations, actions and costs"
         raise CheckpointMismatch(
-            f"the checkpoint was trained on {was}; asked for {now}. Use the task it was trained on, or another run"
+            f"the checkpoint was trained on {was}; asked for {' with '.join(words)}. Use {which}, or another run"
         )
 
 

@@ -7,13 +7,21 @@ import dataclasses
 import shutil
 from typing import Any
 
-from prudence.loops import MixedLoop, OfflineLoop
+from prudence.envs import registry
+from prudence.loops import MixedLoop, OfflineLoop, ReplayLoop, RolloutLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
 from prudence.runs.config import ConfigError, config_from, differences, read_config, write_config
 from prudence.runs.directory import RunDirectory
 from prudence.runs.metrics import read_metrics
 from prudence.runs.provenance import FILE as PROVENANCE
+
+_LEARNS = {
+    OfflineLoop: "learns offline, from a data set",
+    MixedLoop: "goes on online from an offline run",
+    ReplayLoop: "learns in an environment, from its replay",
+    RolloutLoop: "learns in an environment, from rollouts",
+}
 
 
 def claim(run: RunDirectory, config: RunConfig, origin: RunDirectory | None = None) -> None:
@@ -130,8 +138,14 @@ def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
     source = read_config(origin.config, RunConfig)
     if goes_online(origin, config) and type(source.agent) is type(config.agent):
         return _require_data(origin, source, config)
-    if type(source.loop) is not type(config.loop) or type(source.agent) is not type(config.agent):
+    if type(source.agent) is not type(config.agent):
         raise ConfigError(f"{origin.path} is a run of {source.agent_name}: {config.agent_name} cannot start from it")
+    if type(source.loop) is not type(config.loop):
+        raise ConfigError(
+            f"{origin.path} {_LEARNS[type(source.loop)]}, and this run {_LEARNS[type(config.loop)]}: a run in an "
+            "environment can start from an offline one (--start-from without --dataset), and otherwise from one that "
+            "learns as it does. To train the run itself for longer, repeat its command with more steps"
+        )
     kept: dict[str, tuple[Any, Any]] = {"env": (source.env, config.env)}
     for name in ("num_envs", "updates_per_decision", "prefill"):
         kept[f"loop.{name}"] = getattr(source.loop, name, None), getattr(config.loop, name, None)
@@ -144,9 +158,16 @@ def _require_origin(origin: RunDirectory, config: RunConfig) -> None:
 
 
 def _require_data(origin: RunDirectory, source: RunConfig, config: RunConfig) -> None:
-    """Refuses to go on from an offline run with other data, or with decisions of another length."""
+    """Refuses to go on from an offline run with other data, another robot, or decisions of another length."""
     assert isinstance(source.loop, OfflineLoop)
     assert isinstance(config.loop, MixedLoop)
+    # Two robots may have observations and actions of the same shapes.
+    there, here = (registry.find_suite(env.task).robot(env.task) for env in (source.env, config.env))
+    if there is not None and here is not None and there != here:
+        raise ConfigError(
+            f"{origin.path} has learned how a {there} moves, and {config.env.task} has a {here}, whose sensors and "
+            f"actions mean something else: go on in a task of the {there}"
+        )
     if source.loop.digest != config.loop.digest:
         raise ConfigError(
             f"{origin.path} learned from the data set {source.loop.dataset} (digest {source.loop.digest[:12]}), and "

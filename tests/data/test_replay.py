@@ -366,16 +366,18 @@ def test_a_run_that_crashes_samples_what_an_uninterrupted_one_samples(
     shutil.rmtree(base)
 
 
-def test_a_share_of_each_batch_is_recent(tmp_path: Path) -> None:
-    """Of 60 rows of two environments the newest 10 rows are recent, which hold 8 windows of three rows each."""
+def test_a_share_of_the_windows_is_recent(tmp_path: Path) -> None:
+    """Of 60 rows of two environments the newest 10 are recent. They hold 8 of the 58 windows of three rows."""
     replay = Replay(tmp_path, SPACES, 2, capacity=1000, recent=0.5, window=20, seed=0, chunk_size=7)
     fill(replay, range(60), 2)
-    first_rows = replay.gather(replay.draw(8, 3, updates=200)).reward[..., 0].astype(int) // 2
-    recent, others = first_rows[:, :4], first_rows[:, 4:]
-    assert set(recent.ravel().tolist()) == set(range(50, 58))
-    assert set(others.ravel().tolist()) == set(range(58))
-    # 8 of 58 windows, within five standard deviations.
-    assert abs((others >= 50).mean() - 8 / 58) < 5 * np.sqrt(8 * 50 / 58**2 / others.size)
+    first_rows = replay.gather(replay.draw(8, 3, updates=400)).reward[..., 0].astype(int) // 2
+    assert set(first_rows.ravel().tolist()) == set(range(58))
+    share = 0.5 + 0.5 * 8 / 58
+    # Within five standard deviations, in every place of a batch and in both halves of the updates.
+    deviation = np.sqrt(share * (1 - share) / 400)
+    assert np.abs((first_rows >= 50).mean(0) - share).max() < 5 * deviation
+    assert np.abs((first_rows >= 50).reshape(2, -1).mean(1) - share).max() < 5 * deviation / 2
+    assert replay.gather(replay.draw(0, 3)).reward.shape == (0, 3)
 
 
 def test_a_resumed_replay_draws_the_same_recent_windows(tmp_path: Path) -> None:

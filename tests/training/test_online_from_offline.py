@@ -13,11 +13,14 @@ from helpers import PlainAgent, assert_same_run, content, history, train_in_piec
 from prudence.cli.api import configure
 from prudence.data.manifest import DatasetError
 from prudence.datasets.record import record_dataset
+from prudence.envs.base import EnvConfig
 from prudence.envs.registry import configure as environment
-from prudence.loops import MixedLoop
+from prudence.loops import MixedLoop, ReplayLoop
 from prudence.run_config import RunConfig
 from prudence.runs import checkpoint
-from prudence.runs.config import ConfigError
+from prudence.runs.config import ConfigError, read_config, write_config
+from prudence.runs.directory import RunDirectory
+from prudence.training.origin import _require_data
 from prudence.training.trainer import train
 
 
@@ -114,6 +117,17 @@ def test_a_task_of_other_spaces_is_refused(origin, tmp_path):
         train(config, tmp_path / "online", start_from=origin)
 
 
+def test_another_robot_is_refused(origin):
+    """Though its observations may have the same shapes: of pictures all robots', and of lidar Point's and Racecar's."""
+    config = following(origin)
+    of = lambda config, task: replace(config, env=EnvConfig(task))
+    source = of(read_config(origin / "config.json", RunConfig), "SafetyPointGoal1-v0")
+    for task, said in (("SafetyCarGoal1-v0", "a Car"), ("SafetyRacecarGoal1-v0", "a Racecar")):
+        with pytest.raises(ConfigError, match=rf"how a Point moves, and {task} has {said}, whose sensors"):
+            _require_data(RunDirectory(origin), source, of(config, task))
+    _require_data(RunDirectory(origin), source, of(config, "SafetyPointGoal2-v0"))
+
+
 def test_what_does_not_fit_is_refused(origin, data, tmp_path):
     with pytest.raises(ConfigError, match="a decision lasts 1 steps in the data"):
         train(following(origin, action_repeat=2), tmp_path / "repeat", start_from=origin)
@@ -124,6 +138,18 @@ def test_what_does_not_fit_is_refused(origin, data, tmp_path):
     config = following(origin, agent="safedreamer-bsrp-lag")
     with pytest.raises(ConfigError, match="cannot start from it"):
         train(config, tmp_path / "agent", start_from=origin)
+
+
+def test_a_run_that_went_online_is_no_origin(origin, tmp_path):
+    config = following(origin)
+    again = tmp_path / "again"
+    again.mkdir()
+    write_config(again / "config.json", config)
+    (again / "checkpoints").mkdir()
+    (again / "checkpoints" / "000000000001.ckpt").touch()
+    other = replace(config, loop=ReplayLoop(num_envs=2, decisions_per_iteration=2))
+    with pytest.raises(ConfigError, match="again goes on online from an offline run, and this run learns in an env"):
+        train(other, tmp_path / "online", start_from=again)
 
 
 def test_without_an_origin_the_loop_is_refused(origin):

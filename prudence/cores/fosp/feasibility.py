@@ -104,7 +104,8 @@ class Feasibility(eqx.Module):
     ) -> CriticBatch:
         imagined = jnp.clip(trajectory.costs[1:] / self.config.violation_unit, 0.0, 1.0)
         violations = jnp.concatenate([(start_costs > 0).astype(jnp.float32)[None], imagined])
-        continues = trajectory.continues.at[1].multiply(alive)
+        # A state's own violation counts even if the episode ends there, as its cost does.
+        continues = jnp.concatenate([jnp.ones_like(alive)[None], alive[None], trajectory.continues[1:-1]])
         features = trajectory.critic_features
         targets = self._targets(violations, continues, self.critic.slow.predict(features[-1]))
         return CriticBatch.flat(features[:-1], targets[:-1], jnp.ones(targets.shape[:1] + targets.shape[1:2])[:-1])

@@ -26,10 +26,11 @@ class MixedLearning(ReplayLearning):
     def __init__(self, config: RunConfig, run: RunDirectory, counters: Counters, keys: Keys) -> None:
         loop = config.loop
         assert isinstance(loop, MixedLoop)
-        dataset = Dataset(loop.dataset, seed=config.seed).expect(loop.digest)
+        # Other streams than the replay's, which has the run's seed.
+        dataset = Dataset(loop.dataset, seed=(config.seed, 1)).expect(loop.digest)
         dataset.require(loop.batch_length)
         super().__init__(config, run, counters, keys)
-        self._dataset, self._share, self._seed = dataset, loop.offline_share, config.seed
+        self._dataset, self._share, self._seed = dataset, loop.offline_share, (config.seed, 2)
 
     @property
     def plan(self) -> str:

@@ -42,6 +42,11 @@ def test_targets_along_imagination():
     # y_2 = max(.4, p) = .4; y_1 = .9 · .4 = .36; y_0 = .9 · .36 = .324. Column 1: y_1 = .81 p / .9, and y_0 = 1.
     np.testing.assert_allclose(lesson.targets[:, 0], [0.324, 1.0, 0.36, 0.9 * SMALL], rtol=1e-5)
     np.testing.assert_array_equal(lesson.weights, 1.0)
+    # A violation counts if the episode ends with it (first column), and not if it ended before (second column).
+    costs = jnp.zeros((3, 2, 1)).at[2].set(0.4)
+    ending = trajectory._replace(costs=costs, continues=jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]))
+    lesson = fresh()._along_imagination(ending, jnp.zeros((2, 1)), jnp.ones(2))
+    np.testing.assert_allclose(lesson.targets[:, 0], [0.324, 0.0, 0.36, 0.0], rtol=1e-5)
 
 
 def test_targets_along_data():
