@@ -168,6 +168,22 @@ def test_data_of_an_unknown_environment_can_be_learned_from(data, tmp_path, plai
     train(run_config(data), tmp_path / "run")
 
 
+def test_the_longest_episode_of_imported_data_is_their_time_limit(tmp_path):
+    """A budget is spread over an episode's decisions, so that preset `cpu` needs their number."""
+    spaces = replace(spaces_of_task(), episode_steps=None)
+    with DatasetWriter(tmp_path / "data", spaces) as writer:
+        for rows in episodes(spaces, 3):
+            writer.add(rows, writer.source(Source("random")))
+    data = Dataset(tmp_path / "data")
+    found = offline._with_time_limit(data)
+    assert found == replace(spaces, episode_steps=max(episode.length for episode in data.episodes))
+    for agent in ("fosp", "safedreamer-bsrp-lag"):
+        config = configure(agent, dataset=tmp_path / "data", preset_name="cpu", cost_limit=2.0)
+        with pytest.raises(ValueError, match="needs its length"):
+            config.make_agent(spaces)
+        assert config.make_agent(found).spaces == found
+
+
 def test_a_class_that_a_data_set_names_is_not_imported(tmp_path, plain, monkeypatch):
     spaces, asked = spaces_of_task(), []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -48,7 +49,7 @@ class OfflineLearning(Learning):
         self._dataset = Dataset(config.loop.dataset, seed=config.seed).expect(config.loop.digest)
         self._learned, self._held = self._dataset.hold_out(config.loop.holdout)
         self._learned.require(config.loop.batch_length)
-        self.spaces = self._dataset.spaces
+        self.spaces = _with_time_limit(self._dataset)
         self.agent = config.make_agent(self.spaces)
         if config.loop.evaluate_every:
             custom.require_environment(config.env.task)  # A file named it: it must be an environment to be made.
@@ -123,6 +124,14 @@ class OfflineLearning(Learning):
 
     def shares(self, elapsed: float) -> Metrics:
         return {"time/idle_share": 1 - min(1.0, self.busy / elapsed)}
+
+
+def _with_time_limit(dataset: Dataset) -> Spaces:
+    """The spaces of a dataset. If nobody knows the time limit (imported data), it is the longest episode."""
+    spaces = dataset.spaces
+    if spaces.episode_steps is not None:
+        return spaces
+    return dataclasses.replace(spaces, episode_steps=max(episode.length for episode in dataset.episodes))
 
 
 def require_same_spaces(spaces: Spaces, env: EnvConfig) -> None:
