@@ -34,6 +34,8 @@ this page from the records. Do not edit it.
 - **Verdict**: *holds* means that the upper bound is within the budget. *Exceeded* means that a lower bound, with the
   same confidence, is above the budget. *Not shown* is everything else.
 - A record of one seed says what one policy does. It says little about another seed of the same system.
+- Offline runs (`--dataset`) have gradient steps in the column *Raw steps*.
+- Each command is for the commit of its record. Some flags, units and presets have changed since.
 - Some systems ignore costs: `dreamerv3`, `lambda-unsafe`, `ppo` and `ppo-reward-shaping`. For them the budget only
   says what their cost is compared with.
 """

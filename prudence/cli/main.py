@@ -31,7 +31,8 @@ Safe reinforcement learning with world models.
 
 `prudence COMMAND --help` explains each. A first run, of about ten minutes on two cores:
 
-  prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --preset cpu --cost-limit 2
+  prudence train safedreamer-bsrp-lag --task SafetyPointGoal1-v0 --obs lidar --cost-limit 25 \\
+      --steps 150000 --loop.updates-per-decision 0.2
 """
 
 COMMANDS = (

@@ -47,7 +47,7 @@ class Evaluate:
     """Run code that the files of the run or record name (a task module:Class, a cost function). Only for files that
     you trust."""
     explore: bool = False
-    """Act as in training: sample actions where evaluation takes the policy's mode."""
+    """Act as in training: by the current weights instead of their average, with sampled actions."""
     video: bool = False
     """Film the first episode to videos/evaluation.mp4."""
     show_plan: bool = False

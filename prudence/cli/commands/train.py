@@ -43,12 +43,12 @@ class Train:
     """One or more of the observations that the task's suite offers (`prudence list`): lidar (the default), coordinates,
     vision. A task with observations of its own always shows all of them."""
     preset: _PresetName = "cpu"
-    """Sizes and rates: debug (seconds, learns nothing), cpu (minutes on two cores), paper; of world models only: gpu
-    (paper in bfloat16) and comparison (paper, actions repeated 4 times and a budget of 2); of model-free agents only:
-    suite (Safety-Gymnasium's protocol)."""
+    """Sizes and rates: debug (seconds, learns nothing), cpu (ten minutes to an hour on two cores, hours from pictures),
+    paper; of world models only: gpu (paper in bfloat16) and comparison (paper, actions repeated 4 times and a budget of
+    2); of on-policy agents only: suite (Safety-Gymnasium's protocol)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
     """The budget: the expected cost that an episode may have. One number, or one for each constraint. The default is
-    the preset's: 2; 25 for LAMBDA in cpu, gpu and paper, and for model-free agents except in paper."""
+    the preset's: 25 for LAMBDA and for agents without a world model, mostly 2 for others. The run prints it."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Raw environment steps of the whole run (a repeated action counts each time). The default is the preset's."""
     updates: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
