@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from prudence.actors import ActorConfig
@@ -21,7 +22,6 @@ from prudence.budgets import Budget
 from prudence.constraints import AugmentedLagrangian, DualAscent, PIDLagrangian, SoftplusAscent
 from prudence.cores import model_learning
 from prudence.cores.base import Agent, Mode, compiled, gradient_steps
-from prudence.cores.model_free import where
 from prudence.cores.sac import RUN_UPDATES, SAC, SACConfig, SACState, TemperatureConfig
 from prudence.critics import CriticConfig
 from prudence.models.slac import Slac, SlacConfig, SlacState
@@ -179,7 +179,7 @@ class LatentSAC(Agent):
     def on_episode(self, state: LatentSACState, summary: EpisodeSummary) -> LatentSACState:
         """As :meth:`SAC.on_episode`. The multiplier stays as it is during ``pretraining``."""
         moved = self.sac.on_episode(state.sac, summary)
-        constraint = where(state.step >= self.config.pretraining, moved.constraint, state.sac.constraint)
+        constraint = optax.tree.where(state.step >= self.config.pretraining, moved.constraint, state.sac.constraint)
         return LatentSACState(state.world_model, dataclasses.replace(moved, constraint=constraint), state.step)
 
     def model_losses(self, state: LatentSACState, batch: Batch, *, key: Key) -> Metrics:

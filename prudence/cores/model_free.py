@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import optax
+from jaxtyping import Array, Float, Int
 
 from prudence.budgets import LivedCosts
 from prudence.cores.base import Agent, compiled
 from prudence.types import EpisodeSummary, Metrics
-
-
-def where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
-    """``new`` if the condition holds, else ``old``."""
-    return jax.tree.map(partial(jnp.where, condition), new, old)
 
 
 class ModelFreeAgent(Agent):
@@ -44,7 +38,7 @@ class ModelFreeAgent(Agent):
     ) -> tuple[LivedCosts, Any]:
         violation = self.config.budget.exceeded(lived, cost)
         moved = self.config.constraint.on_episode(constraint, violation)
-        return lived.update(cost), where(step >= self.config.budget.start, moved, constraint)
+        return lived.update(cost), optax.tree.where(step >= self.config.budget.start, moved, constraint)
 
     def multiplier_metrics(self, constraint: Any) -> Metrics:
         """``constraint/multiplier`` of a constraint's state, with the cost's name where there are several."""

@@ -22,7 +22,7 @@ import numpy as np
 from jax import export
 
 from prudence.cores.base import Agent
-from prudence.deploy.deadline import planner_of
+from prudence.cores.dreamer.dreamer import Dreamer
 from prudence.runs import checkpoint, provenance
 from prudence.runs.checkpoint import CheckpointMismatch
 from prudence.runs.directory import POLICIES, RunDirectory, RunDirectoryError
@@ -40,7 +40,8 @@ def acting_parts(agent: Agent, state: Any) -> Any:
     """
     leaves, structure = jax.tree.flatten(state)
     arrays = [index for index, leaf in enumerate(leaves) if eqx.is_array(leaf)]
-    planner = _planner(agent, state)
+    # Even if it does not plan yet: a checkpoint is read into a fresh state, whose counters are 0.
+    planner = agent if isinstance(agent, Dreamer) and agent.config.planning is not None else None
 
     def acting(some: list[Any], carry: Any, observation: Any, is_first: Any) -> Any:
         given = dict(zip(arrays, some, strict=True))
@@ -161,13 +162,6 @@ def require_trainable(run: RunDirectory) -> None:
             f"{run.path} holds {what}, so training cannot continue there. Name the run from which it was recorded, or "
             "another directory. `prudence evaluate` and `prudence export` accept it"
         )
-
-
-def _planner(agent: Agent, state: Any) -> Any:
-    try:
-        return planner_of(agent, state)
-    except ValueError:
-        return None
 
 
 def _write(policies: Path, run: RunDirectory, agent: Agent, state: Any, limit_mb: float) -> str:

@@ -48,7 +48,7 @@ class Train:
     2); of on-policy agents only: suite (Safety-Gymnasium's protocol)."""
     cost_limit: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="COST [COST ...]")] = None
     """The budget: the expected cost that an episode may have. One number, or one for each constraint. The default is
-    the preset's: 25 for LAMBDA and for agents without a world model, mostly 2 for others. The run prints it."""
+    the preset's: mostly 25 for LAMBDA and for agents without a world model, and 2 for others. The run prints it."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Raw environment steps of the whole run (a repeated action counts each time). The default is the preset's."""
     updates: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
